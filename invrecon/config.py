@@ -1,0 +1,95 @@
+"""Settings of a run: defaults, TOML presets, and checks, all in one place."""
+
+import sys
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from invrecon.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SOLVERS = ("auto", "anderson", "picard", "adam")
+FITS = ("crop", "pad", "stretch")
+DEVICES = ("auto", "cuda", "cpu", "mps")
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shapes a result.
+
+    Args:
+        model: a bundled model's name, or a diffusers folder.
+        prompt, negative_prompt: what the network is told, on the way up and down alike.
+        num_inference_steps: steps of the sampler, 1 to 1000.
+        guidance_scale: w >= 1; 1 means no guidance.
+        solver: how each step's latent bias is found.
+        rtol: a step is converged when ‖Phi(z_t) - z_s‖ < rtol ‖z_s‖.
+        max_evaluations: budget of iterations a step.
+        size: side of the square that the model sees, pixels, a multiple of 8 from 64 to 2048.
+        fit: how a photo is laid on that square.
+        device, dtype: where and in what precision the networks run; latents are float32 throughout.
+        seed: of torch's generators. Inversion draws nothing at random.
+    """
+
+    model: str = "mini"
+    prompt: str = ""
+    negative_prompt: str = ""
+    num_inference_steps: int = 50
+    guidance_scale: float = 1.0
+    solver: Literal["auto", "anderson", "picard", "adam"] = "auto"
+    rtol: float = 1e-5
+    max_evaluations: int = 30
+    size: int = 256
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    device: Literal["auto", "cuda", "cpu", "mps"] = "auto"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("solver", SOLVERS), ("fit", FITS), ("device", DEVICES), ("dtype", DTYPES)):
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        for name, low, high in (
+            ("num_inference_steps", 1, 1000),
+            ("guidance_scale", 1, 100),
+            ("rtol", 1e-12, 1),
+            ("max_evaluations", 1, 10_000),
+            ("size", 64, 2048),
+            ("seed", 0, 2**63 - 1),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
+        if self.size % 8:
+            raise UsageError(f"size must be a multiple of 8, not {self.size}; try {round(self.size / 8) * 8}")
+
+
+def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from a TOML preset, then from `overrides` that are not None.
+
+    Raises:
+        UsageError: the file is missing, isn't TOML, or holds a key or value that settings don't have.
+    """
+    return replace(Settings(**_read_preset(path)) if path else Settings(), **{k: v for k, v in overrides.items() if v is not None})
+
+
+def _read_preset(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"can't read the preset {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} isn't valid TOML: {error}") from error
+    kinds = {field.name: type(field.default) for field in fields(Settings)}
+    for key, value in values.items():
+        if key not in kinds:
+            raise UsageError(f"{path}: unknown setting {key!r}; known are {', '.join(kinds)}")
+        if kinds[key] is float and type(value) is int:
+            values[key] = float(value)
+        elif type(value) is not kinds[key]:
+            raise UsageError(f"{path}: {key} must be of type {kinds[key].__name__}, not {type(value).__name__}")
+    return values

@@ -1,0 +1,76 @@
+"""Noise predictions, and wrappers that change or count them."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Denoiser(Protocol):
+    """eps(z, t): predicts the noise in latents."""
+
+    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
+        """(B, C, h, w) latents at `timestep` -> the noise in them, same shape and dtype."""
+        ...
+
+
+class ConditionalDenoiser(Protocol):
+    """eps(z, t, c): predicts the noise under a condition."""
+
+    def __call__(self, latents: Tensor, timestep: int, condition: Tensor) -> Tensor:
+        """(B, C, h, w) latents, (B, L, D) conditions -> (B, C, h, w) noise."""
+        ...
+
+
+class Guided:
+    """Classifier-free guidance (arXiv:2207.12598):
+
+        eps(z, t) = eps(z, t, c_neg) + w (eps(z, t, c) - eps(z, t, c_neg))
+
+    Both branches go through the network in one call; w = 1 means no guidance and asks for one branch only.
+
+    Args:
+        denoiser: eps(z, t, c).
+        condition: c, (1, L, D).
+        negative: c_neg, (1, L, D).
+        guidance_scale: w >= 0.
+    """
+
+    def __init__(self, denoiser: ConditionalDenoiser, condition: Tensor, negative: Tensor, guidance_scale: float = 1.0) -> None:
+        self.denoiser = denoiser
+        self.condition = condition
+        self.negative = negative
+        self.guidance_scale = guidance_scale
+
+    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
+        batch = len(latents)
+        condition = self.condition.expand(batch, -1, -1)
+        if self.guidance_scale == 1:
+            return self.denoiser(latents, timestep, condition)
+        conditions = torch.cat((self.negative.expand(batch, -1, -1), condition))
+        negative, positive = self.denoiser(torch.cat((latents, latents)), timestep, conditions).chunk(2)
+        return negative + self.guidance_scale * (positive - negative)
+
+
+class Counted:
+    """Counts what passes through a denoiser: one `forward` a call (both branches of guidance together), one
+    `backward` whenever a gradient flows back through a call. `evaluations` takes a backward pass for two."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+        self.forward = 0
+        self.backward = 0
+
+    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
+        self.forward += 1
+        noise = self.denoiser(latents, timestep)
+        if noise.requires_grad:
+            noise.register_hook(self._count_backward)
+        return noise
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.backward += 1
+
+    @property
+    def evaluations(self) -> int:
+        return self.forward + 2 * self.backward

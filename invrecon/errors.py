@@ -1,0 +1,17 @@
+"""What can go wrong, as sentences for a person. Every message names the cause and, where there is one, the cure."""
+
+
+class InvreconError(Exception):
+    """Base of all errors that invrecon raises on purpose; the text is one line, fit to be printed."""
+
+
+class InputError(InvreconError):
+    """A photo or seed file that can't be used. Other inputs of the same run are still done."""
+
+
+class ModelError(InvreconError):
+    """A checkpoint that can't be loaded or can't be inverted."""
+
+
+class UsageError(InvreconError):
+    """Settings that contradict each other or lie outside their range."""

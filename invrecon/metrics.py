@@ -1,0 +1,36 @@
+"""How close two pictures, or two latents, are."""
+
+import math
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    """Peak signal-to-noise ratio of 8-bit pictures of one size, dB; infinite where they are equal.
+
+    10 log10(255² / mean((a - b)²)) over all pixels and channels.
+    """
+    difference = np.asarray(a.convert("RGB"), np.float64) - np.asarray(b.convert("RGB"), np.float64)
+    error = float(np.mean(difference**2))
+    return 10 * math.log10(255**2 / error) if error else math.inf
+
+
+def ssim(a: Image.Image, b: Image.Image) -> float:
+    """Structural similarity in [-1, 1] of 8-bit pictures of one size, mean over pixels and colours.
+
+    The standard setting: Gaussian window of 11 pixels and sigma 1.5 (Wang et al. 2004, doi:10.1109/TIP.2003.819861).
+    """
+    import torch
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    x, y = (torch.from_numpy(np.array(im.convert("RGB"))).permute(2, 0, 1)[None].double() / 255 for im in (a, b))
+    return float(structural_similarity_index_measure(x, y, data_range=1.0))
+
+
+def latent_fidelity(reference: Tensor, latents: Tensor) -> float:
+    """10 log10(‖z_0‖² / ‖z - z_0‖²), dB; infinite where they are equal, NaN where `latents` is not finite."""
+    error = (latents.double() - reference.double()).square().sum().item()
+    signal = reference.double().square().sum().item()
+    return 10 * math.log10(signal / error) if error > 0 and signal > 0 else math.inf if error == 0 else math.nan

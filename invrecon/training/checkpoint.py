@@ -1,0 +1,51 @@
+"""Training state in one safetensors file: models, their averages, optimisers and the step."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+def averaged(model: nn.Module, decay: float = 0.999) -> AveragedModel:
+    """Exponential moving average of a model's weights."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+def save(path: Path, step: int, models: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> None:
+    """Writes beside `path`, then renames, so that a killed run never leaves half a file."""
+    tensors: dict[str, Tensor] = {}
+    for name, model in models.items():
+        tensors |= {f"model.{name}.{key}": value.contiguous() for key, value in model.state_dict().items()}
+    for name, optimizer in optimizers.items():
+        for i, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{name}.{i}.{key}": torch.as_tensor(value).contiguous() for key, value in state.items()}
+    tensors = {key: value.clone() for key, value in tensors.items()}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"step": str(step)})
+    os.replace(partial, path)
+
+
+def load(path: Path, models: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> int:
+    """Restores what `save` wrote and returns the step; 0 where there is no checkpoint yet."""
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+        step = int(file.metadata()["step"])
+    for name, model in models.items():
+        prefix = f"model.{name}."
+        model.load_state_dict({key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)})
+    for name, optimizer in optimizers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(f"optimizer.{name}."):
+                i, field = key.split(".")[-2:]
+                state.setdefault(int(i), {})[field] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return step

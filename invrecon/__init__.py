@@ -1,0 +1,34 @@
+"""invrecon: the seed noise from which a diffusion model gives a real photo back.
+
+    from invrecon import load_model, reconstruct
+    result = reconstruct("photo.png", load_model("mini"))
+    result.picture.save("back.png")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from invrecon.config import Settings
+    from invrecon.models import load_model
+    from invrecon.pipeline import invert, reconstruct
+    from invrecon.seedfile import load_seed, save_seed
+
+__all__ = ["Settings", "invert", "load_model", "load_seed", "reconstruct", "save_seed"]
+
+_ROOMS = {
+    "Settings": "config",
+    "invert": "pipeline",
+    "load_model": "models",
+    "load_seed": "seedfile",
+    "reconstruct": "pipeline",
+    "save_seed": "seedfile",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use, so that `invrecon --help` needn't wait for torch."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'invrecon' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"invrecon.{_ROOMS[name]}"), name)

@@ -31,6 +31,6 @@ def ssim(a: Image.Image, b: Image.Image) -> float:
 
 def latent_fidelity(reference: Tensor, latents: Tensor) -> float:
     """10 log10(‖z_0‖² / ‖z - z_0‖²), dB; infinite where they are equal, NaN where `latents` is not finite."""
-    error = (latents.double() - reference.double()).square().sum().item()
-    signal = reference.double().square().sum().item()
+    x, y = reference.cpu().double(), latents.cpu().double()
+    error, signal = (y - x).square().sum().item(), x.square().sum().item()
     return 10 * math.log10(signal / error) if error > 0 and signal > 0 else math.inf if error == 0 else math.nan

@@ -6,7 +6,8 @@
 A method says only what to try next. Not converging is an outcome, never an exception.
 """
 
-from invrecon.solve.driver import Function, Method, Outcome, Solution, solve
+from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, solve
 from invrecon.solve.methods import Adam, Anderson, Picard
+from invrecon.solve.strategies import STRATEGIES, Strategy, make_strategy
 
-__all__ = ["Adam", "Anderson", "Function", "Method", "Outcome", "Picard", "Solution", "solve"]
+__all__ = ["STRATEGIES", "Adam", "Anderson", "Foresight", "Function", "Method", "Outcome", "Picard", "Solution", "Strategy", "make_strategy", "solve"]

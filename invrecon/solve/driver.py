@@ -38,28 +38,54 @@ class Solution:
 
     Args:
         x: the best x known.
-        residual: ‖f(x) - x‖ / scale; where `checked` is False, a bound from the rate at which it fell.
+        residual: ‖f(x) - x‖ / scale; where `checked` is False, as foretold.
         checked: whether f was evaluated at this very x.
         iterations: evaluations of f.
-        rate: the last factor by which the residual fell, in (0, 1]; 1 if not known.
     """
 
     x: Tensor
     residual: float
     checked: bool
     iterations: int
-    rate: float
     outcome: Outcome
 
 
+class Foresight:
+    """How the residual falls from one iteration to the next, as seen in earlier solves of a series.
+
+    It saves the last evaluation of a solve, the one that would only confirm. What was seen grows stale: every use
+    makes it a little more careful (`caution` > 1), until a solve checks for itself again. Falls below `floor` were luck.
+    """
+
+    def __init__(self, caution: float = 1.25, floor: float = 0.03) -> None:
+        self.caution, self.floor = caution, floor
+        self.falls: dict[int, float] = {}
+
+    def promise(self, iteration: int, residual: float) -> float:
+        """The residual expected at the point after this iteration; the residual itself where nothing is known."""
+        return residual * self.falls.get(iteration, 1.0)
+
+    def used(self, iteration: int) -> None:
+        """Tells that a promise was relied upon unchecked."""
+        self.falls[iteration] = min(1.0, self.caution * self.falls[iteration])
+
+    def observe(self, iteration: int, fall: float) -> None:
+        """Tells by what factor the residual fell after this iteration."""
+        self.falls[iteration] = min(1.0, max(fall, self.floor))
+
+
 def solve(
-    fn: Function, x: Tensor, method: Method, *, rtol: float, scale: float, max_iterations: int, rate: float = 1.0, patience: int = 4
+    fn: Function,
+    x: Tensor,
+    method: Method,
+    *,
+    rtol: float,
+    scale: float,
+    max_iterations: int,
+    foresight: Foresight | None = None,
+    patience: int = 5,
 ) -> Solution:
     """Finds x with ‖f(x) - x‖ < rtol * scale.
-
-    After an evaluation at x the method's next point is not evaluated when its residual can be foretold: the
-    residual falls by `rate` an iteration (the larger of the last two seen, or the caller's guess from a similar
-    problem), so that a residual r at x promises rate * r at the next point.
 
     Args:
         fn: f.
@@ -68,31 +94,31 @@ def solve(
         rtol: relative tolerance, > 0.
         scale: norm that makes the residual dimensionless, > 0.
         max_iterations: evaluations of f, >= 1.
-        rate: guess of the residual's fall per iteration in (0, 1]; 1 asks for a checked solution.
+        foresight: shared by a series of similar problems; without it, every solution is checked.
         patience: iterations without a new best after which it is called diverged.
 
     Returns:
         The best iterate; its x is finite if the start is.
     """
     method.start(x)
-    best, best_residual, previous, idle, seen_rate = x, math.inf, math.inf, 0, rate
+    best, lowest, previous, idle = x, math.inf, math.inf, 0
     for iteration in range(1, max_iterations + 1):
         fx, proposal = method.step(fn, x)
         residual = (torch.linalg.vector_norm(fx - x) / scale).item()
         if not math.isfinite(residual):
-            return Solution(best, best_residual, best_residual < math.inf, iteration, 1.0, Outcome.DIVERGED)
-        if iteration > 1:
-            seen_rate = min(1.0, residual / max(previous, 1e-30))
-            rate = max(rate, seen_rate) if iteration == 2 else seen_rate
-        if residual < best_residual:
-            best, best_residual, idle = x, residual, 0
+            return Solution(best, lowest, lowest < math.inf, iteration, Outcome.DIVERGED)
+        if foresight and iteration > 1:
+            foresight.observe(iteration - 1, residual / max(previous, 1e-300))
+        if residual < lowest:
+            best, lowest, idle = x, residual, 0
         else:
             idle += 1
         if residual < rtol:
-            return Solution(x, residual, True, iteration, seen_rate, Outcome.CONVERGED)
-        if rate * residual < rtol and residual == best_residual and bool(proposal.isfinite().all()):
-            return Solution(proposal, rate * residual, False, iteration, seen_rate, Outcome.CONVERGED)
+            return Solution(x, residual, True, iteration, Outcome.CONVERGED)
+        if foresight and (promised := foresight.promise(iteration, residual)) < rtol and bool(proposal.isfinite().all()):
+            foresight.used(iteration)
+            return Solution(proposal, promised, False, iteration, Outcome.CONVERGED)
         if idle >= patience:
-            return Solution(best, best_residual, True, iteration, 1.0, Outcome.DIVERGED)
+            return Solution(best, lowest, True, iteration, Outcome.DIVERGED)
         previous, x = residual, proposal
-    return Solution(best, best_residual, True, max_iterations, seen_rate, Outcome.MAX_ITERATIONS)
+    return Solution(best, lowest, True, max_iterations, Outcome.MAX_ITERATIONS)

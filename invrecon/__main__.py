@@ -1,0 +1,5 @@
+"""`python -m invrecon` is `invrecon`."""
+
+from invrecon.cli.app import main
+
+main()

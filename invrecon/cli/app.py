@@ -1,0 +1,66 @@
+"""The program `invrecon`: its commands, none of which imports torch before it works."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
+from typing import Annotated
+
+import typer
+
+from invrecon.cli.boundary import EXIT_CODES, guarded
+from invrecon.cli.invert import EPILOG as INVERT_EPILOG
+from invrecon.cli.invert import invert
+from invrecon.cli.models import LIST_EPILOG, PATH_EPILOG, list_models, print_path
+from invrecon.cli.reconstruct import EPILOG as RECONSTRUCT_EPILOG
+from invrecon.cli.reconstruct import reconstruct
+
+_EPILOG = f"""\b
+Examples:
+  invrecon reconstruct photo.jpg
+  invrecon invert *.jpg --out seeds
+  invrecon reconstruct seeds/photo.seed.safetensors
+
+{EXIT_CODES}"""
+
+# Plain text rather than rich's: it reads the same in a pipe, and examples stay on their lines.
+app = typer.Typer(
+    epilog=_EPILOG,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+models = typer.Typer(help="Show the bundled models.", rich_markup_mode=None, no_args_is_help=True)
+
+app.command(epilog=INVERT_EPILOG)(guarded(invert))
+app.command(epilog=RECONSTRUCT_EPILOG)(guarded(reconstruct))
+app.add_typer(models, name="models")
+models.command("list", epilog=LIST_EPILOG)(guarded(list_models))
+models.command("path", epilog=PATH_EPILOG)(guarded(print_path))
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        typer.echo(f"invrecon {version('invrecon')}")
+    except PackageNotFoundError:
+        typer.echo("invrecon, not installed")
+    raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find the seed noise from which a diffusion model gives a real photo back."""
+
+
+def main() -> None:
+    """Runs the program on the arguments of this process."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal can't encode
+    app(prog_name="invrecon")

@@ -1,0 +1,135 @@
+"""Many inputs in one run: all are checked before the model loads, and one that fails doesn't stop the others."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from invrecon.cli.boundary import printable, say
+from invrecon.cli.output import Row, json_line, print_results, progress_bar
+from invrecon.config import Settings
+from invrecon.errors import InputError, InvreconError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
+    from invrecon.pipeline import OnProgress
+
+Files = dict[str, Path]  # from the row's field to the file that is written
+NameFiles = Callable[[Path, Path], Files]  # (input, folder) -> files
+Task = Callable[[Path, Files, "Model", Settings, "OnProgress"], Row]  # does one input, writes its files, returns its figures
+
+
+def run_batch(
+    inputs: Sequence[Path], task: Task, name_files: NameFiles, settings: Settings, *, out: Path, force: bool, as_json: bool, quiet: bool
+) -> list[Row]:
+    """Does `task` for each input and reports it. Returns one row an input, whose "error" is None where all went well."""
+    _make_folder(out)
+    rows = _plan(inputs, out, name_files, force)
+    model = None
+    for number, row in enumerate(rows):
+        if row["error"] is None:
+            model = model or _load(settings, quiet)
+            rows[number] = row = _do(row, task, model, settings, f"{number + 1}/{len(rows)}", quiet)
+        if as_json:
+            typer.echo(json_line(row))
+    if not (as_json or quiet):
+        print_results(rows)
+    return rows
+
+
+def is_seed_name(path: Path) -> bool:
+    """Whether an input is taken for a seed file; told by the name, before torch is imported."""
+    return path.suffix.lower() == ".safetensors"
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"can't make the folder {out} ({error.strerror}); choose another --out") from error
+    if not os.access(out, os.W_OK):
+        raise UsageError(f"can't write into the folder {out}; choose another --out")
+
+
+def _plan(inputs: Sequence[Path], out: Path, name_files: NameFiles, force: bool) -> list[Row]:
+    """A row for each input: its files where it can be done, else its error."""
+    rows: list[Row] = []
+    owners: dict[Path, Path] = {}
+    for source in inputs:
+        try:
+            _check_input(source)
+            files = name_files(source, out)
+            for path in files.values():
+                _check_output(path, inputs, owners, force)
+        except InputError as error:
+            rows.append(_failure(source, error))
+        except OSError as error:
+            rows.append(_failure(source, InputError(f"can't be used ({error.strerror}); check its name and permissions")))
+        else:
+            owners |= dict.fromkeys(files.values(), source)
+            rows.append({"input": source, **files, "error": None})
+    return rows
+
+
+def _check_input(source: Path) -> None:
+    if source.is_dir():
+        raise InputError("is a folder; give the photos in it instead")
+    if source.exists() and not source.is_file():
+        raise InputError("isn't a regular file; copy it into one first")
+    source.open("rb").close()
+
+
+def _check_output(path: Path, inputs: Sequence[Path], owners: dict[Path, Path], force: bool) -> None:
+    if path in owners:
+        raise InputError(f"would write {path}, as {owners[path]} does; rename it or give it another --out in a run of its own")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    if not force:
+        raise InputError(f"{path} exists; overwrite it with --force or choose another --out")
+    if any(source.exists() and source.samefile(path) for source in inputs):
+        raise InputError(f"would overwrite {path}, an input of this run; choose another --out")
+
+
+def _load(settings: Settings, quiet: bool) -> "Model":
+    from invrecon.models import load_model
+
+    with progress_bar(f"loading {settings.model}", quiet):
+        return load_model(settings.model, settings.device, settings.dtype)
+
+
+def _do(row: Row, task: Task, model: "Model", settings: Settings, place: str, quiet: bool) -> Row:
+    import torch
+
+    source = row["input"]
+    files = {name: path for name, path in row.items() if name not in ("input", "error")}
+    torch.manual_seed(settings.seed)  # for each input anew: its result doesn't hang on its neighbours
+    try:
+        with progress_bar(f"{place} {source.name}", quiet) as on_progress:
+            row |= task(source, files, model, settings, on_progress)
+    except (UsageError, ModelError):
+        raise  # no input can be done with these
+    except InvreconError as error:
+        return _failure(source, error)
+    if row.get("advice"):
+        say(f"warning: {source}: {row['advice']}")
+    return row
+
+
+def _failure(source: Path, error: InvreconError) -> Row:
+    name, message = printable(source), printable(error)
+    message = message if message.startswith(name + ":") else f"{name}: {message}"
+    say(message)
+    return {"input": source, "error": message}
+
+
+def exit_code(rows: Sequence[dict[str, Any]], min_psnr: float | None = None) -> int:
+    """What the program ends with. Results below `min_psnr` dB are named; those without a photo to compare with pass."""
+    known = [row for row in rows if row.get("psnr") is not None]
+    short = [row for row in known if min_psnr is not None and not row["psnr"] >= min_psnr]
+    for row in short:
+        say(f"{row['input']}: PSNR {row['psnr']:.2f} dB falls short of --min-psnr {min_psnr:g}")
+    return 1 if any(row["error"] for row in rows) else 3 if short else 0

@@ -1,0 +1,58 @@
+"""The one place where exceptions turn into a line on stderr and an exit code."""
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import typer
+
+from invrecon.errors import InvreconError, ModelError, UsageError
+
+P = ParamSpec("P")
+
+EXIT_CODES = """\b
+Exit codes:
+  0    all inputs are done
+  1    an input failed (the others are still done), or invrecon itself did
+  2    wrong usage: a bad option, preset, output folder or model
+  3    a result fell short of --min-psnr
+  130  interrupted; every file there is complete"""
+
+# The first kind that fits counts.
+_SENTENCES: tuple[tuple[type[BaseException], int, str], ...] = (
+    (KeyboardInterrupt, 130, "interrupted"),
+    (UsageError, 2, "{error}"),
+    (ModelError, 2, "{error}"),
+    (InvreconError, 1, "{error}"),
+    (Exception, 1, "internal error: {kind}: {error}; set INVRECON_DEBUG=1 for the traceback"),
+)
+
+
+def guarded(command: Callable[P, int]) -> Callable[P, None]:
+    """`command`, which returns its exit code, with every exception caught and told in one line."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = command(*args, **kwargs)
+        except BrokenPipeError:
+            raise  # the reader of stdout has left; Typer ends the program silently
+        except (Exception, KeyboardInterrupt) as error:
+            kind, code, sentence = next(row for row in _SENTENCES if isinstance(error, row[0]))
+            if kind is Exception and os.environ.get("INVRECON_DEBUG") == "1":
+                raise
+            say(sentence.format(kind=type(error).__name__, error=error))
+        raise typer.Exit(code)
+
+    return run
+
+
+def say(text: str) -> None:
+    """One line on stderr, however odd the text."""
+    typer.echo(f"invrecon: {printable(text)}", err=True)
+
+
+def printable(text: object) -> str:
+    """Text on one line, its control characters escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

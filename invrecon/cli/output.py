@@ -1,0 +1,101 @@
+"""What a person or a program reads: progress bars on stderr, a table or JSON lines on stdout."""
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from invrecon.cli.boundary import printable
+
+if TYPE_CHECKING:
+    from invrecon.pipeline import Inversion, OnProgress
+
+Row = dict[str, Any]  # what became of one input, by the names of JSON_FIELDS; one that isn't there counts as None
+
+FILES = ("output", "seed_file", "compare_file")
+_FIGURES = {  # field -> (column of the table, format)
+    "psnr": ("PSNR\ndB", ".2f"),
+    "ssim": ("SSIM", ".4f"),
+    "encoder_ceiling_db": ("ceiling\ndB", ".2f"),
+    "ddim_psnr": ("DDIM\ndB", ".2f"),
+    "latent_fidelity_db": ("latent\ndB", ".1f"),
+    "ddim_latent_fidelity_db": ("DDIM latent\ndB", ".1f"),
+    "steps": ("steps", "d"),
+    "converged_steps": ("converged", "d"),
+    "evaluations": ("evaluations", "d"),
+    "evaluations_per_step": ("evaluations\n/step", ".1f"),
+    "seconds": ("seconds", ".1f"),
+}
+_COLUMNS = ("psnr", "ssim", "encoder_ceiling_db", "ddim_psnr", "latent_fidelity_db", "evaluations_per_step", "seconds")
+JSON_FIELDS = ("input", *FILES, *_FIGURES, "error")
+
+
+def inversion_figures(inversion: "Inversion") -> Row:
+    """The fields of a row that an inversion fills."""
+    names = ("steps", "converged_steps", "evaluations", "evaluations_per_step", "seconds", "advice")
+    return {name: getattr(inversion, name) for name in names}
+
+
+def json_line(row: Row) -> str:
+    """A row as strict JSON: NaN and infinity are null."""
+    return json.dumps({field: _json_value(row.get(field)) for field in JSON_FIELDS}, allow_nan=False)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_results(rows: Sequence[Row]) -> None:
+    """A table of the figures of the inputs that are done, then the files written."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    done = [row for row in rows if row["error"] is None]
+    if not done:
+        return
+    columns = [name for name in _COLUMNS if any(row.get(name) is not None for row in done)]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("file", overflow="fold")
+    for name in columns:
+        table.add_column(_FIGURES[name][0], justify="right", no_wrap=True)
+    for row in done:
+        # Text, not str: rich would take [red] in a file's name for markup
+        table.add_row(Text(printable(row["input"])), *(_cell(name, row.get(name)) for name in columns))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)  # a pipe has no width to keep to
+    for path in dict.fromkeys(row[name] for row in done for name in FILES if name in row):
+        typer.echo(printable(path))
+
+
+def _cell(name: str, value: float | None) -> str:
+    return "-" if value is None else format(value, _FIGURES[name][1])
+
+
+@contextmanager
+def progress_bar(title: str, quiet: bool) -> Iterator["OnProgress"]:
+    """A callback that draws a bar on stderr while the block runs; nothing is drawn where that isn't a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    title = printable(title)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,  # stdout is for results
+        redirect_stderr=False,
+        disable=quiet or not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task(title, total=None)
+        yield lambda stage, done, total: bar.update(task, description=f"{title}: {stage}", completed=done, total=total)

@@ -1,0 +1,123 @@
+"""The seed file: noise that regenerates a photo, with everything needed to do so, in one safetensors file.
+
+Tensors: `latents`, the seed noise as the stock pipeline takes it, and `image_latents`, z_0; both (1, C, h, w), float32.
+Header: one JSON document under the key `invrecon`; its fields are those of `REQUIRED` and more.
+"""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from invrecon.errors import InputError, InvreconError
+
+FORMAT = 1
+ENDING = ".seed.safetensors"
+MAX_BYTES = 1 << 30
+
+REQUIRED: dict[str, type | tuple[type, ...]] = {
+    "format": int,
+    "model": str,
+    "fingerprint": str,
+    "scheduler": dict,
+    "timesteps": list,
+    "num_inference_steps": int,
+    "prompt": str,
+    "negative_prompt": str,
+    "guidance_scale": (int, float),
+    "dtype": str,
+    "size": int,
+}
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Seed noise and image latents, (1, C, h, w) float32 on the CPU, with the header that explains them."""
+
+    latents: Tensor
+    image_latents: Tensor
+    header: dict[str, Any]
+
+
+def is_seed_file(path: Path) -> bool:
+    """Whether a path is meant as a seed file, by its ending."""
+    return path.suffix.lower() == ".safetensors"
+
+
+def save_seed(seed: Seed, path: Path) -> None:
+    """Writes beside `path`, then renames, so that there is never half a file.
+
+    Raises:
+        InvreconError: the file can't be written.
+    """
+    tensors = {"latents": seed.latents.contiguous(), "image_latents": seed.image_latents.contiguous()}
+    data = save(tensors, metadata={"invrecon": json.dumps(seed.header, allow_nan=False, ensure_ascii=False)})
+    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvreconError(f"can't write {path}: {error.strerror or error}") from error
+
+
+def load_seed(path: Path) -> Seed:
+    """Reads and checks a seed file; nothing in it is ever executed.
+
+    Raises:
+        InputError: it is missing, damaged, or not a seed file; the text says which.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: larger than any seed file; is it a checkpoint?")
+        with safe_open(path, "pt") as file:
+            metadata, names = file.metadata() or {}, set(file.keys())
+            if "invrecon" not in metadata:
+                raise InputError(f"{path}: a safetensors file, but not a seed file of invrecon")
+            if missing := {"latents", "image_latents"} - names:
+                raise InputError(f"{path}: damaged seed file, {' and '.join(sorted(missing))} missing")
+            latents, image_latents = file.get_tensor("latents"), file.get_tensor("image_latents")
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+    header = _check_header(path, metadata["invrecon"])
+    _check_tensors(path, latents, image_latents)
+    return Seed(latents, image_latents, header)
+
+
+def _check_header(path: Path, text: str) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: damaged seed file, its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: damaged seed file, its header is not a JSON object")
+    if header.get("format") != FORMAT:
+        raise InputError(f"{path}: seed file of format {header.get('format')!r:.20}; this invrecon reads format {FORMAT}")
+    for key, kind in REQUIRED.items():
+        if not isinstance(header.get(key), kind) or isinstance(header[key], bool):
+            raise InputError(f"{path}: damaged seed file, header field {key!r} is missing or of the wrong type")
+    if not 1 <= header["num_inference_steps"] <= 1000 or not 1 <= header["guidance_scale"] <= 100:
+        raise InputError(f"{path}: damaged seed file, steps or guidance scale out of range")
+    return header
+
+
+def _check_tensors(path: Path, latents: Tensor, image_latents: Tensor) -> None:
+    for name, tensor in (("latents", latents), ("image_latents", image_latents)):
+        if tensor.dtype != torch.float32 or tensor.ndim != 4 or len(tensor) != 1 or tensor.numel() == 0:
+            raise InputError(f"{path}: damaged seed file, {name} is {tensor.dtype} {tuple(tensor.shape)}, not float32 (1, C, h, w)")
+        if not math.isfinite(tensor.abs().max().item()):
+            raise InputError(f"{path}: damaged seed file, {name} has values that are not finite")
+    if latents.shape != image_latents.shape:
+        raise InputError(f"{path}: damaged seed file, latents {tuple(latents.shape)} and image_latents {tuple(image_latents.shape)} differ")

@@ -1,0 +1,81 @@
+"""Solvers by name, made for a series of similar problems: what one solve learns helps the next."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, solve
+from invrecon.solve.methods import Adam, Anderson, Picard
+
+
+class Strategy(Protocol):
+    """Solves one problem of a series."""
+
+    def __call__(self, fn: Function, x: Tensor, *, rtol: float, scale: float, max_iterations: int, gain: float) -> Solution:
+        """As `solve`. `gain` tells how strongly f varies, up to a constant factor that all problems of the series share."""
+        ...
+
+
+class Single:
+    """One method; of earlier problems only how the residual fell is remembered."""
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self.foresight = Foresight()
+
+    def __call__(self, fn: Function, x: Tensor, *, rtol: float, scale: float, max_iterations: int, gain: float) -> Solution:
+        return solve(fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight)
+
+
+class Carried(Single):
+    """Anderson acceleration whose pairs are carried from problem to problem, rescaled by the gain."""
+
+    def __init__(self, window: int = 4) -> None:
+        super().__init__(Anderson(window))
+        self.anderson: Anderson = self.method  # type: ignore[assignment]
+        self.gain: float | None = None
+
+    def __call__(self, fn: Function, x: Tensor, *, rtol: float, scale: float, max_iterations: int, gain: float) -> Solution:
+        if self.gain:
+            self.anderson.rescale(gain / self.gain)
+        self.gain = gain
+        return super().__call__(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain)
+
+    def forget(self) -> None:
+        """Drops what was learnt; for when it has led astray."""
+        self.anderson.pairs.clear()
+        self.foresight.falls.clear()
+
+
+class Auto:
+    """Accelerated first; where that stops, damped from the best point known; then gradients. Keeps the best of all."""
+
+    def __init__(self) -> None:
+        self.first = Carried()
+
+    def __call__(self, fn: Function, x: Tensor, *, rtol: float, scale: float, max_iterations: int, gain: float) -> Solution:
+        best = self.first(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain)
+        used = best.iterations
+        for method in (Anderson(window=8, damping=0.3), Adam()):
+            if best.outcome is Outcome.CONVERGED or used >= max_iterations:
+                break
+            self.first.forget()
+            again = solve(fn, best.x, method, rtol=rtol, scale=scale, max_iterations=max_iterations - used)
+            used += again.iterations
+            if again.residual < best.residual or again.outcome is Outcome.CONVERGED:
+                best = again
+        return best
+
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "auto": Auto,
+    "anderson": Carried,
+    "picard": lambda: Single(Picard()),
+    "adam": lambda: Single(Adam()),
+}
+
+
+def make_strategy(name: str) -> Strategy:
+    """A fresh solver for a series of problems; `name` is a key of `STRATEGIES`."""
+    return STRATEGIES[name]()

@@ -1,0 +1,158 @@
+"""The denoiser of `mini`: a U-Net and a text encoder, trained together on image latents.
+
+Loss: ‖v(z_t, t, c) - (a eps - s z_0)‖² with z_t = a z_0 + s eps, t uniform (v-prediction, arXiv:2202.00512), captions
+dropped one time in ten for guidance.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from invrecon.training import checkpoint, muon
+from invrecon.training.data import Corpus, to_unit
+
+
+@dataclass(frozen=True)
+class DenoiserRun:
+    """Settings of a training run; `groups` tells how many pictures of which size are encoded beforehand."""
+
+    block_out_channels: tuple[int, ...] = (96, 144, 192)
+    text_width: int = 128
+    groups: tuple[tuple[int, int], ...] = ((128, 9000), (256, 900))
+    batch: int = 32
+    steps: int = 5500
+    muon_rate: float = 3e-3
+    adam_rate: float = 1e-3
+    device: str = "cpu"
+
+
+def scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise schedule, for v-prediction."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+    )
+
+
+def build(run: DenoiserRun, latent_channels: int, vocab_size: int) -> nn.ModuleDict:
+    """Untrained `unet` and `text_encoder`."""
+    unet = UNet2DConditionModel(
+        sample_size=32,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=run.block_out_channels,
+        layers_per_block=1,
+        cross_attention_dim=run.text_width,
+        attention_head_dim=6,  # number of heads, in spite of its name
+        norm_num_groups=8,
+    )
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocab_size,
+            hidden_size=run.text_width,
+            intermediate_size=3 * run.text_width,
+            projection_dim=run.text_width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=32,
+            hidden_act="quick_gelu",
+            bos_token_id=vocab_size - 2,
+            eos_token_id=vocab_size - 1,
+            pad_token_id=vocab_size - 1,
+        )
+    )
+    return nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
+
+
+@torch.no_grad()
+def encode(folder: Path, vae: AutoencoderKL, out: Path, run: DenoiserRun, report: Callable[[str], None] = print) -> None:
+    """Encodes captioned pictures once: latents by size and captions into one safetensors file."""
+    corpus, tensors, captions = Corpus(folder, seed=7), {}, {}
+    vae = vae.to(run.device, memory_format=torch.channels_last).eval()
+    for size, count in run.groups:
+        means, texts = [], []
+        for done in range(0, count, 16):
+            pairs = [corpus.photo_crop(size, True) if i % 8 == 7 else corpus.composite(size) for i in range(16)]
+            pixels = to_unit([picture for picture, _ in pairs]).to(run.device, memory_format=torch.channels_last)
+            with torch.autocast(torch.device(run.device).type, torch.bfloat16):
+                means.append(vae.encode(pixels).latent_dist.mode().half().cpu())
+            texts += [text for _, text in pairs]
+            if done % 1600 == 0:
+                report(f"encoded {done} of {count} at {size} pixels")
+        tensors[str(size)], captions[str(size)] = torch.cat(means).contiguous(), texts
+    save_file(tensors, out, metadata={"captions": json.dumps(captions)})
+
+
+def train(
+    latents: Path, tokenizer: CLIPTokenizer, state: Path, run: DenoiserRun, report: Callable[[str], None] = print
+) -> tuple[nn.ModuleDict, float]:
+    """Trains, or goes on from `state`, to the end; returns the averaged models and the scaling factor of the latents."""
+    device = torch.device(run.device)
+    with safe_open(latents, "pt") as file:
+        data = {size: file.get_tensor(size).float() for size in file.keys()}
+        captions = json.loads(file.metadata()["captions"])
+    scale = 1 / data["128"].std().item()
+    ids = {size: _ids(tokenizer, texts) for size, texts in captions.items()}
+    empty = _ids(tokenizer, [""])
+    models = build(run, data["128"].shape[1], len(tokenizer)).to(device, memory_format=torch.channels_last)
+    average = checkpoint.averaged(models)
+    outer = ("conv_in", "conv_out", "embedding", "time_emb")
+    optimizers = muon.optimizers(models, run.muon_rate, run.adam_rate, outer)
+    named = {"denoiser": models, "average": average}
+    start = checkpoint.load(state, named, optimizers)
+    alphas = scheduler().alphas_cumprod.to(device)
+    generator = torch.Generator().manual_seed(start)
+    begun, total = time.monotonic(), torch.zeros((), device=device)
+    for step in range(start, run.steps):
+        pace = min(1.0, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / run.steps)))
+        for optimizer, rate in zip(optimizers.values(), (run.muon_rate, run.adam_rate), strict=True):
+            optimizer.param_groups[0]["lr"] = rate * pace
+        size, batch = ("256", run.batch // 4) if step % 6 == 5 else ("128", run.batch)
+        chosen = torch.randint(len(data[size]), (batch,), generator=generator)
+        tokens = torch.where(torch.rand(batch, 1, generator=generator) < 0.1, empty, ids[size][chosen]).to(device)
+        loss = _loss(models, data[size][chosen].to(device) * scale, tokens, alphas)
+        models.zero_grad()
+        loss.backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+        average.update_parameters(models)
+        total += loss.detach()
+        if (step + 1) % 100 == 0:
+            report(f"denoiser {step + 1}: loss {total.item() / 100:.4f}, {(time.monotonic() - begun) / (step + 1 - start):.2f} s/step")
+            total.zero_()
+        if (step + 1) % 500 == 0 or step + 1 == run.steps:
+            checkpoint.save(state, step + 1, named, optimizers)
+    return average.module, scale
+
+
+def _loss(models: nn.ModuleDict, image_latents: Tensor, tokens: Tensor, alphas: Tensor) -> Tensor:
+    timesteps = torch.randint(len(alphas), (len(image_latents),), device=image_latents.device)
+    a, s = (value.sqrt().view(-1, 1, 1, 1) for value in (alphas[timesteps], 1 - alphas[timesteps]))
+    noise = torch.randn_like(image_latents)
+    noisy = (a * image_latents + s * noise).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(noisy.device.type, torch.bfloat16):
+        condition = models["text_encoder"](tokens).last_hidden_state
+        output = models["unet"](noisy, timesteps, encoder_hidden_states=condition).sample
+    return F.mse_loss(output.float(), a * noise - s * image_latents)
+
+
+def _ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    return tokenizer(texts, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt").input_ids

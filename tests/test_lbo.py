@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from invrecon.core.lbo import invert
+from invrecon.core.sampling import ddim_inversion, generate
+from invrecon.metrics import latent_fidelity
+from invrecon.solve import STRATEGIES, Outcome
+from tests.analytic import CurvedDenoiser, GaussianDenoiser, ddim_schedule
+
+SOLVERS = sorted(STRATEGIES)
+
+
+@pytest.fixture
+def image_latents() -> torch.Tensor:
+    return torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [4, 10, 50])
+def test_gaussian_seed_is_the_one_known_in_closed_form(solver, steps, image_latents):
+    denoiser, schedule = GaussianDenoiser(), ddim_schedule(steps)
+    found = invert(denoiser, schedule, image_latents, solver=solver, rtol=1e-11, max_evaluations=400)
+    torch.testing.assert_close(found.latents, denoiser.exact_seed(schedule, image_latents), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_generation_returns_the_image_latents_in_float64(solver, image_latents):
+    denoiser, schedule = CurvedDenoiser(), ddim_schedule(20)
+    found = invert(denoiser, schedule, image_latents, solver=solver, rtol=1e-12, max_evaluations=500)
+    assert all(record.outcome is Outcome.CONVERGED for record in found.records)
+    assert (generate(denoiser, schedule, found.latents) - image_latents).abs().max() < 1e-9
+
+
+def test_solvers_agree_on_one_seed(image_latents):
+    schedule = ddim_schedule(10)
+    seeds = [
+        invert(CurvedDenoiser(), schedule, image_latents, solver=solver, rtol=1e-11, max_evaluations=500).latents for solver in SOLVERS
+    ]
+    for seed in seeds[1:]:
+        torch.testing.assert_close(seed, seeds[0], rtol=1e-7, atol=1e-7)
+
+
+def test_plain_ddim_inversion_is_far_worse_than_lbo(image_latents):
+    denoiser, schedule = CurvedDenoiser(), ddim_schedule(20)
+    plain = generate(denoiser, schedule, ddim_inversion(denoiser, schedule, image_latents))
+    ours = generate(denoiser, schedule, invert(denoiser, schedule, image_latents).latents)
+    assert latent_fidelity(image_latents, ours) > latent_fidelity(image_latents, plain) + 30
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_map_that_does_not_contract_never_gives_nan_and_never_claims_convergence_falsely(solver, image_latents):
+    denoiser, schedule = CurvedDenoiser(strength=60.0), ddim_schedule(10)
+    found = invert(denoiser, schedule, image_latents, solver=solver, rtol=1e-9, max_evaluations=12)
+    assert found.latents.isfinite().all()
+    assert any(record.outcome is not Outcome.CONVERGED for record in found.records)
+
+
+def test_a_denoiser_that_returns_nan_is_survived(image_latents):
+    found = invert(lambda z, t: z * (float("nan") if t > 500 else 0.1), ddim_schedule(10), image_latents)
+    assert found.latents.isfinite().all()
+    assert {record.outcome for record in found.records if record.timestep > 500} == {Outcome.DIVERGED}
+
+
+def test_residuals_are_what_the_sampler_says_they_are(image_latents):
+    """Every record's residual, checked or foretold, within an order of magnitude of ‖Phi(z_t) - z_s‖ / ‖z_s‖."""
+    denoiser, schedule = CurvedDenoiser(), ddim_schedule(20)
+    found = invert(denoiser, schedule, image_latents, rtol=1e-6)
+    way_down = generate(denoiser, schedule, found.latents)
+    assert ((way_down - image_latents).norm() / image_latents.norm()).item() < 20 * 1e-6 * 5
+    assert max(record.residual for record in found.records) < 1e-6
+
+
+def test_evaluations_are_those_that_the_network_saw(image_latents):
+    calls = 0
+
+    def denoiser(latents: torch.Tensor, timestep: int) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return CurvedDenoiser()(latents, timestep)
+
+    found = invert(denoiser, ddim_schedule(20), image_latents)
+    assert sum(record.evaluations for record in found.records) == calls
+    calls = 0
+    found = invert(denoiser, ddim_schedule(20), image_latents, solver="adam")
+    assert sum(record.evaluations for record in found.records) == 3 * calls - 2  # a backward pass is two; the first prediction has none

@@ -1,8 +1,8 @@
 """invrecon: the seed noise from which a diffusion model gives a real photo back.
 
-    from invrecon import load_model, reconstruct
-    result = reconstruct("photo.png", load_model("mini"))
-    result.picture.save("back.png")
+from invrecon import load_model, reconstruct
+result = reconstruct("photo.png", load_model("mini"))
+result.picture.save("back.png")
 """
 
 from typing import TYPE_CHECKING, Any

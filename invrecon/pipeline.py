@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from PIL.Image import Image
-from torch import Tensor
 
 from invrecon.config import Settings
 from invrecon.core import lbo
@@ -112,7 +111,9 @@ def invert(photo: Path | str, model: Model, settings: Settings | None = None, on
     )
 
 
-def reconstruct(source: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None) -> Reconstruction:
+def reconstruct(
+    source: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None
+) -> Reconstruction:
     """Regenerates a picture from seed noise alone: a photo is inverted first, a seed file speaks for itself.
 
     A seed file brings its own prompt, steps and guidance; `settings` are for photos.
@@ -155,7 +156,7 @@ def reconstruct(source: Path | str, model: Model, settings: Settings | None = No
 def _from_seed(seed: Seed, path: Path, model: Model, begun: float, on_progress: OnProgress | None) -> Reconstruction:
     header = seed.header
     if header["fingerprint"] != model.fingerprint:
-        raise InputError(f"{path}: made with another model ({header['model']!r:.80}, other weights than {model.name!r}); name it with --model")
+        raise InputError(f"{path}: made with other weights ({header['model']!r:.80}) than {model.name!r} has; name its model with --model")
     if seed.latents.shape[1] != model.latent_channels:
         raise InputError(f"{path}: damaged seed file, {seed.latents.shape[1]} latent channels where the model has {model.latent_channels}")
     schedule = model.schedule(header["num_inference_steps"])

@@ -103,9 +103,7 @@ def invert(
     return Inversion(latents, records)
 
 
-def _solve_step(
-    strategy: Strategy, transition: Transition, target: Tensor, start: Tensor, rtol: float, max_iterations: int
-) -> Solution:
+def _solve_step(strategy: Strategy, transition: Transition, target: Tensor, start: Tensor, rtol: float, max_iterations: int) -> Solution:
     """Phi(z) = z_s as a fixed point,  f(z) = (z_s - B eps(z, t)) / A,  where  f(z) - z = (z_s - Phi(z)) / A."""
 
     def fixed_point(latents: Tensor) -> Tensor:

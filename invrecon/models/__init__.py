@@ -15,7 +15,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 def bundled_models() -> list[str]:
     """Names of the checkpoints that come with the package."""
-    return sorted(folder.name for folder in BUNDLED.iterdir() if (folder / "model_index.json").exists())
+    return sorted(index.parent.name for index in BUNDLED.glob("*/model_index.json"))
 
 
 def model_folder(name: str) -> Path:
@@ -47,4 +47,4 @@ def load_model(name: str = "mini", device: str = "auto", dtype: str = "float32")
     """
     from invrecon.models.stable_diffusion import load
 
-    return load(model_folder(name), "mini" if name == "mini" else name, device, dtype)
+    return load(model_folder(name), name, device, dtype)

@@ -10,4 +10,17 @@ from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution
 from invrecon.solve.methods import Adam, Anderson, Picard
 from invrecon.solve.strategies import STRATEGIES, Strategy, make_strategy
 
-__all__ = ["STRATEGIES", "Adam", "Anderson", "Foresight", "Function", "Method", "Outcome", "Picard", "Solution", "Strategy", "make_strategy", "solve"]
+__all__ = [
+    "STRATEGIES",
+    "Adam",
+    "Anderson",
+    "Foresight",
+    "Function",
+    "Method",
+    "Outcome",
+    "Picard",
+    "Solution",
+    "Strategy",
+    "make_strategy",
+    "solve",
+]

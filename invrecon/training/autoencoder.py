@@ -70,8 +70,7 @@ class Critic(nn.Sequential):
 def train(folder: Path, state: Path, run: AutoencoderRun, report: Callable[[str], None] = print) -> AutoencoderKL:
     """Trains, or goes on from `state`, to the end of both phases; returns the averaged model."""
     device = torch.device(run.device)
-    vae = build(run).to(device, memory_format=torch.channels_last)
-    critic = Critic().to(device, memory_format=torch.channels_last)
+    vae, critic = checkpoint.placed(build(run), device), checkpoint.placed(Critic(), device)
     average = checkpoint.averaged(vae)
     optimizers = muon.optimizers(vae, run.muon_rate, run.adam_rate, outer=("conv_in", "decoder.conv_out", "quant_conv"))
     rates = {optimizer: optimizer.param_groups[0]["lr"] for optimizer in optimizers.values()}
@@ -118,7 +117,14 @@ def train(folder: Path, state: Path, run: AutoencoderRun, report: Callable[[str]
             report(f"autoencoder {step + 1}: {psnr:.2f} dB in training, {(time.monotonic() - begun) / (step + 1 - start):.2f} s/step")
         if (step + 1) % 500 == 0 or step + 1 in (run.steps, run.steps + run.adversarial_steps):
             checkpoint.save(state, step + 1, models, stateful)
-    return average.module
+    return load(state, run)
+
+
+def load(state: Path, run: AutoencoderRun) -> AutoencoderKL:
+    """The averaged autoencoder of a run."""
+    vae = build(run)
+    checkpoint.load_average(state, "average", vae)
+    return vae
 
 
 def fidelity(y: Tensor, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -11,10 +12,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
 
 def averaged(model: nn.Module, decay: float = 0.999) -> AveragedModel:
     """Exponential moving average of a model's weights."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+def names(file: Any) -> list[str]:
+    """The tensors of an open safetensors file, which is no mapping."""
+    return list(file.keys())
 
 
 def save(path: Path, step: int, models: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> None:
@@ -36,7 +44,7 @@ def load(path: Path, models: Mapping[str, nn.Module], optimizers: Mapping[str, O
     if not path.exists():
         return 0
     with safe_open(path, "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}
+        tensors = {key: file.get_tensor(key) for key in names(file)}
         step = int(file.metadata()["step"])
     for name, model in models.items():
         prefix = f"model.{name}."
@@ -49,3 +57,16 @@ def load(path: Path, models: Mapping[str, nn.Module], optimizers: Mapping[str, O
                 state.setdefault(int(i), {})[field] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return step
+
+
+def placed(model: ModelT, device: torch.device) -> ModelT:
+    """`model` on a device, its convolutions in channels-last layout."""
+    return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def load_average(path: Path, name: str, model: nn.Module) -> None:
+    """Fills `model` with the averaged weights that a run kept under `name`, ready for use."""
+    prefix = f"model.{name}.module."
+    with safe_open(path, "pt") as file:
+        model.load_state_dict({key[len(prefix) :]: file.get_tensor(key) for key in names(file) if key.startswith(prefix)})
+    model.eval()

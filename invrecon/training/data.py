@@ -4,11 +4,11 @@ import colorsys
 import json
 import random
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import tomllib
 import torch
 from PIL import Image
 from torch import Tensor
@@ -93,7 +93,7 @@ def _files(share: Path, source: dict) -> list[Path]:
 
 
 def _collect(path: Path, kind: str, name: str, captions: dict[str, str], target: Path) -> dict[str, str] | None:
-    image = Image.open(path)
+    image: Image.Image = Image.open(path)
     if kind != "cutouts":
         if min(image.size) < 240:
             return None
@@ -129,7 +129,7 @@ class Corpus:
         self.textures: list[Tensor] = []
         self.cutouts: list[tuple[Image.Image, str]] = []
         for name, entry in index.items():
-            image = Image.open(folder / name)
+            image: Image.Image = Image.open(folder / name)
             if name.startswith("cutouts"):
                 self.cutouts.append((image.convert("RGBA"), entry["caption"]))
             elif name.startswith("textures"):

@@ -86,7 +86,7 @@ def build(run: DenoiserRun, latent_channels: int, vocab_size: int) -> nn.ModuleD
 def encode(folder: Path, vae: AutoencoderKL, out: Path, run: DenoiserRun, report: Callable[[str], None] = print) -> None:
     """Encodes captioned pictures once: latents by size and captions into one safetensors file."""
     corpus, tensors, captions = Corpus(folder, seed=7), {}, {}
-    vae = vae.to(run.device, memory_format=torch.channels_last).eval()
+    vae = checkpoint.placed(vae, torch.device(run.device)).eval()
     for size, count in run.groups:
         means, texts = [], []
         for done in range(0, count, 16):
@@ -107,12 +107,12 @@ def train(
     """Trains, or goes on from `state`, to the end; returns the averaged models and the scaling factor of the latents."""
     device = torch.device(run.device)
     with safe_open(latents, "pt") as file:
-        data = {size: file.get_tensor(size).float() for size in file.keys()}
+        data = {size: file.get_tensor(size).float() for size in checkpoint.names(file)}
         captions = json.loads(file.metadata()["captions"])
     scale = 1 / data["128"].std().item()
     ids = {size: _ids(tokenizer, texts) for size, texts in captions.items()}
     empty = _ids(tokenizer, [""])
-    models = build(run, data["128"].shape[1], len(tokenizer)).to(device, memory_format=torch.channels_last)
+    models = checkpoint.placed(build(run, data["128"].shape[1], len(tokenizer)), device)
     average = checkpoint.averaged(models)
     outer = ("conv_in", "conv_out", "embedding", "time_emb")
     optimizers = muon.optimizers(models, run.muon_rate, run.adam_rate, outer)
@@ -140,7 +140,16 @@ def train(
             total.zero_()
         if (step + 1) % 500 == 0 or step + 1 == run.steps:
             checkpoint.save(state, step + 1, named, optimizers)
-    return average.module, scale
+    return load(latents, state, len(tokenizer), run)
+
+
+def load(latents: Path, state: Path, vocab_size: int, run: DenoiserRun) -> tuple[nn.ModuleDict, float]:
+    """The averaged models of a run and the scaling factor of the latents."""
+    with safe_open(latents, "pt") as file:
+        data = file.get_tensor("128").float()
+    models = build(run, data.shape[1], vocab_size)
+    checkpoint.load_average(state, "average", models)
+    return models, 1 / data.std().item()
 
 
 def _loss(models: nn.ModuleDict, image_latents: Tensor, tokens: Tensor, alphas: Tensor) -> Tensor:

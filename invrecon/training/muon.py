@@ -44,7 +44,8 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 def optimizers(model: nn.Module, muon_rate: float, adam_rate: float, outer: tuple[str, ...]) -> dict[str, Optimizer]:
     """Muon for the inner convolutions and linear layers, AdamW for all else and for names that contain a word of `outer`."""
-    inner, rest = [], []
+    inner: list[Tensor] = []
+    rest: list[Tensor] = []
     for name, weight in model.named_parameters():
         (inner if weight.ndim >= 2 and not any(word in name for word in outer) else rest).append(weight)
     return {"muon": Muon(inner, muon_rate), "adam": AdamW(rest, adam_rate, betas=(0.9, 0.99), weight_decay=0.0)}

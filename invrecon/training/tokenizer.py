@@ -25,8 +25,13 @@ def learn(captions: Iterable[str], folder: Path, vocab_size: int = 2000) -> CLIP
     tokenizer.train_from_iterator(captions, trainer)
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
     vocabulary = alphabet + [f"{letter}</w>" for letter in alphabet] + [merge.replace(" ", "") for merge in merges]
-    vocabulary = list(dict.fromkeys(vocabulary)) + [START, END]
+    vocabulary = [*dict.fromkeys(vocabulary), START, END]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    return load(folder)
+
+
+def load(folder: Path) -> CLIPTokenizer:
+    """The tokenizer that `learn` wrote."""
     return CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_LENGTH, bos_token=START, eos_token=END, unk_token=END, pad_token=END)

@@ -1,0 +1,60 @@
+"""The recipe, step by step: `python -m invrecon.training prepare | autoencoder | denoiser | export`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from invrecon.training import autoencoder as autoencoders
+from invrecon.training import data
+from invrecon.training import denoiser as denoisers
+from invrecon.training import export as exporting
+from invrecon.training import tokenizer as tokenizers
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+Folder = Annotated[Path, typer.Argument(help="folder of the run: data, checkpoints and tokenizer live in it")]
+Device = Annotated[str, typer.Option(help="cpu or cuda")]
+
+
+@app.command()
+def prepare(folder: Folder, root: Annotated[Path, typer.Option(help="where the packages of sources.toml were unpacked")]) -> None:
+    """Collects photos and cut-outs below --root, and learns the tokenizer from their captions."""
+    typer.echo(f"collected {data.prepare(root, folder / 'data')}")
+    tokenizers.learn(data.Corpus(folder / "data", seed=3).captions(6000), folder / "tokenizer")
+
+
+@app.command()
+def autoencoder(folder: Folder, device: Device = "cpu", steps: int = 0, adversarial_steps: int = -1) -> None:
+    """Trains the autoencoder; a run that was stopped goes on. Encoder settled, decoder trained on with --adversarial-steps."""
+    run = autoencoders.AutoencoderRun(device=device)
+    run = replace(run, steps=steps or run.steps, adversarial_steps=run.adversarial_steps if adversarial_steps < 0 else adversarial_steps)
+    autoencoders.train(folder / "data", folder / "autoencoder.safetensors", run)
+
+
+@app.command()
+def denoiser(folder: Folder, device: Device = "cpu", steps: int = 0) -> None:
+    """Encodes the pictures once, then trains the U-Net and the text encoder; a run that was stopped goes on."""
+    run = denoisers.DenoiserRun(device=device)
+    run = replace(run, steps=steps or run.steps)
+    latents = folder / "latents.safetensors"
+    if not latents.exists():
+        vae = autoencoders.load(folder / "autoencoder.safetensors", autoencoders.AutoencoderRun())
+        denoisers.encode(folder / "data", vae, latents, run)
+    denoisers.train(latents, tokenizers.load(folder / "tokenizer"), folder / "denoiser.safetensors", run)
+
+
+@app.command()
+def export(folder: Folder, out: Annotated[Path, typer.Argument(help="folder for the checkpoint")]) -> None:
+    """Writes the checkpoint in the diffusers layout."""
+    vae = autoencoders.load(folder / "autoencoder.safetensors", autoencoders.AutoencoderRun())
+    tokenizer = tokenizers.load(folder / "tokenizer")
+    models, scale = denoisers.load(folder / "latents.safetensors", folder / "denoiser.safetensors", len(tokenizer), denoisers.DenoiserRun())
+    exporting.export(vae, models, scale, tokenizer, out)
+    typer.echo(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    app()

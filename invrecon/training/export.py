@@ -1,0 +1,32 @@
+"""Puts trained parts into the ordinary diffusers folder: half precision, safetensors, small shards."""
+
+from pathlib import Path
+
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from torch import nn
+from transformers import CLIPTokenizer
+
+from invrecon.training.denoiser import scheduler
+
+
+def export(vae: AutoencoderKL, denoiser: nn.ModuleDict, scale: float, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Writes `folder` so that `StableDiffusionPipeline.from_pretrained` reads it.
+
+    Args:
+        vae: the trained autoencoder; `scale` becomes its scaling_factor.
+        denoiser: `unet` and `text_encoder`.
+        tokenizer: with which they were trained.
+        folder: existing files of the same names are replaced.
+    """
+    vae.register_to_config(scaling_factor=scale)
+    pipeline = StableDiffusionPipeline(
+        vae=vae.half(),
+        unet=denoiser["unet"].half(),
+        text_encoder=denoiser["text_encoder"].half(),
+        tokenizer=tokenizer,
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True, max_shard_size="15MB")

@@ -1,0 +1,126 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMInverseScheduler, DDIMScheduler, StableDiffusionPipeline
+
+from invrecon import Settings, invert, reconstruct
+from invrecon.errors import InputError, UsageError
+from invrecon.image import load_photo, plan_canvas, to_tensor
+from invrecon.metrics import latent_fidelity, psnr
+from invrecon.models import model_folder
+from invrecon.models.stable_diffusion import quiet
+from invrecon.seedfile import load_seed, save_seed
+
+QUICK = Settings(size=128, num_inference_steps=8)
+
+
+@pytest.fixture(scope="module")
+def stock():
+    with quiet():
+        pipeline = StableDiffusionPipeline.from_pretrained(model_folder("mini"))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.mark.parametrize(("prompt", "guidance_scale"), [("", 1.0), ("a red apple", 1.0), ("a red apple on a blue background", 2.0)])
+def test_the_stock_pipeline_regenerates_the_same_picture_from_the_seed_alone(mini, stock, photo, tmp_path, prompt, guidance_scale):
+    settings = dataclasses.replace(QUICK, prompt=prompt, guidance_scale=guidance_scale)
+    ours = reconstruct(photo, mini, settings)
+    save_seed(ours.seed, tmp_path / "x.seed.safetensors")
+    seed = load_seed(tmp_path / "x.seed.safetensors")
+    theirs = stock(
+        prompt=seed.header["prompt"],
+        latents=seed.latents,
+        num_inference_steps=seed.header["num_inference_steps"],
+        guidance_scale=seed.header["guidance_scale"],
+        height=128,
+        width=128,
+    ).images[0]
+    assert psnr(ours.square, theirs) > 50
+
+
+def test_lbo_beats_the_ddim_inverse_scheduler_of_diffusers_on_the_same_latents(mini, stock, photo):
+    found = invert(photo, mini, QUICK)
+    inverse = DDIMInverseScheduler.from_config(stock.scheduler.config)
+    forward = DDIMScheduler.from_config(stock.scheduler.config)
+    inverse.set_timesteps(QUICK.num_inference_steps)
+    forward.set_timesteps(QUICK.num_inference_steps)
+    with torch.no_grad():
+        condition = stock.encode_prompt("", "cpu", 1, False)[0]
+        latents = image_latents = found.seed.image_latents
+        for scheduler in (inverse, forward):
+            for t in scheduler.timesteps:
+                noise = stock.unet(latents, t, encoder_hidden_states=condition).sample
+                latents = scheduler.step(noise, t, latents).prev_sample
+    result = reconstruct(photo, mini, QUICK)
+    assert result.latent_fidelity_db > latent_fidelity(image_latents, latents) + 20
+
+
+def test_regeneration_loses_next_to_nothing_against_the_autoencoder(mini, photo):
+    result = reconstruct(photo, mini, dataclasses.replace(QUICK, num_inference_steps=20))
+    assert result.inversion.converged_steps == result.inversion.steps == 20
+    assert result.psnr == pytest.approx(result.encoder_ceiling_db, abs=0.2)
+    assert result.psnr > result.ddim_psnr
+    assert result.latent_fidelity_db > 50
+    assert result.picture.size == (200, 160)
+
+
+def test_solvers_find_the_same_seed(mini, photo):
+    settings = dataclasses.replace(QUICK, num_inference_steps=10, rtol=1e-5, max_evaluations=200)
+    seeds = [invert(photo, mini, dataclasses.replace(settings, solver=name)).seed.latents for name in ("auto", "picard", "adam")]
+    for seed in seeds[1:]:
+        assert latent_fidelity(seeds[0], seed) > 50
+
+
+def test_image_latents_are_the_encoder_s_mean_times_the_scale(mini, stock, photo):
+    loaded = load_photo(photo)
+    pixels = to_tensor(plan_canvas(loaded.rgb.size, 128, "crop").place(loaded.rgb))
+    with torch.no_grad():
+        expected = stock.vae.encode(pixels).latent_dist.mean * stock.vae.config.scaling_factor
+    torch.testing.assert_close(invert(photo, mini, QUICK).seed.image_latents, expected)
+
+
+def test_a_seed_file_regenerates_the_reconstruction(mini, photo, tmp_path):
+    first = reconstruct(photo, mini, QUICK)
+    save_seed(first.seed, tmp_path / "x.seed.safetensors")
+    again = reconstruct(tmp_path / "x.seed.safetensors", mini, Settings(size=512, num_inference_steps=3))
+    assert np.array_equal(np.asarray(again.square), np.asarray(first.square))
+    assert again.latent_fidelity_db == pytest.approx(first.latent_fidelity_db, abs=1.0)
+    assert again.psnr is None
+
+
+def test_a_seed_of_another_model_is_refused(mini, photo, tmp_path):
+    seed = invert(photo, mini, QUICK).seed
+    for change, complaint in (
+        ({"fingerprint": "f" * 64}, "other weights"),
+        ({"timesteps": [1]}, "timesteps"),
+    ):
+        save_seed(dataclasses.replace(seed, header={**seed.header, **change}), tmp_path / "x.seed.safetensors")
+        with pytest.raises(InputError, match=complaint):
+            reconstruct(tmp_path / "x.seed.safetensors", mini)
+
+
+def test_the_header_tells_all_that_regeneration_needs(mini, photo):
+    header = invert(photo, mini, dataclasses.replace(QUICK, prompt="a red apple", guidance_scale=1.5)).seed.header
+    assert header["model"] == "mini"
+    assert header["fingerprint"] == mini.fingerprint
+    assert header["scheduler"]["class"] == "DDIMScheduler"
+    assert len(header["timesteps"]) == len(header["steps"]) == 8
+    assert header["steps"][0].keys() >= {"timestep", "residual", "checked", "evaluations", "bias", "outcome"}
+    assert header["photo"]["size"] == [200, 160]
+    assert len(header["photo"]["sha256"]) == 64
+    assert header["versions"].keys() == {"invrecon", "torch", "diffusers"}
+
+
+def test_a_prompt_that_is_too_long_is_refused_with_the_place_to_end_it(mini, photo):
+    with pytest.raises(UsageError, match="end it after"):
+        invert(photo, mini, dataclasses.replace(QUICK, prompt="apple " * 50))
+
+
+def test_progress_is_reported_to_the_end(mini, photo):
+    seen = []
+    reconstruct(photo, mini, QUICK, lambda stage, done, total: seen.append((stage, done, total)))
+    assert ("inverting", 8, 8) in seen
+    assert seen[-1][1] == seen[-1][2] == 8

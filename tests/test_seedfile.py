@@ -1,0 +1,106 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from invrecon.errors import InputError, InvreconError
+from invrecon.seedfile import REQUIRED, Seed, is_seed_file, load_seed, save_seed
+
+HEADER = {
+    "format": 1,
+    "model": "mini",
+    "fingerprint": "0" * 64,
+    "scheduler": {},
+    "timesteps": [501, 1],
+    "num_inference_steps": 2,
+    "prompt": "ein Apfel, 苹果",
+    "negative_prompt": "",
+    "guidance_scale": 1.0,
+    "dtype": "float32",
+    "size": 64,
+}
+
+
+def seed(**changes):
+    return Seed(torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8), {**HEADER, **changes})
+
+
+def test_a_seed_comes_back_as_it_went(tmp_path):
+    original, path = seed(), tmp_path / "new" / "x.seed.safetensors"
+    save_seed(original, path)
+    back = load_seed(path)
+    assert torch.equal(back.latents, original.latents)
+    assert torch.equal(back.image_latents, original.image_latents)
+    assert back.header == original.header
+    assert is_seed_file(path)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_each_missing_or_mistyped_field_is_named(tmp_path, key):
+    for header in ({k: v for k, v in HEADER.items() if k != key}, {**HEADER, key: None}):
+        save_seed(Seed(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), header), tmp_path / "x.safetensors")
+        with pytest.raises(InputError, match=key):
+            load_seed(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("latents", "complaint"),
+    [
+        (torch.zeros(4, 8, 8), "not float32"),
+        (torch.zeros(2, 4, 8, 8), "not float32"),
+        (torch.zeros(1, 4, 8, 8, dtype=torch.float16), "not float32"),
+        (torch.full((1, 4, 8, 8), float("nan")), "not finite"),
+        (torch.zeros(1, 4, 8, 9), "differ"),
+        (torch.zeros(1, 4, 0, 8), "not float32"),
+    ],
+)
+def test_odd_tensors_are_refused(tmp_path, latents, complaint):
+    save_seed(Seed(latents, torch.zeros(1, 4, 8, 8), HEADER), tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=complaint):
+        load_seed(tmp_path / "x.safetensors")
+
+
+def test_other_safetensors_files_are_told_apart(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(InputError, match="not a seed file"):
+        load_seed(path)
+    save_file({"latents": torch.zeros(1, 4, 8, 8)}, path, metadata={"invrecon": json.dumps(HEADER)})
+    with pytest.raises(InputError, match="image_latents missing"):
+        load_seed(path)
+
+
+def test_every_truncation_is_one_clear_line(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_seed(seed(), path)
+    whole = path.read_bytes()
+    for length in [*range(0, 200, 7), len(whole) // 2, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError) as caught:
+            load_seed(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"format": 2}', '{"format": true}'])
+def test_hostile_headers_are_refused(tmp_path, text):
+    path = tmp_path / "x.safetensors"
+    save_file({"latents": torch.zeros(1, 4, 8, 8), "image_latents": torch.zeros(1, 4, 8, 8)}, path, metadata={"invrecon": text})
+    with pytest.raises(InputError):
+        load_seed(path)
+
+
+def test_pickles_missing_files_and_folders_are_refused(tmp_path):
+    torch.save({"latents": torch.zeros(1)}, tmp_path / "x.safetensors")
+    for path in (tmp_path / "x.safetensors", tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(InputError):
+            load_seed(path)
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.mkdir()
+    with pytest.raises(InvreconError, match="can't write"):
+        save_seed(seed(), path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]

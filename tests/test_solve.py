@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from invrecon.solve import Adam, Anderson, Outcome, Picard, solve
+
+
+def affine(matrix: torch.Tensor, offset: torch.Tensor):
+    return lambda x: matrix @ x + offset
+
+
+@pytest.fixture
+def problem():
+    """x = M x + c in 20 unknowns, spectral radius 0.8, with its solution."""
+    generator = torch.Generator().manual_seed(1)
+    matrix = torch.randn(20, 20, dtype=torch.float64, generator=generator)
+    matrix *= 0.8 / torch.linalg.eigvals(matrix).abs().max()
+    offset = torch.randn(20, dtype=torch.float64, generator=generator)
+    return affine(matrix, offset), torch.linalg.solve(torch.eye(20, dtype=torch.float64) - matrix, offset)
+
+
+@pytest.mark.parametrize(("method", "budget"), [(Picard(), 400), (Picard(0.7), 600), (Anderson(5), 100), (Anderson(5, 0.5), 200), (Adam(), 3000)])
+def test_every_method_reaches_the_solution_of_a_linear_problem(method, budget, problem):
+    fn, solution = problem
+    found = solve(fn, torch.zeros(20, dtype=torch.float64), method, rtol=1e-10, scale=1.0, max_iterations=budget, patience=40)
+    assert found.outcome is Outcome.CONVERGED
+    assert found.checked
+    torch.testing.assert_close(found.x, solution, rtol=1e-7, atol=1e-7)
+
+
+def test_anderson_takes_fewer_iterations_than_picard(problem):
+    fn, _ = problem
+    runs = [solve(fn, torch.zeros(20, dtype=torch.float64), m, rtol=1e-8, scale=1.0, max_iterations=500, patience=40) for m in (Picard(), Anderson(8))]
+    assert runs[1].iterations < runs[0].iterations / 2
+
+
+def test_anderson_solves_an_expanding_problem_where_picard_diverges():
+    fn = affine(torch.diag(torch.tensor([-3.0, 0.5, 2.5], dtype=torch.float64)), torch.ones(3, dtype=torch.float64))
+    start = torch.zeros(3, dtype=torch.float64)
+    picard = solve(fn, start, Picard(), rtol=1e-9, scale=1.0, max_iterations=60)
+    anderson = solve(fn, start, Anderson(5), rtol=1e-9, scale=1.0, max_iterations=60)
+    assert picard.outcome is Outcome.DIVERGED
+    assert torch.equal(picard.x, start)  # the best it has seen
+    assert anderson.outcome is Outcome.CONVERGED
+
+
+def test_residual_is_that_of_the_returned_point(problem):
+    fn, _ = problem
+    found = solve(fn, torch.zeros(20, dtype=torch.float64), Picard(), rtol=1e-12, scale=2.0, max_iterations=7)
+    assert found.outcome is Outcome.MAX_ITERATIONS
+    assert found.iterations == 7
+    assert found.residual == pytest.approx((fn(found.x) - found.x).norm().item() / 2)
+
+
+def test_nan_ends_the_solve_with_the_last_good_point():
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        return x / 2 if x.abs().max() > 0.3 else x * float("nan")
+
+    found = solve(fn, torch.ones(4), Picard(), rtol=1e-9, scale=1.0, max_iterations=50)
+    assert found.outcome is Outcome.DIVERGED
+    assert found.x.isfinite().all()
+
+
+def test_carried_pairs_save_evaluations_on_a_series_of_similar_problems(problem):
+    fn, _ = problem
+    method = Anderson(25)
+    totals = []
+    for shift in (0.0, 0.01):
+        series = [
+            solve(lambda x, d=k * shift + shift: fn(x) + d, torch.zeros(20, dtype=torch.float64), method, rtol=1e-8, scale=1.0, max_iterations=200, patience=60)
+            for k in range(3)
+        ]
+        totals.append([run.iterations for run in series])
+    assert all(run[-1] < run[0] / 2 or run[0] < 6 for run in totals)

@@ -1,10 +1,13 @@
 """Path in, pictures and seed out: the order of work for `invert` and `reconstruct`."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL.Image import Image
 
@@ -16,9 +19,11 @@ from invrecon.core.schedule import Schedule
 from invrecon.errors import InputError, UsageError
 from invrecon.image import Canvas, Photo, load_photo, plan_canvas, to_image, to_tensor
 from invrecon.metrics import latent_fidelity, psnr, ssim
-from invrecon.models.stable_diffusion import Model
 from invrecon.seedfile import FORMAT, Seed, is_seed_file, load_seed
 from invrecon.solve import Outcome
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (stage, steps done, steps in all)."""

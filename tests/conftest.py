@@ -1,12 +1,10 @@
 import pytest
-import torch
 
 from invrecon.models import load_model
 
 
 @pytest.fixture(scope="session")
 def mini():
-    torch.set_grad_enabled(True)
     return load_model("mini", device="cpu")
 
 

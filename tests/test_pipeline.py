@@ -10,7 +10,7 @@ from invrecon.errors import InputError, UsageError
 from invrecon.image import load_photo, plan_canvas, to_tensor
 from invrecon.metrics import latent_fidelity, psnr
 from invrecon.models import model_folder
-from invrecon.models.stable_diffusion import quiet
+from invrecon.models.quiet import quiet
 from invrecon.seedfile import load_seed, save_seed
 
 QUICK = Settings(size=128, num_inference_steps=8)

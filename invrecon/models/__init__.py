@@ -45,6 +45,9 @@ def load_model(name: str = "mini", device: str = "auto", dtype: str = "float32")
     Raises:
         ModelError: it isn't there, is damaged, isn't safetensors, or can't be inverted.
     """
-    from invrecon.models.stable_diffusion import load
+    from invrecon.models.quiet import quiet
+
+    with quiet():
+        from invrecon.models.stable_diffusion import load
 
     return load(model_folder(name), name, device, dtype)

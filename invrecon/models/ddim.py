@@ -8,12 +8,12 @@ from invrecon.errors import ModelError
 
 
 def ddim_scheduler(config: dict) -> DDIMScheduler:
-    """The checkpoint's noise schedule under DDIM, as `DDIMScheduler.from_config` makes it in any pipeline.
+    """The checkpoint's noise schedule under DDIM; a scheduler that knows no clipping (PNDM, say) isn't given any.
 
     Raises:
         ModelError: the configuration clips or thresholds, and so can't be inverted.
     """
-    scheduler = DDIMScheduler.from_config(config)
+    scheduler = DDIMScheduler.from_config({"clip_sample": False, **config})
     for option in ("clip_sample", "thresholding"):
         if scheduler.config[option]:
             raise ModelError(f"the scheduler has {option} on, which loses information: set it to false in scheduler_config.json")

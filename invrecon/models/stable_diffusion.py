@@ -1,21 +1,18 @@
 """Stable Diffusion 1.x and 2.x checkpoints, and `mini`, which has their architecture."""
 
 import hashlib
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
 from invrecon.core.denoiser import Guided
 from invrecon.core.schedule import Schedule
 from invrecon.errors import ModelError, UsageError
 from invrecon.models.ddim import ddim_scheduler, read_schedule
+from invrecon.models.quiet import quiet
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -138,27 +135,12 @@ def load(folder: Path, name: str, device: str, dtype: str) -> Model:
             )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
         raise ModelError(f"can't load the model {name}: {_first_line(error)}") from error
-    pipeline.vae.to(torch.float32)
+    with quiet():
+        pipeline.to(target)
+        pipeline.vae.to(torch.float32)
     for part in PARTS:
-        getattr(pipeline, part).requires_grad_(False).eval().to(target)
+        getattr(pipeline, part).requires_grad_(False).eval()
     return Model(pipeline, name, folder)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps the libraries' bars and notices off the console while they load."""
-    from transformers.utils import logging as transformers_logging
-
-    verbosities = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
-    for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity(logging.CRITICAL)
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, verbosity in zip((diffusers_logging, transformers_logging), verbosities, strict=True):
-            library.set_verbosity(verbosity)
-            library.enable_progress_bar()
 
 
 def _pick_device(device: str) -> torch.device:

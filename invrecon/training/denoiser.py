@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -114,7 +115,7 @@ def train(
     ids = {size: _ids(tokenizer, texts) for size, texts in captions.items()}
     empty = _ids(tokenizer, [""])
     models = checkpoint.placed(build(run, data["128"].shape[1], len(tokenizer)), device)
-    models["unet"].set_attn_processor(AttnProcessor())  # on a CPU a quarter faster to train than the fused kind
+    cast(UNet2DConditionModel, models["unet"]).set_attn_processor(AttnProcessor())  # on a CPU a quarter faster to train than the fused kind
     average = checkpoint.averaged(models, decay=0.995)
     outer = ("conv_in", "conv_out", "embedding", "time_emb")
     optimizers = muon.optimizers(models, run.muon_rate, run.adam_rate, outer)

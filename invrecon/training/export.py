@@ -1,5 +1,6 @@
 """Puts trained parts into the ordinary diffusers folder: half precision, safetensors, small shards."""
 
+import json
 from pathlib import Path
 
 from diffusers import AutoencoderKL, StableDiffusionPipeline
@@ -30,3 +31,6 @@ def export(vae: AutoencoderKL, denoiser: nn.ModuleDict, scale: float, tokenizer:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True, max_shard_size="15MB")
+    # transformers loads in the dtype that this file names, diffusers in float32 unless told: let them agree
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")

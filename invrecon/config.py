@@ -42,7 +42,7 @@ class Settings:
     num_inference_steps: int = 50
     guidance_scale: float = 1.0
     solver: Literal["auto", "anderson", "picard", "adam"] = "auto"
-    rtol: float = 1e-5
+    rtol: float = 1.5e-5
     max_evaluations: int = 30
     size: int = 256
     fit: Literal["crop", "pad", "stretch"] = "crop"

@@ -13,7 +13,7 @@ class Extrapolation:
         order: degree of the polynomial, as far as there are values.
     """
 
-    def __init__(self, order: int = 2) -> None:
+    def __init__(self, order: int = 1) -> None:
         self._values: deque[tuple[float, Tensor]] = deque(maxlen=order + 1)
 
     def __bool__(self) -> bool:

@@ -55,7 +55,7 @@ def invert(
     image_latents: Tensor,
     *,
     solver: str = "auto",
-    rtol: float = 1e-5,
+    rtol: float = 1.5e-5,
     max_evaluations: int = 30,
     on_step: OnRecord | None = None,
 ) -> Inversion:

@@ -68,10 +68,11 @@ def test_regeneration_loses_next_to_nothing_against_the_autoencoder(mini, photo)
 
 
 def test_solvers_find_the_same_seed(mini, photo):
-    settings = dataclasses.replace(QUICK, num_inference_steps=10, rtol=1e-5, max_evaluations=200)
-    seeds = [invert(photo, mini, dataclasses.replace(settings, solver=name)).seed.latents for name in ("auto", "picard", "adam")]
-    for seed in seeds[1:]:
-        assert latent_fidelity(seeds[0], seed) > 50
+    settings = Settings(size=64, num_inference_steps=25, rtol=1e-6, max_evaluations=300)
+    found = [invert(photo, mini, dataclasses.replace(settings, solver=name)) for name in ("auto", "anderson", "picard", "adam")]
+    assert [inversion.converged_steps for inversion in found] == [25] * 4
+    for inversion in found[1:]:
+        assert latent_fidelity(found[0].seed.latents, inversion.seed.latents) > 70
 
 
 def test_image_latents_are_the_encoder_s_mean_times_the_scale(mini, stock, photo):

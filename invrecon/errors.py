@@ -15,3 +15,8 @@ class ModelError(InvreconError):
 
 class UsageError(InvreconError):
     """Settings that contradict each other or lie outside their range."""
+
+
+def printable(text: object) -> str:
+    """Text on one line, its control characters escaped; for names of files in messages."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -15,7 +15,8 @@ import torch
 from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
-from invrecon.errors import InputError, InvreconError
+from invrecon.errors import InputError, InvreconError, printable
+from invrecon.writing import replacing
 
 Fit = Literal["crop", "pad", "stretch"]
 
@@ -68,11 +69,11 @@ def load_photo(path: Path) -> Photo:
             rgb, alpha = _to_srgb(_upright(_decode(file)))
             return Photo(path, rgb, alpha, _sha256(file))
     except InputError as error:
-        raise InputError(f"{_printable(path)}: {error}") from error.__cause__
+        raise InputError(f"{printable(path)}: {error}") from error.__cause__
     except MemoryError as error:
-        raise InputError(f"{_printable(path)}: doesn't fit into memory; scale it down first") from error
+        raise InputError(f"{printable(path)}: doesn't fit into memory; scale it down first") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{_printable(path)}: can't be read ({_cause(error)}); check its name and permissions") from error
+        raise InputError(f"{printable(path)}: can't be read ({_cause(error)}); check its name and permissions") from error
 
 
 def _decode(file: BinaryIO) -> Image.Image:
@@ -272,22 +273,9 @@ def save_png(image: Image.Image, path: Path) -> None:
 
     Raises InvreconError, in one line, where the disk doesn't take it.
     """
-    partial = path.parent / f".{path.stem[:40]}.{os.getpid()}.tmp"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            image.save(partial, format="PNG")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InvreconError(f"{_printable(path)}: can't be written ({_cause(error)}); choose another place or free some space") from error
+    with replacing(path) as partial:
+        image.save(partial, format="PNG")
 
 
 def _cause(error: Exception) -> str:
-    return _printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)
-
-
-def _printable(text: object) -> str:
-    """Text on one line, its control characters escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)

@@ -6,7 +6,6 @@ Header: one JSON document under the key `invrecon`; its fields are those of `REQ
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from invrecon.errors import InputError, InvreconError
+from invrecon.errors import InputError
+from invrecon.writing import replacing
 
 FORMAT = 1
 ENDING = ".seed.safetensors"
@@ -59,16 +59,8 @@ def save_seed(seed: Seed, path: Path) -> None:
     """
     tensors = {"latents": seed.latents.contiguous(), "image_latents": seed.image_latents.contiguous()}
     data = save(tensors, metadata={"invrecon": json.dumps(seed.header, allow_nan=False, ensure_ascii=False)})
-    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InvreconError(f"can't write {path}: {error.strerror or error}") from error
+    with replacing(path) as partial:
+        partial.write_bytes(data)
 
 
 def load_seed(path: Path) -> Seed:

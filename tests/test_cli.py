@@ -297,7 +297,7 @@ def test_configs_in_the_repository_are_valid_and_mini_spells_out_every_default()
     assert load_settings(configs / "mini.toml") == Settings()
     assert set(vars(Settings())) == {line.split(" ")[0] for line in (configs / "mini.toml").read_text().splitlines() if line[:1].isalpha()}
     smoke = load_settings(configs / "smoke.toml")
-    assert (smoke.model, smoke.size, smoke.num_inference_steps) == ("mini", 128, 5)
+    assert (smoke.model, smoke.size, smoke.num_inference_steps) == ("mini", 128, 25)
 
 
 def test_results_are_overwritten_with_force_only(fake):

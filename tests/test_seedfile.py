@@ -101,6 +101,6 @@ def test_pickles_missing_files_and_folders_are_refused(tmp_path):
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
     path = tmp_path / "x.safetensors"
     path.mkdir()
-    with pytest.raises(InvreconError, match="can't write"):
+    with pytest.raises(InvreconError, match="can't be written"):
         save_seed(seed(), path)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from invrecon.cli.boundary import printable, say
+from invrecon.cli.boundary import say
 from invrecon.cli.output import Row, json_line, print_results, progress_bar
 from invrecon.config import Settings
-from invrecon.errors import InputError, InvreconError, ModelError, UsageError
+from invrecon.errors import InputError, InvreconError, ModelError, UsageError, printable
 
 if TYPE_CHECKING:
     from invrecon.models import Model

@@ -7,7 +7,7 @@ from typing import ParamSpec
 
 import typer
 
-from invrecon.errors import InvreconError, ModelError, UsageError
+from invrecon.errors import InvreconError, ModelError, UsageError, printable
 
 P = ParamSpec("P")
 
@@ -51,8 +51,3 @@ def guarded(command: Callable[P, int]) -> Callable[P, None]:
 def say(text: str) -> None:
     """One line on stderr, however odd the text."""
     typer.echo(f"invrecon: {printable(text)}", err=True)
-
-
-def printable(text: object) -> str:
-    """Text on one line, its control characters escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from invrecon.cli.boundary import printable
+from invrecon.errors import printable
 
 if TYPE_CHECKING:
     from invrecon.pipeline import Inversion, OnProgress

@@ -51,7 +51,7 @@ def is_seed_file(path: Path) -> bool:
     return path.suffix.lower() == ".safetensors"
 
 
-def save_seed(seed: Seed, path: Path) -> None:
+def save_seed(seed: Seed, path: Path | str) -> None:
     """Writes beside `path`, then renames, so that there is never half a file.
 
     Raises:
@@ -59,16 +59,17 @@ def save_seed(seed: Seed, path: Path) -> None:
     """
     tensors = {"latents": seed.latents.contiguous(), "image_latents": seed.image_latents.contiguous()}
     data = save(tensors, metadata={"invrecon": json.dumps(seed.header, allow_nan=False, ensure_ascii=False)})
-    with replacing(path) as partial:
+    with replacing(Path(path)) as partial:
         partial.write_bytes(data)
 
 
-def load_seed(path: Path) -> Seed:
+def load_seed(path: Path | str) -> Seed:
     """Reads and checks a seed file; nothing in it is ever executed.
 
     Raises:
         InputError: it is missing, damaged, or not a seed file; the text says which.
     """
+    path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: larger than any seed file; is it a checkpoint?")

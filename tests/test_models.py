@@ -136,7 +136,9 @@ def test_damaged_checkpoints_are_refused_in_one_line(tmp_path, mini):
         path.unlink()
     (broken("no-index") / "model_index.json").unlink()
     (broken("bad-index") / "model_index.json").write_text("{")
-    for name in ("no-unet", "no-weights", "truncated", "pickled", "no-index", "bad-index", "nowhere"):
+    index = broken("sdxl") / "model_index.json"
+    index.write_text(index.read_text().replace("StableDiffusionPipeline", "StableDiffusionXLPipeline"))
+    for name in ("no-unet", "no-weights", "truncated", "pickled", "no-index", "bad-index", "sdxl", "nowhere"):
         with pytest.raises(ModelError) as caught:
             load_model(str(tmp_path / name), device="cpu")
         assert "\n" not in str(caught.value), name

@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x and 2.x checkpoints, and `mini`, which has their architecture."""
 
 import hashlib
+import json
 from functools import cached_property
 from pathlib import Path
 
@@ -129,6 +130,9 @@ def load(folder: Path, name: str, device: str, dtype: str) -> Model:
     """
     target = _pick_device(device)
     try:
+        kind = json.loads((folder / "model_index.json").read_text()).get("_class_name")
+        if kind != StableDiffusionPipeline.__name__:
+            raise ValueError(f"it is a {kind}, and only {StableDiffusionPipeline.__name__} can be inverted for now")
         with quiet():
             pipeline = StableDiffusionPipeline.from_pretrained(
                 folder, torch_dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True, safety_checker=None

@@ -1,5 +1,6 @@
 """The recipe, step by step: `python -m invrecon.training prepare | autoencoder | denoiser | export`."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,28 +17,42 @@ from invrecon.training import tokenizer as tokenizers
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Folder = Annotated[Path, typer.Argument(help="folder of the run: data, checkpoints and tokenizer live in it")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
+StartFrom = Annotated[Path | None, typer.Option(help="an exported checkpoint to go on from, in place of random weights")]
 
 
 @app.command()
-def prepare(folder: Folder, root: Annotated[Path, typer.Option(help="where the packages of sources.toml were unpacked")]) -> None:
-    """Collects photos and cut-outs below --root, and learns the tokenizer from their captions."""
+def prepare(
+    folder: Folder,
+    root: Annotated[Path, typer.Option(help="where the packages of sources.toml were unpacked")],
+    start_from: StartFrom = None,
+) -> None:
+    """Collects photos and cut-outs below --root, and learns the tokenizer from their captions or takes that of --start-from."""
     typer.echo(f"collected {data.prepare(root, folder / 'data')}")
-    tokenizers.learn(data.Corpus(folder / "data", seed=3).captions(6000), folder / "tokenizer")
+    if start_from:
+        shutil.copytree(start_from / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    else:
+        tokenizers.learn(data.Corpus(folder / "data", seed=3).captions(6000), folder / "tokenizer")
 
 
 @app.command()
-def autoencoder(folder: Folder, device: Device = "cpu", steps: int = 0, adversarial_steps: int = -1) -> None:
+def autoencoder(
+    folder: Folder, device: Device = "cpu", steps: int | None = None, adversarial_steps: int | None = None, start_from: StartFrom = None
+) -> None:
     """Trains the autoencoder; a run that was stopped goes on. Encoder settled, decoder trained on with --adversarial-steps."""
-    run = autoencoders.AutoencoderRun(device=device)
-    run = replace(run, steps=steps or run.steps, adversarial_steps=run.adversarial_steps if adversarial_steps < 0 else adversarial_steps)
+    run = autoencoders.AutoencoderRun(device=device, start_from=start_from)
+    run = replace(
+        run,
+        steps=run.steps if steps is None else steps,
+        adversarial_steps=run.adversarial_steps if adversarial_steps is None else adversarial_steps,
+    )
     autoencoders.train(folder / "data", folder / "autoencoder.safetensors", run)
 
 
 @app.command()
-def denoiser(folder: Folder, device: Device = "cpu", steps: int = 0) -> None:
+def denoiser(folder: Folder, device: Device = "cpu", steps: int | None = None, start_from: StartFrom = None) -> None:
     """Encodes the pictures once, then trains the U-Net and the text encoder; a run that was stopped goes on."""
-    run = denoisers.DenoiserRun(device=device)
-    run = replace(run, steps=steps or run.steps)
+    run = denoisers.DenoiserRun(device=device, start_from=start_from)
+    run = replace(run, steps=run.steps if steps is None else steps)
     latents = folder / "latents.safetensors"
     if not latents.exists():
         vae = autoencoders.load(folder / "autoencoder.safetensors", autoencoders.AutoencoderRun())

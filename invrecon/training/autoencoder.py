@@ -24,7 +24,7 @@ from invrecon.training.data import Corpus, to_unit
 
 @dataclass(frozen=True)
 class AutoencoderRun:
-    """Settings of a training run; `pixels` is the number of pixels in a batch."""
+    """Settings of a training run; `pixels` is the number of pixels in a batch, `start_from` an exported checkpoint to go on from."""
 
     latent_channels: int = 12
     block_out_channels: tuple[int, ...] = (32, 64, 128, 192)
@@ -33,6 +33,7 @@ class AutoencoderRun:
     muon_rate: float = 3e-3
     adam_rate: float = 1e-3
     pixels: int = 8 * 64 * 64
+    start_from: Path | None = None
     device: str = "cpu"
 
 
@@ -70,7 +71,8 @@ class Critic(nn.Sequential):
 def train(folder: Path, state: Path, run: AutoencoderRun, report: Callable[[str], None] = print) -> AutoencoderKL:
     """Trains, or goes on from `state`, to the end of both phases; returns the averaged model."""
     device = torch.device(run.device)
-    vae, critic = checkpoint.placed(build(run), device), checkpoint.placed(Critic(), device)
+    vae = AutoencoderKL.from_pretrained(run.start_from, subfolder="vae") if run.start_from else build(run)
+    vae, critic = checkpoint.placed(vae, device), checkpoint.placed(Critic(), device)
     average = checkpoint.averaged(vae)
     optimizers = muon.optimizers(vae, run.muon_rate, run.adam_rate, outer=("conv_in", "decoder.conv_out", "quant_conv"))
     rates = {optimizer: optimizer.param_groups[0]["lr"] for optimizer in optimizers.values()}

@@ -61,7 +61,7 @@ def prepare(root: Path, out: Path) -> dict[str, int]:
     """Collects photos, textures and cut-outs from unpacked packages below `root` into `out`."""
     sources = tomllib.loads(Path(__file__).with_name("sources.toml").read_text())
     share, counts = root / "usr/share", {}
-    index: dict[str, dict[str, str]] = {}
+    index: dict[str, dict[str, str | int]] = {}
     for kind in ("photos", "textures", "cutouts"):
         (out / kind).mkdir(parents=True, exist_ok=True)
         counts[kind] = 0
@@ -73,7 +73,8 @@ def prepare(root: Path, out: Path) -> dict[str, int]:
                 target = out / kind / f"{len(index):04d}.{'webp' if kind == 'cutouts' else 'jpg'}"
                 entry = _collect(path, kind, name, sources["captions"], target)
                 if entry is not None:
-                    index[f"{kind}/{target.name}"] = {"package": source["package"], "file": path.name, **entry}
+                    often = any(word in path.as_posix() for word in source.get("often", []))
+                    index[f"{kind}/{target.name}"] = {"package": source["package"], "file": path.name, "weight": 4 if often else 1, **entry}
                     counts[kind] += 1
     (out / "index.json").write_text(json.dumps(index, indent=1))
     return counts
@@ -128,10 +129,12 @@ class Corpus:
         self.photos: list[tuple[Tensor, str]] = []
         self.textures: list[Tensor] = []
         self.cutouts: list[tuple[Image.Image, str]] = []
+        self.weights: list[int] = []  # how often each cut-out is shown, relative to the others
         for name, entry in index.items():
             image: Image.Image = Image.open(folder / name)
             if name.startswith("cutouts"):
                 self.cutouts.append((image.convert("RGBA"), entry["caption"]))
+                self.weights.append(entry["weight"])
             elif name.startswith("textures"):
                 self.textures.append(_tensor(image.resize((256, 256))))
             else:
@@ -153,7 +156,7 @@ class Corpus:
 
     def composite(self, size: int) -> tuple[Tensor, str]:
         """A cut-out on a plain, textured or photographic ground (3, size, size), with its caption."""
-        picture, noun = self.random.choice(self.cutouts)
+        ((picture, noun),) = self.random.choices(self.cutouts, self.weights)
         if self.random.random() < 0.2:
             picture = _turn_hue(picture, self.random.uniform(40, 320))
         scale = size * self.random.uniform(0.5, 0.95) / max(picture.size)

@@ -27,15 +27,19 @@ from invrecon.training.data import Corpus, to_unit
 
 @dataclass(frozen=True)
 class DenoiserRun:
-    """Settings of a training run; `groups` tells how many pictures of which size are encoded beforehand."""
+    """Settings of a training run.
+
+    `groups` tells how many pictures of which size are encoded beforehand, `start_from` an exported checkpoint to go on from.
+    """
 
     block_out_channels: tuple[int, ...] = (96, 144, 192)
     text_width: int = 128
-    groups: tuple[tuple[int, int], ...] = ((128, 6000), (256, 480))
+    groups: tuple[tuple[int, int], ...] = ((128, 12000), (256, 4000))
     batch: int = 32
-    steps: int = 2000
+    steps: int = 8000
     muon_rate: float = 3e-3
     adam_rate: float = 1e-3
+    start_from: Path | None = None
     device: str = "cpu"
 
 
@@ -114,7 +118,11 @@ def train(
     scale = 1 / data["128"].std().item()
     ids = {size: _ids(tokenizer, texts) for size, texts in captions.items()}
     empty = _ids(tokenizer, [""])
-    models = checkpoint.placed(build(run, data["128"].shape[1], len(tokenizer)), device)
+    models = build(run, data["128"].shape[1], len(tokenizer))
+    if run.start_from:
+        unet = UNet2DConditionModel.from_pretrained(run.start_from, subfolder="unet")
+        models = nn.ModuleDict({"unet": unet, "text_encoder": CLIPTextModel.from_pretrained(run.start_from, subfolder="text_encoder")})
+    models = checkpoint.placed(models, device).train()
     cast(UNet2DConditionModel, models["unet"]).set_attn_processor(AttnProcessor())  # on a CPU a quarter faster to train than the fused kind
     average = checkpoint.averaged(models, decay=0.995)
     outer = ("conv_in", "conv_out", "embedding", "time_emb")
@@ -128,7 +136,7 @@ def train(
         pace = min(1.0, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / run.steps)))
         for optimizer, rate in zip(optimizers.values(), (run.muon_rate, run.adam_rate), strict=True):
             optimizer.param_groups[0]["lr"] = rate * pace
-        size, batch = ("256", run.batch // 4) if step % 6 == 5 else ("128", run.batch)
+        size, batch = ("256", run.batch // 4) if step % 2 else ("128", run.batch)
         chosen = torch.randint(len(data[size]), (batch,), generator=generator)
         tokens = torch.where(torch.rand(batch, 1, generator=generator) < 0.1, empty, ids[size][chosen]).to(device)
         loss = _loss(models, data[size][chosen].to(device) * scale, tokens, alphas)

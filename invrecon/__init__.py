@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from invrecon.config import Settings
     from invrecon.models import load_model
-    from invrecon.pipeline import invert, reconstruct
+    from invrecon.pipeline import boost, invert, reconstruct, verify
     from invrecon.seedfile import load_seed, save_seed
 
-__all__ = ["Settings", "invert", "load_model", "load_seed", "reconstruct", "save_seed"]
+__all__ = ["Settings", "boost", "invert", "load_model", "load_seed", "reconstruct", "save_seed", "verify"]
 
 _ROOMS = {
     "Settings": "config",
+    "boost": "pipeline",
     "invert": "pipeline",
     "load_model": "models",
     "load_seed": "seedfile",
     "reconstruct": "pipeline",
     "save_seed": "seedfile",
+    "verify": "pipeline",
 }
 
 

@@ -1,5 +1,6 @@
 """Settings of a run: defaults, TOML presets, and checks, all in one place."""
 
+import math
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -30,6 +31,12 @@ class Settings:
         solver: how each step's latent bias is found.
         rtol: a step is converged when ‖Phi(z_t) - z_s‖ < rtol ‖z_s‖.
         max_evaluations: budget of iterations a step.
+        boost: whether the image latents are boosted (ILB); `invert` does so only where it is asked to.
+        boost_rounds, decoder_steps: re-inversions, and passes through the decoder before each.
+        proximal_weight: λ of mean((z_0 - E(x))²), which keeps boosted latents near the encoder's.
+        perceptual_weight: of 1 - SSIM beside the squared error of the pixels in [-1, 1].
+        target_psnr, max_seconds: boosting stops as soon as it is so good, or has taken so long.
+        decoder_ceiling: whether to find what the decoder could give at best; slow.
         size: side of the square that the model sees, pixels, a multiple of 8 from 64 to 2048.
         fit: how a photo is laid on that square.
         device, dtype: where and in what precision the networks run; latents are float32 throughout.
@@ -44,6 +51,14 @@ class Settings:
     solver: Literal["auto", "anderson", "picard", "adam"] = "auto"
     rtol: float = 1.5e-5
     max_evaluations: int = 30
+    boost: bool = True
+    boost_rounds: int = 2
+    decoder_steps: int = 30
+    proximal_weight: float = 0.003
+    perceptual_weight: float = 0.0
+    target_psnr: float = math.inf
+    max_seconds: float = math.inf
+    decoder_ceiling: bool = False
     size: int = 256
     fit: Literal["crop", "pad", "stretch"] = "crop"
     device: Literal["auto", "cuda", "cpu", "mps"] = "auto"
@@ -59,6 +74,12 @@ class Settings:
             ("guidance_scale", 1, 100),
             ("rtol", 1e-12, 1),
             ("max_evaluations", 1, 10_000),
+            ("boost_rounds", 0, 100),
+            ("decoder_steps", 1, 10_000),
+            ("proximal_weight", 0, 1e6),
+            ("perceptual_weight", 0, 1e6),
+            ("target_psnr", 0, math.inf),
+            ("max_seconds", 0, math.inf),
             ("size", 64, 2048),
             ("seed", 0, 2**63 - 1),
         ):

@@ -29,6 +29,15 @@ def ssim(a: Image.Image, b: Image.Image) -> float:
     return float(structural_similarity_index_measure(x, y, data_range=1.0))
 
 
+def dissimilarity(a: Tensor, b: Tensor) -> Tensor:
+    """1 - SSIM of pictures (B, 3, H, W) in [-1, 1]; in [0, 2], differentiable."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    value = structural_similarity_index_measure(a, b, data_range=2.0)
+    assert isinstance(value, Tensor)  # a tuple only where it is asked for more
+    return 1 - value
+
+
 def latent_fidelity(reference: Tensor, latents: Tensor) -> float:
     """10 log10(‖z_0‖² / ‖z - z_0‖²), dB; infinite where they are equal, NaN where `latents` is not finite."""
     x, y = reference.cpu().double(), latents.cpu().double()

@@ -13,13 +13,17 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from invrecon.cli.app import app
+from invrecon.core.health import Health
 from invrecon.errors import InputError, InvreconError, ModelError, UsageError
+from invrecon.pipeline.verification import Losses, Variant, Verification
 from invrecon.seedfile import Seed, load_seed
 
 FILES = ["output", "seed_file", "compare_file"]
-QUALITY = ["psnr", "ssim", "encoder_ceiling_db", "ddim_psnr", "latent_fidelity_db", "ddim_latent_fidelity_db"]
-EFFORT = ["steps", "converged_steps", "evaluations", "evaluations_per_step", "seconds"]
-FIELDS = ["input", *FILES, *QUALITY, *EFFORT, "error"]
+QUALITY = ["psnr", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr", "ilb_psnr"]
+LATENTS = ["latent_fidelity_db", "ddim_latent_fidelity_db"]
+EFFORT = ["steps", "converged_steps", "evaluations", "evaluations_per_step"]
+HEALTH = [f"{plain}seed_{name}" for name in ("norm", "autocorrelation", "normality") for plain in ("plain_", "")]
+FIELDS = ["input", *FILES, *QUALITY, *LATENTS, *EFFORT, *HEALTH, "seconds", "error"]
 
 
 class Pipeline:
@@ -42,17 +46,27 @@ class Pipeline:
         if photo.name in self.raises:
             raise self.raises[photo.name]
         seed = Seed(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), _header())
-        return SimpleNamespace(
-            seed=seed, steps=50, converged_steps=49, evaluations=400, evaluations_per_step=8.0, seconds=1.5, advice=self.advice
-        )
+        effort = {"steps": 50, "converged_steps": 49, "evaluations": 400, "evaluations_per_step": 8.0, "seconds": 1.5}
+        return SimpleNamespace(seed=seed, **effort, health=Health(1.0, 0.0, 0.01), plain_health=Health(1.1, 0.1, 0.02), advice=self.advice)
 
     def reconstruct(self, source, model, settings, on_progress=None):
         inversion = self.invert(source, model, settings, on_progress)
         square = Image.new("RGB", (16, 16), "red")
         common = {"seed": inversion.seed, "picture": square, "square": square, "latent_fidelity_db": 60.0, "seconds": 2.5}
         figures = {"psnr": self.psnr, "ssim": 0.9, "encoder_ceiling_db": 31.0, "ddim_psnr": 20.0, "ddim_latent_fidelity_db": 12.0}
+        figures |= {"lbo_psnr": 29.0, "ilb_psnr": 21.0, "decoder_ceiling_db": None}
         of_photos = figures | {"inversion": inversion, "original": square, "autoencoded": square, "ddim": square}
         return SimpleNamespace(**common, **(dict.fromkeys(of_photos) if source.suffix == ".safetensors" else of_photos))
+
+    def boost(self, source, model, settings, on_progress=None, *, photo=None):
+        self.photo = photo
+        return self.reconstruct(photo or source, model, settings, on_progress)
+
+    def verify(self, seed_file, photo, model, on_progress=None, *, matrix=False):
+        self.done.append(seed_file.name)
+        losses = Losses(27.0, 29.0, 28.9, 28.8, 28.7)
+        variants = [Variant("DDIM", 5, "float32", 20.0), Variant("Euler", 10, "float32", float("nan"))] if matrix else []
+        return Verification(Image.new("RGB", (16, 16)), self.psnr, 0.9, 60.0, losses, 1.0, variants)
 
 
 def _header():
@@ -76,6 +90,8 @@ def fake(monkeypatch):
     monkeypatch.setattr(invrecon.models, "load_model", fake.load_model)
     monkeypatch.setattr(invrecon.pipeline, "invert", fake.invert)
     monkeypatch.setattr(invrecon.pipeline, "reconstruct", fake.reconstruct)
+    monkeypatch.setattr(invrecon.pipeline, "boost", fake.boost)
+    monkeypatch.setattr(invrecon.pipeline, "verify", fake.verify)
     return fake
 
 
@@ -463,3 +479,54 @@ def test_bars_are_drawn_on_a_terminal_only_and_show_name_and_stage(monkeypatch, 
         on_progress("inverting", 3, 50)
     assert ("[red]x.png: inverting" in terminal.text and "3/50" in terminal.text) is not quiet
     assert bool(terminal.text) is not quiet
+
+
+def test_boost_takes_photos_and_seed_files_with_their_photos(fake):
+    assert run("invert", photo("x.png")).exit_code == 0
+    result = run("boost", "x.seed.safetensors", "--photo", "x.png", "--out", "b", "--json")
+    assert result.exit_code == 0, result.output
+    assert sorted(os.listdir("b")) == ["x.boosted.png", "x.boosted.seed.safetensors"]
+    assert fake.photo == Path("x.png")
+    assert (rows(result)[0]["lbo_psnr"], rows(result)[0]["ilb_psnr"], rows(result)[0]["plain_seed_norm"]) == (29, 21, 1.1)
+    assert run("boost", photo("y.png"), "--out", "b").exit_code == 0
+    assert fake.photo is None
+
+
+@pytest.mark.parametrize("photos", [[], ["--photo", "a.png", "--photo", "b.png"]])
+def test_boost_wants_one_photo_for_each_seed_file(fake, photos):
+    assert run("invert", photo("x.png")).exit_code == 0
+    result = run("boost", "x.seed.safetensors", *photos)
+    assert result.exit_code == 2
+    assert "as many --photo" in result.stderr
+
+
+def test_reconstruct_boosts_unless_told_not_to_and_invert_only_if_told(fake):
+    for arguments, boosts in (
+        (["reconstruct"], True),
+        (["reconstruct", "--no-boost"], False),
+        (["reconstruct", "--config", "no.toml"], False),
+        (["reconstruct", "--config", "no.toml", "--boost"], True),
+        (["invert"], False),
+        (["invert", "--boost"], True),
+    ):
+        Path("no.toml").write_text("boost = false")
+        assert run(*arguments, photo("x.png"), "--force").exit_code == 0
+        assert fake.settings.boost is boosts
+
+
+def test_verify_prints_where_the_loss_comes_from(fake):
+    result = run("verify", "x.seed.safetensors", "x.png", "--matrix")
+    assert result.exit_code == 0, result.output
+    assert "PSNR 30.00 dB" in result.stdout
+    assert "+2.00" in result.stdout  # boosting, 27 to 29
+    assert "Euler" in result.stdout
+
+
+def test_verify_exits_with_3_below_the_threshold_and_prints_strict_json(fake):
+    result = run("verify", "x.seed.safetensors", "x.png", "--matrix", "--json", "--min-psnr", "31")
+    assert result.exit_code == 3
+    assert "falls short of --min-psnr 31" in result.stderr
+    row = rows(result)[0]
+    assert row["losses"]["boosting"] == 29
+    assert row["matrix"][1]["psnr"] is None
+    assert run("verify", "x.seed.safetensors", "x.png", "--min-psnr", "29").exit_code == 0

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
 
-from invrecon import Settings, invert, reconstruct
+from invrecon import Settings, boost, invert, reconstruct, verify
 from invrecon.errors import InputError, UsageError
 from invrecon.image import load_photo, plan_canvas, to_tensor
 from invrecon.metrics import latent_fidelity, psnr
@@ -13,7 +14,8 @@ from invrecon.models import model_folder
 from invrecon.models.quiet import quiet
 from invrecon.seedfile import load_seed, save_seed
 
-QUICK = Settings(size=128, num_inference_steps=8)
+QUICK = Settings(size=128, num_inference_steps=8, boost=False)
+BOOSTED = dataclasses.replace(QUICK, size=64, boost=True, boost_rounds=1, decoder_steps=20)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_regeneration_loses_next_to_nothing_against_the_autoencoder(mini, photo)
 
 
 def test_solvers_find_the_same_seed(mini, photo):
-    settings = Settings(size=64, num_inference_steps=25, rtol=1e-6, max_evaluations=300)
+    settings = Settings(size=64, num_inference_steps=25, rtol=1e-6, max_evaluations=300, boost=False)
     found = [invert(photo, mini, dataclasses.replace(settings, solver=name)) for name in ("auto", "anderson", "picard", "adam")]
     assert [inversion.converged_steps for inversion in found] == [25] * 4
     for inversion in found[1:]:
@@ -125,3 +127,56 @@ def test_progress_is_reported_to_the_end(mini, photo):
     reconstruct(photo, mini, QUICK, lambda stage, done, total: seen.append((stage, done, total)))
     assert ("inverting", 8, 8) in seen
     assert seen[-1][1] == seen[-1][2] == 8
+
+
+def test_a_boosted_seed_beats_the_encoder_ceiling_through_the_stock_pipeline(mini, photo, tmp_path):
+    result = reconstruct(photo, mini, BOOSTED)
+    assert result.psnr > result.encoder_ceiling_db + 0.5
+    assert result.psnr > max(result.lbo_psnr, result.ilb_psnr, result.ddim_psnr)
+    assert result.lbo_psnr == pytest.approx(result.encoder_ceiling_db, abs=0.2)
+    save_seed(result.seed, tmp_path / "x.seed.safetensors")
+    verified = verify(tmp_path / "x.seed.safetensors", photo, mini)
+    assert verified.psnr == pytest.approx(result.psnr, abs=0.02)
+    assert verified.losses.encoder == pytest.approx(result.encoder_ceiling_db, abs=0.02)
+    assert verified.losses.boosting > verified.losses.encoder + 0.5
+    assert verified.losses.trajectory == verified.losses.guidance
+    assert verified.losses.eight_bits == pytest.approx(verified.psnr)
+    header = load_seed(tmp_path / "x.seed.safetensors").header
+    assert len(header["boost"]["rounds"]) == 2
+    assert header["health"]["norm"] == pytest.approx(result.inversion.health.norm)
+
+
+def test_the_decoder_ceiling_is_above_what_boosting_reaches(mini, photo):
+    result = reconstruct(photo, mini, dataclasses.replace(BOOSTED, decoder_ceiling=True))
+    assert result.decoder_ceiling_db > result.psnr > result.encoder_ceiling_db
+
+
+def test_boosting_a_seed_is_boosting_its_photo_under_its_settings(mini, photo, tmp_path):
+    settings = dataclasses.replace(BOOSTED, fit="pad", prompt="a red apple")
+    save_seed(invert(photo, mini, dataclasses.replace(settings, boost=False)).seed, tmp_path / "x.seed.safetensors")
+    other = dataclasses.replace(settings, size=128, prompt="", fit="crop", num_inference_steps=3)
+    of_seed = boost(tmp_path / "x.seed.safetensors", mini, other, photo=photo)
+    assert np.array_equal(np.asarray(of_seed.square), np.asarray(reconstruct(photo, mini, settings).square))
+
+
+def test_a_seed_and_a_photo_that_do_not_belong_together_are_refused(mini, photo, tmp_path):
+    save_seed(invert(photo, mini, BOOSTED).seed, tmp_path / "x.seed.safetensors")
+    other = tmp_path / "other.png"
+    Image.new("RGB", (64, 64)).save(other)
+    with pytest.raises(InputError, match="was not made from"):
+        verify(tmp_path / "x.seed.safetensors", other, mini)
+    with pytest.raises(InputError, match="was not made from"):
+        boost(tmp_path / "x.seed.safetensors", mini, BOOSTED, photo=other)
+    with pytest.raises(UsageError, match="--photo"):
+        boost(tmp_path / "x.seed.safetensors", mini, BOOSTED)
+
+
+def test_verification_splits_off_the_part_of_guidance_and_tries_other_samplers(mini, photo, tmp_path):
+    settings = dataclasses.replace(QUICK, size=64, prompt="a red apple", guidance_scale=3.0)
+    save_seed(invert(photo, mini, settings).seed, tmp_path / "x.seed.safetensors")
+    verified = verify(tmp_path / "x.seed.safetensors", photo, mini, matrix=True)
+    assert verified.losses.trajectory != verified.losses.guidance
+    by_name = {(one.sampler, one.steps, one.dtype): one.psnr for one in verified.matrix}
+    assert by_name["DDIM", 8, "float32"] == pytest.approx(verified.psnr)
+    assert len(by_name) == 9
+    assert by_name["DDIM", 4, "float32"] < verified.psnr

@@ -7,18 +7,23 @@ from typing import Annotated
 
 import typer
 
+from invrecon.cli.boost import EPILOG as BOOST_EPILOG
+from invrecon.cli.boost import boost
 from invrecon.cli.boundary import EXIT_CODES, guarded
 from invrecon.cli.invert import EPILOG as INVERT_EPILOG
 from invrecon.cli.invert import invert
 from invrecon.cli.models import LIST_EPILOG, PATH_EPILOG, list_models, print_path
 from invrecon.cli.reconstruct import EPILOG as RECONSTRUCT_EPILOG
 from invrecon.cli.reconstruct import reconstruct
+from invrecon.cli.verify import EPILOG as VERIFY_EPILOG
+from invrecon.cli.verify import verify
 
 _EPILOG = f"""\b
 Examples:
   invrecon reconstruct photo.jpg
   invrecon invert *.jpg --out seeds
   invrecon reconstruct seeds/photo.seed.safetensors
+  invrecon verify seeds/photo.seed.safetensors photo.jpg
 
 {EXIT_CODES}"""
 
@@ -35,6 +40,8 @@ models = typer.Typer(help="Show the bundled models.", rich_markup_mode=None, no_
 
 app.command(epilog=INVERT_EPILOG)(guarded(invert))
 app.command(epilog=RECONSTRUCT_EPILOG)(guarded(reconstruct))
+app.command(epilog=BOOST_EPILOG)(guarded(boost))
+app.command(epilog=VERIFY_EPILOG)(guarded(verify))
 app.add_typer(models, name="models")
 models.command("list", epilog=LIST_EPILOG)(guarded(list_models))
 models.command("path", epilog=PATH_EPILOG)(guarded(print_path))

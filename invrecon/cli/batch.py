@@ -30,7 +30,7 @@ def run_batch(
     model = None
     for number, row in enumerate(rows):
         if row["error"] is None:
-            model = model or _load(settings, quiet)
+            model = model or load(settings, quiet)
             rows[number] = row = _do(row, task, model, settings, f"{number + 1}/{len(rows)}", quiet)
         if as_json:
             typer.echo(json_line(row))
@@ -94,7 +94,8 @@ def _check_output(path: Path, inputs: Sequence[Path], owners: dict[Path, Path], 
         raise InputError(f"would overwrite {path}, an input of this run; choose another --out")
 
 
-def _load(settings: Settings, quiet: bool) -> "Model":
+def load(settings: Settings, quiet: bool) -> "Model":
+    """The model that the settings name, with a bar while it loads."""
     from invrecon.models import load_model
 
     with progress_bar(f"loading {settings.model}", quiet):

@@ -21,32 +21,52 @@ FILES = ("output", "seed_file", "compare_file")
 _FIGURES = {  # field -> (column of the table, format)
     "psnr": ("PSNR\ndB", ".2f"),
     "ssim": ("SSIM", ".4f"),
-    "encoder_ceiling_db": ("ceiling\ndB", ".2f"),
-    "ddim_psnr": ("DDIM\ndB", ".2f"),
+    "encoder_ceiling_db": ("encoder\nceiling", ".2f"),
+    "decoder_ceiling_db": ("decoder\nceiling", ".2f"),
+    "ddim_psnr": ("DDIM", ".2f"),
+    "lbo_psnr": ("LBO\nalone", ".2f"),
+    "ilb_psnr": ("ILB\nalone", ".2f"),
     "latent_fidelity_db": ("latent\ndB", ".1f"),
     "ddim_latent_fidelity_db": ("DDIM latent\ndB", ".1f"),
     "steps": ("steps", "d"),
     "converged_steps": ("converged", "d"),
     "evaluations": ("evaluations", "d"),
     "evaluations_per_step": ("evaluations\n/step", ".1f"),
+    "plain_seed_norm": ("seed norm\nplain", ".3f"),
+    "seed_norm": ("seed\nnorm", ".3f"),
+    "plain_seed_autocorrelation": ("autocorrelation\nplain", ".3f"),
+    "seed_autocorrelation": ("auto-\ncorrelation", ".3f"),
+    "plain_seed_normality": ("normality\nplain", ".3f"),
+    "seed_normality": ("normality", ".3f"),
     "seconds": ("seconds", ".1f"),
 }
-_COLUMNS = ("psnr", "ssim", "encoder_ceiling_db", "ddim_psnr", "latent_fidelity_db", "evaluations_per_step", "seconds")
+_COLUMNS = (
+    "psnr", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr", "ilb_psnr", "latent_fidelity_db",
+    "evaluations_per_step", "plain_seed_norm", "seed_norm", "seed_autocorrelation", "seed_normality", "seconds",
+)  # fmt: skip
 JSON_FIELDS = ("input", *FILES, *_FIGURES, "error")
 
 
 def inversion_figures(inversion: "Inversion") -> Row:
     """The fields of a row that an inversion fills."""
     names = ("steps", "converged_steps", "evaluations", "evaluations_per_step", "seconds", "advice")
-    return {name: getattr(inversion, name) for name in names}
+    healths = {"": inversion.health, "plain_": inversion.plain_health}
+    return {name: getattr(inversion, name) for name in names} | {
+        f"{prefix}seed_{name}": value for prefix, health in healths.items() for name, value in vars(health).items()
+    }
 
 
 def json_line(row: Row) -> str:
     """A row as strict JSON: NaN and infinity are null."""
-    return json.dumps({field: _json_value(row.get(field)) for field in JSON_FIELDS}, allow_nan=False)
+    return json.dumps(strict({field: row.get(field) for field in JSON_FIELDS}), allow_nan=False)
 
 
-def _json_value(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """A value as JSON can hold it: paths are strings, NaN and infinity null."""
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [strict(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -54,24 +74,29 @@ def _json_value(value: Any) -> Any:
 
 def print_results(rows: Sequence[Row]) -> None:
     """A table of the figures of the inputs that are done, then the files written."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     done = [row for row in rows if row["error"] is None]
     if not done:
         return
     columns = [name for name in _COLUMNS if any(row.get(name) is not None for row in done)]
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("file", overflow="fold")
-    for name in columns:
-        table.add_column(_FIGURES[name][0], justify="right", no_wrap=True)
-    for row in done:
-        # Text, not str: rich would take [red] in a file's name for markup
-        table.add_row(Text(printable(row["input"])), *(_cell(name, row.get(name)) for name in columns))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)  # a pipe has no width to keep to
+    table = [(printable(row["input"]), *(_cell(name, row.get(name)) for name in columns)) for row in done]
+    print_table(("file", *(_FIGURES[name][0] for name in columns)), table)
     for path in dict.fromkeys(row[name] for row in done for name in FILES if name in row):
         typer.echo(printable(path))
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout; the first column is text, the others are figures."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column(titles[0], overflow="fold")
+    for title in titles[1:]:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))  # Text, not str: rich would take [red] in a file's name for markup
+    Console(width=None if sys.stdout.isatty() else 200).print(table)  # a pipe has no width to keep to
 
 
 def _cell(name: str, value: float | None) -> str:

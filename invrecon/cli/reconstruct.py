@@ -26,7 +26,10 @@ Examples:
 
 {EXIT_CODES}"""
 
-_FIGURES = ("psnr", "ssim", "encoder_ceiling_db", "ddim_psnr", "latent_fidelity_db", "ddim_latent_fidelity_db", "seconds")
+_FIGURES = (
+    "psnr", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr", "ilb_psnr",
+    "latent_fidelity_db", "ddim_latent_fidelity_db", "seconds",
+)  # fmt: skip
 
 
 def reconstruct(
@@ -34,9 +37,7 @@ def reconstruct(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, and seed files.")],
     out: options.Out = Path("."),
     force: options.Force = False,
-    min_psnr: Annotated[
-        float | None, typer.Option(metavar="DB", help="Exit with 3 where a photo's result falls short of this PSNR.")
-    ] = None,
+    min_psnr: options.MinPsnr = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -48,6 +49,14 @@ def reconstruct(
     solver: options.Solver = None,
     rtol: options.Rtol = None,
     max_evaluations: options.MaxEvaluations = None,
+    boost: options.Boost = None,
+    boost_rounds: options.BoostRounds = None,
+    decoder_steps: options.DecoderSteps = None,
+    proximal_weight: options.ProximalWeight = None,
+    perceptual_weight: options.PerceptualWeight = None,
+    target_psnr: options.TargetPsnr = None,
+    max_seconds: options.MaxSeconds = None,
+    decoder_ceiling: options.DecoderCeiling = None,
     size: options.Size = None,
     fit: options.Fit = None,
     device: options.Device = None,
@@ -81,6 +90,11 @@ def _run(source: Path, files: Files, model: "Model", settings: Settings, on_prog
         save_seed(result.seed, files["seed_file"])
         save_png(_sheet(result), files["compare_file"])
     save_png(result.picture, files["output"])
+    return figures_of(result)
+
+
+def figures_of(result: "Reconstruction") -> Row:
+    """The fields of a row that a reconstruction fills."""
     figures = inversion_figures(result.inversion) if result.inversion else {}
     return figures | {name: getattr(result, name) for name in _FIGURES}
 

@@ -24,8 +24,8 @@ class Extrapolation:
         self._values.append((t, value))
 
     def predict(self, t: float) -> Tensor:
-        """The polynomial's value at t."""
-        total = torch.zeros_like(self._values[0][1])
+        """The polynomial's value at t; zero where there are no values yet."""
+        total = torch.zeros_like(self._values[0][1]) if self._values else torch.zeros(())
         for i, (t_i, value) in enumerate(self._values):
             weight = 1.0
             for j, (t_j, _) in enumerate(self._values):

@@ -39,10 +39,11 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Inversion:
-    """The seed noise z_T, (B, C, h, w), and the record of every step, from image to noise."""
+    """The seed noise z_T, (B, C, h, w), with the record and the noise prediction eps(z_t, t) of every step, from image to noise."""
 
     latents: Tensor
     records: list[StepRecord]
+    noises: list[Tensor]
 
 
 OnRecord = Callable[[StepRecord], None]
@@ -57,14 +58,15 @@ def invert(
     solver: str = "auto",
     rtol: float = 1.5e-5,
     max_evaluations: int = 30,
+    warm: Inversion | None = None,
     on_step: OnRecord | None = None,
 ) -> Inversion:
     """Finds z_T with generate(z_T) = z_0, step after step, from t_1 up to t_T:
 
         z_t = (z_s - B e) / A + b_t,      b_t = argmin_b ‖Phi(z_t(b)) - z_s‖²
 
-    where e is eps as foretold from the steps before (at the first step, eps(z_s, t), as in plain DDIM inversion). Only
-    z_T matters afterwards: the way down is the unmodified sampler.
+    where e is eps as foretold from the steps before (at the first step, eps(z_s, t), as in plain DDIM inversion). With `warm`,
+    only the difference to that inversion's eps is foretold. Only z_T matters afterwards: the way down is the unmodified sampler.
 
     Args:
         denoiser: eps(z, t), guidance included.
@@ -73,6 +75,7 @@ def invert(
         solver: "auto", "anderson", "picard" or "adam".
         rtol: tolerance of ‖Phi(z_t) - z_s‖ / ‖z_s‖ at every step.
         max_evaluations: budget of iterations a step.
+        warm: an inversion of image latents close to these, on the same schedule.
         on_step: called after every step.
 
     Returns:
@@ -81,10 +84,12 @@ def invert(
     counted = Counted(denoiser)
     strategy = make_strategy(solver)
     history = Extrapolation()
-    latents, records = image_latents, []
-    for transition in reversed(transitions(counted, schedule)):
+    latents, records, noises = image_latents, [], []
+    known = warm.noises if warm else [torch.zeros_like(image_latents)] * len(schedule)
+    for transition, base in zip(reversed(transitions(counted, schedule)), known, strict=True):
         before = counted.evaluations
-        noise = history.predict(transition.timestep) if history else counted(latents, transition.timestep)
+        cold = not (history or warm)
+        noise = counted(latents, transition.timestep) if cold else base + history.predict(transition.timestep)
         start = transition.up(latents, noise)
         solution = _solve_step(strategy, transition, latents, start, rtol, max_evaluations)
         record = StepRecord(
@@ -95,12 +100,13 @@ def invert(
             bias=_ratio(solution.x - start, solution.x),
             outcome=solution.outcome,
         )
-        history.append(transition.timestep, transition.implied_noise(latents, solution.x))
+        noises.append(transition.implied_noise(latents, solution.x))
+        history.append(transition.timestep, noises[-1] - base)
         latents = solution.x
         records.append(record)
         if on_step:
             on_step(record)
-    return Inversion(latents, records)
+    return Inversion(latents, records, noises)
 
 
 def _solve_step(strategy: Strategy, transition: Transition, target: Tensor, start: Tensor, rtol: float, max_iterations: int) -> Solution:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps diffusers' and transformers' bars, notices and deprecations off the console while they are imported and load a model."""
+    """Keeps diffusers' and transformers' bars, notices and deprecations off the console while they are imported, load or run."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -18,7 +18,8 @@ def quiet() -> Iterator[None]:
         library.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of names that will change in versions not yet out
+            for category in (FutureWarning, DeprecationWarning):  # of names that will change in versions not yet out
+                warnings.simplefilter("ignore", category)
             yield
     finally:
         for library, verbosity in zip((diffusers_logging, transformers_logging), verbosities, strict=True):

@@ -89,9 +89,11 @@ class Model:
         mean = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float()
         return (mean - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
 
-    @torch.no_grad()
     def decode(self, image_latents: Tensor) -> Tensor:
-        """Pixels D(z_0 / scale + shift): (B, C, h, w) -> (B, 3, 8h, 8w), float32, not yet clamped to [-1, 1]."""
+        """Pixels D(z_0 / scale + shift): (B, C, h, w) -> (B, 3, 8h, 8w), float32, not yet clamped to [-1, 1].
+
+        Differentiable where `image_latents` require a gradient.
+        """
         vae = self.pipeline.vae
         latents = image_latents / vae.config.scaling_factor + (vae.config.get("shift_factor") or 0.0)
         return vae.decode(latents.to(self.device, vae.dtype)).sample.float()

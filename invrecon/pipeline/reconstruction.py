@@ -1,47 +1,28 @@
-"""Path in, pictures and seed out: the order of work for `invert` and `reconstruct`."""
+"""From a photo or a seed file to the picture that the seed alone gives, with the figures that judge it."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from PIL.Image import Image
+from torch import Tensor
 
 from invrecon.config import Settings
-from invrecon.core import lbo
-from invrecon.core.denoiser import Guided
+from invrecon.core import ilb
 from invrecon.core.sampling import ddim_inversion, generate
-from invrecon.core.schedule import Schedule
 from invrecon.errors import InputError, UsageError
-from invrecon.image import Canvas, Photo, load_photo, plan_canvas, to_image, to_tensor
+from invrecon.image import load_photo, to_image
 from invrecon.metrics import latent_fidelity, psnr, ssim
-from invrecon.seedfile import FORMAT, Seed, is_seed_file, load_seed
-from invrecon.solve import Outcome
+from invrecon.pipeline.inversion import Inversion, OnProgress, invert, sampler, stage
+from invrecon.seedfile import Seed, is_seed_file, load_seed
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with (stage, steps done, steps in all)."""
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """A photo's seed and what it took to find it; `advice` is a sentence where steps did not converge."""
-
-    seed: Seed
-    photo: Photo
-    canvas: Canvas
-    steps: int
-    converged_steps: int
-    evaluations: int
-    evaluations_per_step: float
-    seconds: float
-    advice: str | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +34,9 @@ class Reconstruction:
         square: as the model gives it; `original`, `autoencoded` and `ddim` are its peers: the photo on the canvas,
             D(E(x)), and what plain DDIM inversion leads to.
         psnr, ssim: of `square` against `original`, both 8 bits; `encoder_ceiling_db` and `ddim_psnr` likewise.
-        latent_fidelity_db: of the regenerated image latents against z_0.
+        lbo_psnr, ilb_psnr: with one method alone: LBO of E(x), and the boosted latents by plain DDIM inversion.
+        decoder_ceiling_db: the best that the decoder can give, where the settings ask for it.
+        latent_fidelity_db: of the regenerated image latents against z_0, boosted or not.
         seconds: for everything, comparisons included.
     """
 
@@ -61,59 +44,19 @@ class Reconstruction:
     inversion: Inversion | None
     picture: Image
     square: Image
-    original: Image | None
-    autoencoded: Image | None
-    ddim: Image | None
-    psnr: float | None
-    ssim: float | None
-    encoder_ceiling_db: float | None
-    ddim_psnr: float | None
-    latent_fidelity_db: float | None
-    ddim_latent_fidelity_db: float | None
-    seconds: float
-
-
-def invert(photo: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None) -> Inversion:
-    """Finds the seed noise of a photo by Latent Bias Optimization.
-
-    Raises:
-        InputError: the photo can't be used.
-        UsageError, ModelError: the settings don't fit the model.
-    """
-    settings = settings or Settings()
-    begun = time.monotonic()
-    loaded = load_photo(Path(photo))
-    canvas = plan_canvas(loaded.rgb.size, settings.size, settings.fit)
-    denoiser, schedule = _sampler(model, settings)
-    image_latents = model.encode(to_tensor(canvas.place(loaded.rgb)))
-    records: list[lbo.StepRecord] = []
-
-    def on_step(record: lbo.StepRecord) -> None:
-        records.append(record)
-        if on_progress:
-            on_progress("inverting", len(records), len(schedule))
-
-    found = lbo.invert(
-        denoiser,
-        schedule,
-        image_latents,
-        solver=settings.solver,
-        rtol=settings.rtol,
-        max_evaluations=settings.max_evaluations,
-        on_step=on_step,
-    )
-    evaluations = sum(record.evaluations for record in records)
-    return Inversion(
-        seed=Seed(found.latents.cpu(), image_latents.cpu(), _header(model, settings, schedule, loaded, canvas, records)),
-        photo=loaded,
-        canvas=canvas,
-        steps=len(records),
-        converged_steps=sum(record.outcome is Outcome.CONVERGED for record in records),
-        evaluations=evaluations,
-        evaluations_per_step=evaluations / len(records),
-        seconds=time.monotonic() - begun,
-        advice=_advice(records),
-    )
+    latent_fidelity_db: float
+    original: Image | None = None
+    autoencoded: Image | None = None
+    ddim: Image | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    encoder_ceiling_db: float | None = None
+    decoder_ceiling_db: float | None = None
+    ddim_psnr: float | None = None
+    lbo_psnr: float | None = None
+    ilb_psnr: float | None = None
+    ddim_latent_fidelity_db: float | None = None
+    seconds: float = math.nan
 
 
 def reconstruct(
@@ -130,101 +73,110 @@ def reconstruct(
     source, settings = Path(source), settings or Settings()
     begun = time.monotonic()
     if is_seed_file(source):
-        return _from_seed(load_seed(source), source, model, begun, on_progress)
-    inversion = invert(source, model, settings, on_progress)
-    seed, photo, canvas = inversion.seed, inversion.photo, inversion.canvas
-    denoiser, schedule = _sampler(model, settings)
-    regenerated = generate(denoiser, schedule, seed.latents.to(model.device), _stage(on_progress, "regenerating"))
-    image_latents = seed.image_latents.to(model.device)
-    plain = ddim_inversion(denoiser, schedule, image_latents, _stage(on_progress, "comparing: DDIM inversion"))
-    plain = generate(denoiser, schedule, plain, _stage(on_progress, "comparing: DDIM regeneration"))
-    original = canvas.place(photo.rgb)
-    square, autoencoded, ddim = (to_image(model.decode(latents)) for latents in (regenerated, image_latents, plain))
-    return Reconstruction(
-        seed=seed,
-        inversion=inversion,
-        picture=canvas.restore(square, photo),
-        square=square,
-        original=original,
-        autoencoded=autoencoded,
-        ddim=ddim,
-        psnr=psnr(original, square),
-        ssim=ssim(original, square),
-        encoder_ceiling_db=psnr(original, autoencoded),
-        ddim_psnr=psnr(original, ddim),
-        latent_fidelity_db=latent_fidelity(image_latents, regenerated),
-        ddim_latent_fidelity_db=latent_fidelity(image_latents, plain),
-        seconds=time.monotonic() - begun,
-    )
+        result = _from_seed(load_seed(source), source, model, on_progress)
+    else:
+        result = _judge(invert(source, model, settings, on_progress), model, settings, on_progress)
+    return replace(result, seconds=time.monotonic() - begun)
 
 
-def _from_seed(seed: Seed, path: Path, model: Model, begun: float, on_progress: OnProgress | None) -> Reconstruction:
+def boost(
+    source: Path | str,
+    model: Model,
+    settings: Settings | None = None,
+    on_progress: OnProgress | None = None,
+    *,
+    photo: Path | str | None = None,
+) -> Reconstruction:
+    """Boosts the image latents of a photo, or of a seed file that was made from `photo`, and regenerates it from the new seed.
+
+    Raises:
+        InputError: `source` or `photo` can't be used, or don't belong together.
+        UsageError, ModelError: the settings don't fit the model, or a seed file comes without its photo.
+    """
+    source, settings = Path(source), settings or Settings()
+    if is_seed_file(source):
+        if photo is None:
+            raise UsageError(f"{source}: boosting a seed needs the photo that it was made from: give it with --photo")
+        settings = _settings_of(load_seed(source), source, Path(photo), model, settings)
+    return reconstruct(photo or source, model, replace(settings, boost=True), on_progress)
+
+
+def check_model(seed: Seed, path: Path, model: Model) -> None:
+    """Raises InputError where `seed` was not made with the weights of `model`."""
     header = seed.header
     if header["fingerprint"] != model.fingerprint:
         raise InputError(f"{path}: made with other weights ({header['model']!r:.80}) than {model.name!r} has; name its model with --model")
     if seed.latents.shape[1] != model.latent_channels:
         raise InputError(f"{path}: damaged seed file, {seed.latents.shape[1]} latent channels where the model has {model.latent_channels}")
-    schedule = model.schedule(header["num_inference_steps"])
-    if list(schedule.timesteps) != header["timesteps"]:
-        raise InputError(f"{path}: its timesteps are not those that {model.name!r} takes in {len(schedule)} steps")
-    denoiser = model.denoiser(header["prompt"], header["negative_prompt"], header["guidance_scale"])
-    regenerated = generate(denoiser, schedule, seed.latents.to(model.device), _stage(on_progress, "regenerating"))
-    picture = to_image(model.decode(regenerated))
+    timesteps = model.schedule(header["num_inference_steps"]).timesteps
+    if list(timesteps) != header["timesteps"]:
+        raise InputError(f"{path}: its timesteps are not those that {model.name!r} takes in {len(timesteps)} steps")
+
+
+def check_photo(seed: Seed, path: Path, photo: Path) -> None:
+    """Raises InputError where `seed` was not made from the file `photo`."""
+    if seed.header.get("photo", {}).get("sha256") != load_photo(photo).sha256:
+        raise InputError(f"{path}: was not made from {photo}")
+
+
+def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Settings) -> Settings:
+    check_model(seed, path, model)
+    check_photo(seed, path, photo)
+    header = seed.header
+    names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "size")
+    return replace(settings, fit=header["photo"]["fit"], **{name: header[name] for name in names})
+
+
+def _judge(inversion: Inversion, model: Model, settings: Settings, on_progress: OnProgress | None) -> Reconstruction:
+    """Regenerates, and sets the result beside plain DDIM inversion, each method alone, and the ceilings."""
+    seed, subject, boosted = inversion.seed, inversion.subject, inversion.boosted
+    denoiser, schedule = sampler(model, settings)
+
+    def by_ddim(image_latents: Tensor) -> Tensor:
+        noise = ddim_inversion(denoiser, schedule, image_latents, stage(on_progress, "comparing: DDIM inversion"))
+        return generate(denoiser, schedule, noise, stage(on_progress, "comparing: DDIM regeneration"))
+
+    @torch.no_grad()
+    def picture(image_latents: Tensor) -> Image:
+        return to_image(model.decode(image_latents))
+
+    def score(image_latents: Tensor) -> float:
+        return psnr(subject.original, picture(image_latents))
+
+    def regenerate() -> Tensor:
+        return generate(denoiser, schedule, seed.latents.to(model.device), stage(on_progress, "regenerating"))
+
+    regenerated = boosted.regenerated if boosted else regenerate()
+    plain = by_ddim(subject.encoded)
+    square, autoencoded, ddim = picture(regenerated), picture(subject.encoded), picture(plain)
+    final = psnr(subject.original, square)
+    ceiling = ilb.decoder_ceiling(model.decode, subject.encoded, subject.pixels, score) if settings.decoder_ceiling else None
     return Reconstruction(
         seed=seed,
-        inversion=None,
-        picture=picture,
-        square=picture,
-        original=None,
-        autoencoded=None,
-        ddim=None,
-        psnr=None,
-        ssim=None,
-        encoder_ceiling_db=None,
-        ddim_psnr=None,
+        inversion=inversion,
+        picture=subject.canvas.restore(square, subject.photo),
+        square=square,
+        original=subject.original,
+        autoencoded=autoencoded,
+        ddim=ddim,
+        psnr=final,
+        ssim=ssim(subject.original, square),
+        encoder_ceiling_db=psnr(subject.original, autoencoded),
+        decoder_ceiling_db=ceiling,
+        ddim_psnr=psnr(subject.original, ddim),
+        lbo_psnr=boosted.rounds[0].psnr if boosted else final,
+        ilb_psnr=score(by_ddim(boosted.image_latents)) if boosted else None,
         latent_fidelity_db=latent_fidelity(seed.image_latents, regenerated),
-        ddim_latent_fidelity_db=None,
-        seconds=time.monotonic() - begun,
+        ddim_latent_fidelity_db=latent_fidelity(subject.encoded, plain),
     )
 
 
-def _sampler(model: Model, settings: Settings) -> tuple[Guided, Schedule]:
-    if settings.size % model.downsampling:
-        raise UsageError(f"size must be a multiple of {model.downsampling} for {model.name}, not {settings.size}")
-    denoiser = model.denoiser(settings.prompt, settings.negative_prompt, settings.guidance_scale)
-    return denoiser, model.schedule(settings.num_inference_steps)
-
-
-def _stage(on_progress: OnProgress | None, stage: str) -> Callable[[int, int], None] | None:
-    return (lambda done, total: on_progress(stage, done, total)) if on_progress else None
-
-
-def _header(
-    model: Model, settings: Settings, schedule: Schedule, photo: Photo, canvas: Canvas, records: list[lbo.StepRecord]
-) -> dict[str, object]:
-    return {
-        "format": FORMAT,
-        "model": model.name,
-        "fingerprint": model.fingerprint,
-        "scheduler": {"class": type(model.scheduler).__name__, "config": dict(model.scheduler.config)},
-        "timesteps": list(schedule.timesteps),
-        "num_inference_steps": settings.num_inference_steps,
-        "prompt": settings.prompt,
-        "negative_prompt": settings.negative_prompt,
-        "guidance_scale": settings.guidance_scale,
-        "dtype": settings.dtype,
-        "size": settings.size,
-        "solver": settings.solver,
-        "rtol": settings.rtol,
-        "photo": {"sha256": photo.sha256, "size": list(canvas.photo_size), "fit": canvas.fit, "box": list(canvas.box)},
-        "steps": [asdict(record) | {"outcome": record.outcome.name.lower()} for record in records],
-        "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},
-    }
-
-
-def _advice(records: list[lbo.StepRecord]) -> str | None:
-    failed = [record for record in records if record.outcome is not Outcome.CONVERGED]
-    if not failed:
-        return None
-    worst = max(failed, key=lambda record: record.residual)
-    return f"{len(failed)} of {len(records)} steps did not converge (worst residual {worst.residual:.1e}): {worst.outcome.value}"
+def _from_seed(seed: Seed, path: Path, model: Model, on_progress: OnProgress | None) -> Reconstruction:
+    check_model(seed, path, model)
+    header = seed.header
+    denoiser = model.denoiser(header["prompt"], header["negative_prompt"], header["guidance_scale"])
+    schedule = model.schedule(header["num_inference_steps"])
+    regenerated = generate(denoiser, schedule, seed.latents.to(model.device), stage(on_progress, "regenerating"))
+    with torch.no_grad():
+        square = to_image(model.decode(regenerated))
+    return Reconstruction(seed, None, square, square, latent_fidelity(seed.image_latents, regenerated))

@@ -1,0 +1,91 @@
+"""`invrecon boost`: photos, or seed files with their photos, to boosted seeds and their pictures."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from invrecon.cli import options
+from invrecon.cli.batch import Files, exit_code, is_seed_name, run_batch
+from invrecon.cli.boundary import EXIT_CODES
+from invrecon.cli.output import Row
+from invrecon.cli.reconstruct import figures_of
+from invrecon.config import Settings
+from invrecon.errors import UsageError
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
+    from invrecon.pipeline import OnProgress
+
+EPILOG = f"""\b
+Examples:
+  invrecon boost photo.jpg
+  invrecon boost photo.seed.safetensors --photo photo.jpg
+  invrecon boost *.jpg --out boosted --target-psnr 30 --max-seconds 60
+  invrecon boost photo.jpg --decoder-ceiling --json
+
+{EXIT_CODES}"""
+
+
+def boost(
+    context: typer.Context,
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, or seed files.")],
+    photos: Annotated[
+        list[Path] | None, typer.Option("--photo", metavar="PHOTO", help="What a seed file was made from; one for each, in their order.")
+    ] = None,
+    out: options.Out = Path("."),
+    force: options.Force = False,
+    min_psnr: options.MinPsnr = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+    model: options.Model = None,
+    prompt: options.Prompt = None,
+    negative_prompt: options.NegativePrompt = None,
+    num_inference_steps: options.Steps = None,
+    guidance_scale: options.GuidanceScale = None,
+    solver: options.Solver = None,
+    rtol: options.Rtol = None,
+    max_evaluations: options.MaxEvaluations = None,
+    boost_rounds: options.BoostRounds = None,
+    decoder_steps: options.DecoderSteps = None,
+    proximal_weight: options.ProximalWeight = None,
+    perceptual_weight: options.PerceptualWeight = None,
+    target_psnr: options.TargetPsnr = None,
+    max_seconds: options.MaxSeconds = None,
+    decoder_ceiling: options.DecoderCeiling = None,
+    size: options.Size = None,
+    fit: options.Fit = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    seed: options.Seed = None,
+) -> int:
+    """Lift image latents above the autoencoder's own, and find the seeds of what comes out.
+
+    Writes NAME.boosted.seed.safetensors and NAME.boosted.png for each input. A seed file's prompt, steps, guidance, size and
+    fit are those of its header.
+    """
+    settings = options.settings_of(context, config)
+    seeds = [source for source in inputs if is_seed_name(source)]
+    if len(seeds) != len(photos or []):
+        raise UsageError(f"{len(seeds)} seed files need as many --photo, not {len(photos or [])}")
+    run = partial(_run, dict(zip(seeds, photos or [], strict=True)))
+    rows = run_batch(inputs, run, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet)
+    return exit_code(rows, min_psnr)
+
+
+def _name_files(source: Path, out: Path) -> Files:
+    name = source.stem.removesuffix(".seed")
+    return {"output": out / f"{name}.boosted.png", "seed_file": out / f"{name}.boosted.seed.safetensors"}
+
+
+def _run(photos: dict[Path, Path], source: Path, files: Files, model: "Model", settings: Settings, on_progress: "OnProgress") -> Row:
+    from invrecon import pipeline
+    from invrecon.image import save_png
+    from invrecon.seedfile import save_seed
+
+    result = pipeline.boost(source, model, settings, on_progress, photo=photos.get(source))
+    save_seed(result.seed, files["seed_file"])
+    save_png(result.picture, files["output"])
+    return figures_of(result)

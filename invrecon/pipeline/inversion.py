@@ -1,0 +1,206 @@
+"""From a photo to its seed: encode, invert, and boost where asked to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from invrecon.config import Settings
+from invrecon.core import ilb, lbo
+from invrecon.core.denoiser import Guided
+from invrecon.core.health import Health, health
+from invrecon.core.sampling import generate
+from invrecon.core.schedule import Schedule
+from invrecon.errors import UsageError
+from invrecon.image import Canvas, Photo, load_photo, plan_canvas, to_image, to_tensor
+from invrecon.metrics import dissimilarity, psnr
+from invrecon.seedfile import FORMAT, Seed
+from invrecon.solve import Outcome
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with (stage, steps done, steps in all)."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A photo as the model sees it: `original` on the canvas, `pixels` (1, 3, H, W) in [-1, 1], and E(x), `encoded`."""
+
+    photo: Photo
+    canvas: Canvas
+    original: Image
+    pixels: Tensor
+    encoded: Tensor
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """A photo's seed and what it took to find it.
+
+    Args:
+        boosted: the work of boosting; None without.
+        steps, converged_steps: of the inversion that led to the seed; `evaluations` of the network are those of all rounds.
+        health: of the seed; `plain_health` is that before boosting.
+        advice: a sentence where steps did not converge.
+    """
+
+    seed: Seed
+    subject: Subject
+    boosted: ilb.Boost | None
+    steps: int
+    converged_steps: int
+    evaluations: int
+    evaluations_per_step: float
+    health: Health
+    plain_health: Health
+    seconds: float
+    advice: str | None
+
+
+def invert(photo: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None) -> Inversion:
+    """Finds the seed noise of a photo by Latent Bias Optimization; with `settings.boost`, inside Image Latent Boosting.
+
+    Raises:
+        InputError: the photo can't be used.
+        UsageError, ModelError: the settings don't fit the model.
+    """
+    settings = settings or Settings()
+    begun = time.monotonic()
+    denoiser, schedule = sampler(model, settings)
+    subject = _subject(Path(photo), model, settings)
+
+    def solve(image_latents: Tensor, warm: lbo.Inversion | None) -> lbo.Inversion:
+        done = count(1)
+        tick = stage(on_progress, "inverting again" if warm else "inverting")
+        return lbo.invert(
+            denoiser,
+            schedule,
+            image_latents,
+            solver=settings.solver,
+            rtol=settings.rtol,
+            max_evaluations=settings.max_evaluations,
+            warm=warm,
+            on_step=(lambda _: tick(next(done), len(schedule))) if tick else None,
+        )
+
+    regenerate = partial(generate, denoiser, schedule, on_step=stage(on_progress, "regenerating"))
+    boosted = _boost(subject, model, settings, solve, regenerate, on_progress) if settings.boost else None
+    found = boosted.inversion if boosted else solve(subject.encoded, None)
+    evaluations = sum(r.evaluations for r in (boosted.rounds if boosted else found.records))
+    healths = [health(each.latents) for each in (found, boosted.plain if boosted else found)]
+    header = _header(model, settings, schedule, subject, found, boosted, healths)
+    return Inversion(
+        seed=Seed(found.latents.cpu(), (boosted.image_latents if boosted else subject.encoded).cpu(), header),
+        subject=subject,
+        boosted=boosted,
+        steps=len(found.records),
+        converged_steps=sum(record.outcome is Outcome.CONVERGED for record in found.records),
+        evaluations=evaluations,
+        evaluations_per_step=evaluations / len(found.records),
+        health=healths[0],
+        plain_health=healths[1],
+        seconds=time.monotonic() - begun,
+        advice=_advice(found.records),
+    )
+
+
+def sampler(model: Model, settings: Settings) -> tuple[Guided, Schedule]:
+    """The denoiser and the steps that the settings ask for.
+
+    Raises:
+        UsageError, ModelError: the model can't do with them.
+    """
+    if settings.size % model.downsampling:
+        raise UsageError(f"size must be a multiple of {model.downsampling} for {model.name}, not {settings.size}")
+    denoiser = model.denoiser(settings.prompt, settings.negative_prompt, settings.guidance_scale)
+    return denoiser, model.schedule(settings.num_inference_steps)
+
+
+def stage(on_progress: OnProgress | None, name: str) -> Callable[[int, int], None] | None:
+    """A callback for one stage's steps."""
+    return partial(on_progress, name) if on_progress else None
+
+
+def _subject(path: Path, model: Model, settings: Settings) -> Subject:
+    photo = load_photo(path)
+    canvas = plan_canvas(photo.rgb.size, settings.size, settings.fit)
+    original = canvas.place(photo.rgb)
+    pixels = to_tensor(original).to(model.device)
+    return Subject(photo, canvas, original, pixels, model.encode(pixels))
+
+
+def _boost(
+    subject: Subject,
+    model: Model,
+    settings: Settings,
+    solve: ilb.Invert,
+    regenerate: Callable[[Tensor], Tensor],
+    on_progress: OnProgress | None,
+) -> ilb.Boost:
+    def loss(pixels: Tensor, photo: Tensor) -> Tensor:
+        error = ilb.squared_error(pixels, photo)
+        return error + settings.perceptual_weight * dissimilarity(pixels, photo) if settings.perceptual_weight else error
+
+    @torch.no_grad()
+    def score(image_latents: Tensor) -> float:
+        return psnr(subject.original, to_image(model.decode(image_latents)))
+
+    return ilb.boost(
+        solve,
+        regenerate,
+        model.decode,
+        subject.encoded,
+        subject.pixels,
+        score,
+        proximal_weight=settings.proximal_weight,
+        loss=loss,
+        budget=ilb.Budget(settings.boost_rounds, settings.decoder_steps, settings.target_psnr, settings.max_seconds),
+        on_step=stage(on_progress, "boosting"),
+    )
+
+
+def _header(
+    model: Model,
+    settings: Settings,
+    schedule: Schedule,
+    subject: Subject,
+    found: lbo.Inversion,
+    boosted: ilb.Boost | None,
+    healths: list[Health],
+) -> dict[str, Any]:
+    photo, canvas = subject.photo, subject.canvas
+    names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "dtype", "size", "solver", "rtol")
+    weights = ("proximal_weight", "perceptual_weight", "decoder_steps")
+    return {name: getattr(settings, name) for name in names} | {
+        "format": FORMAT,
+        "model": model.name,
+        "fingerprint": model.fingerprint,
+        "scheduler": {"class": type(model.scheduler).__name__, "config": dict(model.scheduler.config)},
+        "timesteps": list(schedule.timesteps),
+        "photo": {"sha256": photo.sha256, "size": list(canvas.photo_size), "fit": canvas.fit, "box": list(canvas.box)},
+        "steps": [asdict(record) | {"outcome": record.outcome.name.lower()} for record in found.records],
+        "boost": boosted and {name: getattr(settings, name) for name in weights} | {"rounds": [asdict(done) for done in boosted.rounds]},
+        "health": asdict(healths[0]),
+        "plain_health": asdict(healths[1]),
+        "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},
+    }
+
+
+def _advice(records: list[lbo.StepRecord]) -> str | None:
+    failed = [record for record in records if record.outcome is not Outcome.CONVERGED]
+    if not failed:
+        return None
+    worst = max(failed, key=lambda record: record.residual)
+    return f"{len(failed)} of {len(records)} steps did not converge (worst residual {worst.residual:.1e}): {worst.outcome.value}"

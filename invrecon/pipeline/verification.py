@@ -1,0 +1,150 @@
+"""Whether a seed file holds what it promises, asked of stock diffusers, and where the loss comes from."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL.Image import Image
+from torch import Tensor
+
+from invrecon.core.lbo import invert
+from invrecon.errors import ModelError
+from invrecon.image import load_photo, plan_canvas, to_tensor
+from invrecon.metrics import latent_fidelity, psnr, ssim
+from invrecon.pipeline.inversion import OnProgress
+from invrecon.pipeline.reconstruction import check_model, check_photo
+from invrecon.seedfile import Seed, load_seed
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
+    from invrecon.models.stock import StockPipeline
+
+
+@dataclass(frozen=True)
+class Losses:
+    """PSNR against the photo in dB, stage by stage; from each to the next something is lost, or by boosting won.
+
+    Args:
+        encoder: D(E(x)), pixels not rounded.
+        boosting: D(z_0) of the seed file's image latents.
+        trajectory: the same image latents inverted and regenerated without guidance; equal to `guidance` where there is none.
+        guidance: regenerated from the seed, with its guidance.
+        eight_bits: the same, rounded to 8 bits: the final picture.
+    """
+
+    encoder: float
+    boosting: float
+    trajectory: float
+    guidance: float
+    eight_bits: float
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The seed under another sampler, step count or dtype; `psnr` is NaN where that can't be had."""
+
+    sampler: str
+    steps: int
+    dtype: str
+    psnr: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What stock diffusers makes of a seed file."""
+
+    picture: Image
+    psnr: float
+    ssim: float
+    latent_fidelity_db: float
+    losses: Losses
+    seconds: float
+    matrix: list[Variant] = field(default_factory=list)
+
+
+def verify(
+    seed_file: Path | str, photo: Path | str, model: Model, on_progress: OnProgress | None = None, *, matrix: bool = False
+) -> Verification:
+    """Regenerates a seed through the stock pipeline and compares the picture with the photo.
+
+    Args:
+        seed_file: written by invrecon.
+        photo: the photo that it was made from.
+        model: says where the checkpoint lies; its sampling is not used, but to split off the part of guidance.
+        matrix: whether to try other step counts, samplers and dtypes too.
+
+    Raises:
+        InputError: seed file or photo can't be used, or don't belong together.
+        ModelError: the seed belongs to another model.
+    """
+    from invrecon.models.stock import StockPipeline
+
+    begun = time.monotonic()
+    seed_file, photo = Path(seed_file), Path(photo)
+    seed = load_seed(seed_file)
+    check_model(seed, seed_file, model)
+    check_photo(seed, seed_file, photo)
+    loaded = load_photo(photo)
+    original = plan_canvas(loaded.rgb.size, seed.header["size"], seed.header["photo"]["fit"]).place(loaded.rgb)
+    stock = StockPipeline(model.folder, model.device)
+    if on_progress:
+        on_progress("regenerating with diffusers", 0, 1)
+    picture, regenerated = stock.regenerate(seed.latents, seed.header)
+    return Verification(
+        picture=picture,
+        psnr=psnr(original, picture),
+        ssim=ssim(original, picture),
+        latent_fidelity_db=latent_fidelity(seed.image_latents, regenerated),
+        losses=_losses(seed, original, model, stock, regenerated),
+        seconds=time.monotonic() - begun,
+        matrix=_matrix(seed, original, model, on_progress) if matrix else [],
+    )
+
+
+def _losses(seed: Seed, original: Image, model: Model, stock: StockPipeline, regenerated: Tensor) -> Losses:
+    photo = to_tensor(original).to(model.device) / 2 + 0.5
+
+    def unrounded(image_latents: Tensor) -> float:
+        error = (stock.decode(image_latents)[1].clamp(0, 1) - photo).square().mean().item()
+        return -10 * math.log10(error) if error else math.inf
+
+    header = seed.header
+    guided = unrounded(regenerated)
+    unguided = guided
+    if header["guidance_scale"] != 1:
+        z_0 = seed.image_latents.to(model.device)
+        denoiser, schedule = model.denoiser(header["prompt"]), model.schedule(header["num_inference_steps"])
+        found = invert(denoiser, schedule, z_0, rtol=header.get("rtol", 1e-5))
+        unguided = unrounded(stock.regenerate(found.latents, header | {"guidance_scale": 1.0})[1])
+    return Losses(
+        encoder=unrounded(model.encode(photo * 2 - 1)),
+        boosting=unrounded(seed.image_latents),
+        trajectory=unguided,
+        guidance=guided,
+        eight_bits=psnr(original, stock.decode(regenerated)[0]),
+    )
+
+
+def _matrix(seed: Seed, original: Image, model: Model, on_progress: OnProgress | None) -> list[Variant]:
+    from invrecon.models.stock import SAMPLERS, StockPipeline
+
+    steps = seed.header["num_inference_steps"]
+    plan = [("DDIM", count, "float32") for count in (max(1, steps // 2), steps, min(1000, 2 * steps))]
+    plan += [(sampler, steps, "float32") for sampler in SAMPLERS if sampler != "DDIM"]
+    plan += [("DDIM", steps, dtype) for dtype in ("bfloat16", "float16")]
+    stocks = {dtype: StockPipeline(model.folder, model.device, dtype) for dtype in dict.fromkeys(row[2] for row in plan)}
+    variants = []
+    for done, (sampler, count, dtype) in enumerate(plan):
+        if on_progress:
+            on_progress(f"{sampler}, {count} steps, {dtype}", done, len(plan))
+        try:
+            picture, _ = stocks[dtype].regenerate(seed.latents, seed.header, steps=count, sampler=sampler)
+            value = psnr(original, picture)
+        except ModelError:
+            value = math.nan
+        variants.append(Variant(sampler, count, dtype, value))
+    return variants

@@ -1,10 +1,14 @@
 """How close two pictures, or two latents, are."""
 
 import math
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
+
+_ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:
@@ -27,6 +31,21 @@ def ssim(a: Image.Image, b: Image.Image) -> float:
 
     x, y = (torch.from_numpy(np.array(im.convert("RGB"))).permute(2, 0, 1)[None].double() / 255 for im in (a, b))
     return float(structural_similarity_index_measure(x, y, data_range=1.0))
+
+
+def lpips(a: Image.Image, b: Image.Image) -> float | None:
+    """Learned perceptual distance (arXiv:1801.03924, AlexNet), lower is closer; None where its weights aren't on the machine.
+
+    Needs torchvision and its AlexNet weights in torch's cache; nothing is downloaded.
+    """
+    import torch
+
+    if find_spec("torchvision") is None or not (Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET).exists():
+        return None
+    from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
+
+    x, y = (torch.from_numpy(np.array(im.convert("RGB"))).permute(2, 0, 1)[None].float() / 255 for im in (a, b))
+    return float(learned_perceptual_image_patch_similarity(x, y, net_type="alex", normalize=True))
 
 
 def dissimilarity(a: Tensor, b: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from invrecon.core.lbo import invert
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.metrics import latent_fidelity
 from invrecon.solve import STRATEGIES, Outcome
-from tests.analytic import CurvedDenoiser, GaussianDenoiser, ddim_schedule
+from tests.analytic import CurvedDenoiser, GaussianDenoiser, alphas_cumprod, ddim_schedule
 
 SOLVERS = sorted(STRATEGIES)
 
@@ -19,14 +19,14 @@ def image_latents() -> torch.Tensor:
 @pytest.mark.parametrize("steps", [4, 10, 50])
 def test_gaussian_seed_is_the_one_known_in_closed_form(solver, steps, image_latents):
     denoiser, schedule = GaussianDenoiser(), ddim_schedule(steps)
-    found = invert(denoiser, schedule, image_latents, solver=solver, rtol=1e-11, max_evaluations=400)
+    found = invert(denoiser, schedule, image_latents, solver=solver, rtol=1e-10, max_evaluations=400)
     torch.testing.assert_close(found.latents, denoiser.exact_seed(schedule, image_latents), rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_generation_returns_the_image_latents_in_float64(solver, image_latents):
     denoiser, schedule = CurvedDenoiser(), ddim_schedule(20)
-    found = invert(denoiser, schedule, image_latents, solver=solver, rtol=1e-12, max_evaluations=500)
+    found = invert(denoiser, schedule, image_latents, solver=solver, rtol=1e-10, max_evaluations=500)
     assert all(record.outcome is Outcome.CONVERGED for record in found.records)
     assert (generate(denoiser, schedule, found.latents) - image_latents).abs().max() < 1e-9
 
@@ -34,7 +34,7 @@ def test_generation_returns_the_image_latents_in_float64(solver, image_latents):
 def test_solvers_agree_on_one_seed(image_latents):
     schedule = ddim_schedule(10)
     seeds = [
-        invert(CurvedDenoiser(), schedule, image_latents, solver=solver, rtol=1e-11, max_evaluations=500).latents for solver in SOLVERS
+        invert(CurvedDenoiser(), schedule, image_latents, solver=solver, rtol=1e-10, max_evaluations=500).latents for solver in SOLVERS
     ]
     for seed in seeds[1:]:
         torch.testing.assert_close(seed, seeds[0], rtol=1e-7, atol=1e-7)
@@ -61,13 +61,23 @@ def test_a_denoiser_that_returns_nan_is_survived(image_latents):
     assert {record.outcome for record in found.records if record.timestep > 500} == {Outcome.DIVERGED}
 
 
-def test_residuals_are_what_the_sampler_says_they_are(image_latents):
-    """The way down misses z_0 by no more than the steps' residuals, checked or foretold, can add up to."""
+def test_the_way_down_misses_by_less_than_rtol(image_latents):
+    """What the steps' residuals, checked or foretold, add up to in the regenerated latents is what rtol allows."""
     denoiser, schedule = CurvedDenoiser(), ddim_schedule(20)
-    found = invert(denoiser, schedule, image_latents, rtol=1e-6)
-    way_down = generate(denoiser, schedule, found.latents)
-    assert ((way_down - image_latents).norm() / image_latents.norm()).item() < 20 * 1e-6 * 5
-    assert max(record.residual for record in found.records) < 1e-6
+    for rtol in (1e-2, 1e-4, 1e-6):
+        found = invert(denoiser, schedule, image_latents, rtol=rtol)
+        way_down = generate(denoiser, schedule, found.latents)
+        assert all(record.outcome is Outcome.CONVERGED for record in found.records)
+        assert 1e-3 * rtol < ((way_down - image_latents).norm() / image_latents.norm()).item() < rtol
+
+
+def test_tolerances_fall_with_the_level_of_noise(image_latents):
+    """An error in z_s may grow to 1 / a_s times its size."""
+    found = invert(CurvedDenoiser(), ddim_schedule(20), image_latents, rtol=1e-6)
+    abar = alphas_cumprod()
+    for record in found.records[1:]:
+        a_s = abar[max(record.timestep - 50, 0)].sqrt().item()
+        assert record.residual < 3 * 1e-6 / 20 * a_s * 1.001
 
 
 def test_evaluations_are_those_that_the_network_saw(image_latents):

@@ -175,3 +175,19 @@ def test_half_precision_networks_keep_float32_latents(mini, photo, tmp_path):
     result = reconstruct(photo, load_model(str(folder), device="cpu", dtype="bfloat16"), settings)
     assert result.seed.latents.dtype == torch.float32
     assert result.latent_fidelity_db > 25
+
+
+def test_where_memory_is_short_the_decoder_s_gradient_is_made_block_by_block_and_is_the_same(monkeypatch):
+    from invrecon.models import stable_diffusion
+
+    latents = torch.randn(1, 12, 8, 8, generator=torch.Generator().manual_seed(0))
+    gradients, checkpointing = [], []
+    for free in (1e12, 1e6):
+        monkeypatch.setattr(stable_diffusion, "free_memory", lambda device, free=free: free)
+        model = load_model("mini", device="cpu")
+        z = latents.clone().requires_grad_()
+        model.decode(z).square().mean().backward()
+        gradients.append(z.grad)
+        checkpointing.append(model.pipeline.vae.is_gradient_checkpointing)
+    assert checkpointing == [False, True]
+    torch.testing.assert_close(gradients[0], gradients[1])

@@ -73,3 +73,15 @@ def test_carried_pairs_save_evaluations_on_a_series_of_similar_problems(problem)
         fresh_run = run(lambda x, d=shift: fn(x) + d, Anderson(25))
         carried_run = run(lambda x, d=shift: fn(x) + d, carried)
     assert carried_run.iterations < fresh_run.iterations / 2
+
+
+def test_a_slow_solve_may_stop_within_the_slack_and_a_fast_one_may_not():
+    def contracting(rate: float):
+        return lambda x: rate * x
+
+    def residual(rate: float, slack: float) -> float:
+        return solve(contracting(rate), torch.ones(4), Picard(), rtol=1e-3, scale=1.0, max_iterations=500, slack=slack).residual
+
+    assert residual(0.9, 1.0) < 1e-3 < residual(0.9, 3.0) < 3e-3
+    assert residual(0.99, 3.0) < 3e-3  # ten times, but for the slack
+    assert residual(0.2, 3.0) < 1e-3

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from invrecon.cli.audit import EPILOG as AUDIT_EPILOG
+from invrecon.cli.audit import audit
 from invrecon.cli.boost import EPILOG as BOOST_EPILOG
 from invrecon.cli.boost import boost
 from invrecon.cli.boundary import EXIT_CODES, guarded
@@ -42,6 +44,7 @@ app.command(epilog=INVERT_EPILOG)(guarded(invert))
 app.command(epilog=RECONSTRUCT_EPILOG)(guarded(reconstruct))
 app.command(epilog=BOOST_EPILOG)(guarded(boost))
 app.command(epilog=VERIFY_EPILOG)(guarded(verify))
+app.command(epilog=AUDIT_EPILOG)(guarded(audit))
 app.add_typer(models, name="models")
 models.command("list", epilog=LIST_EPILOG)(guarded(list_models))
 models.command("path", epilog=PATH_EPILOG)(guarded(print_path))

@@ -25,7 +25,7 @@ def run_batch(
     inputs: Sequence[Path], task: Task, name_files: NameFiles, settings: Settings, *, out: Path, force: bool, as_json: bool, quiet: bool
 ) -> list[Row]:
     """Does `task` for each input and reports it. Returns one row an input, whose "error" is None where all went well."""
-    _make_folder(out)
+    make_folder(out)
     rows = _plan(inputs, out, name_files, force)
     model = None
     for number, row in enumerate(rows):
@@ -44,7 +44,8 @@ def is_seed_name(path: Path) -> bool:
     return path.suffix.lower() == ".safetensors"
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
+    """Makes the folder for results. Raises UsageError where it can't be made or written to."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

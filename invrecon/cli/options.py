@@ -35,7 +35,7 @@ NegativePrompt = Annotated[str | None, _setting("--negative-prompt", "negative_p
 Steps = Annotated[int | None, _setting("--steps", "num_inference_steps", "Steps of the sampler.")]
 GuidanceScale = Annotated[float | None, _setting("--guidance-scale", "guidance_scale", "1 means no guidance.")]
 Solver = Annotated[str | None, _setting("--solver", "solver", "How each step's latent bias is found.", SOLVERS)]
-Rtol = Annotated[float | None, _setting("--rtol", "rtol", "Relative residual at which a step has converged.")]
+Rtol = Annotated[float | None, _setting("--rtol", "rtol", "Relative error of the latents that all steps together may add up to.")]
 MaxEvaluations = Annotated[int | None, _setting("--max-evaluations", "max_evaluations", "Budget of iterations a step.")]
 Boost = Annotated[bool | None, _setting("--boost/--no-boost", "boost", "Boost the image latents above the autoencoder's own (ILB).")]
 BoostToo = Annotated[bool, typer.Option("--boost", help="Boost the image latents above the autoencoder's own (ILB).")]

@@ -1,5 +1,6 @@
 """Noise predictions, and wrappers that change or count them."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -53,17 +54,17 @@ class Guided:
 
 
 class Counted:
-    """Counts what passes through a denoiser: one `forward` a call (both branches of guidance together), one
-    `backward` whenever a gradient flows back through a call. `evaluations` takes a backward pass for two."""
+    """Counts what passes through a denoiser, conditional or not: one `forward` a call (both branches of guidance together),
+    one `backward` whenever a gradient flows back through a call. `evaluations` takes a backward pass for two."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser = denoiser
+    def __init__(self, denoiser: Denoiser | ConditionalDenoiser) -> None:
+        self.denoiser: Callable[..., Tensor] = denoiser
         self.forward = 0
         self.backward = 0
 
-    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
+    def __call__(self, latents: Tensor, timestep: int, condition: Tensor | None = None) -> Tensor:
         self.forward += 1
-        noise = self.denoiser(latents, timestep)
+        noise = self.denoiser(latents, timestep) if condition is None else self.denoiser(latents, timestep, condition)
         if noise.requires_grad:
             noise.register_hook(self._count_backward)
         return noise

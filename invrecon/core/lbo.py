@@ -5,6 +5,7 @@ Manipulation" (Chen et al. 2026). Its details were not public to us; the predict
 the estimate of the residual are our own derivation.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,8 +57,9 @@ def invert(
     image_latents: Tensor,
     *,
     solver: str = "auto",
-    rtol: float = 1.5e-5,
+    rtol: float = 2e-3,
     max_evaluations: int = 30,
+    mean_evaluations: float = math.inf,
     warm: Inversion | None = None,
     on_step: OnRecord | None = None,
 ) -> Inversion:
@@ -73,8 +75,11 @@ def invert(
         schedule: the sampler's steps.
         image_latents: z_0, (B, C, h, w); its dtype is that of the whole computation.
         solver: "auto", "anderson", "picard" or "adam".
-        rtol: tolerance of ‖Phi(z_t) - z_s‖ / ‖z_s‖ at every step.
+        rtol: what the relative errors of all T steps may add up to in the regenerated latents. An error in z_s grows to
+            1 / a_s times its size on the way down at most, so a step has converged when
+            ‖Phi(z_t) - z_s‖ < rtol (a_s / a_0) / T ‖z_s‖  (see `solve` for steps that contract slowly).
         max_evaluations: budget of iterations a step.
+        mean_evaluations: budget of network evaluations a step, on average so far: what a step leaves, later ones may use.
         warm: an inversion of image latents close to these, on the same schedule.
         on_step: called after every step.
 
@@ -84,14 +89,17 @@ def invert(
     counted = Counted(denoiser)
     strategy = make_strategy(solver)
     history = Extrapolation()
-    latents, records, noises = image_latents, [], []
+    latents, level = image_latents, 1.0  # level: a_s / a_0
+    records: list[StepRecord] = []
+    noises: list[Tensor] = []
     known = warm.noises if warm else [torch.zeros_like(image_latents)] * len(schedule)
     for transition, base in zip(reversed(transitions(counted, schedule)), known, strict=True):
         before = counted.evaluations
         cold = not (history or warm)
         noise = counted(latents, transition.timestep) if cold else base + history.predict(transition.timestep)
         start = transition.up(latents, noise)
-        solution = _solve_step(strategy, transition, latents, start, rtol, max_evaluations)
+        left = mean_evaluations * (len(records) + 1) - counted.evaluations
+        solution = _solve_step(strategy, transition, latents, start, rtol * level / len(schedule), int(max(1, min(left, max_evaluations))))
         record = StepRecord(
             timestep=transition.timestep,
             residual=solution.residual,
@@ -103,6 +111,7 @@ def invert(
         noises.append(transition.implied_noise(latents, solution.x))
         history.append(transition.timestep, noises[-1] - base)
         latents = solution.x
+        level /= transition.A
         records.append(record)
         if on_step:
             on_step(record)

@@ -13,6 +13,7 @@ from invrecon.core.denoiser import Guided
 from invrecon.core.schedule import Schedule
 from invrecon.errors import ModelError, UsageError
 from invrecon.models.ddim import ddim_scheduler, read_schedule
+from invrecon.models.memory import free_memory, saved_bytes
 from invrecon.models.quiet import quiet
 
 PARTS = ("unet", "vae", "text_encoder")
@@ -92,11 +93,23 @@ class Model:
     def decode(self, image_latents: Tensor) -> Tensor:
         """Pixels D(z_0 / scale + shift): (B, C, h, w) -> (B, 3, 8h, 8w), float32, not yet clamped to [-1, 1].
 
-        Differentiable where `image_latents` require a gradient.
+        Differentiable where `image_latents` require a gradient; what the backward pass keeps is then made anew block by block
+        (gradient checkpointing) where it would take more than half of the free memory.
         """
         vae = self.pipeline.vae
+        if image_latents.requires_grad and not vae.is_gradient_checkpointing:
+            pixels = image_latents.shape[0] * image_latents.shape[-2] * image_latents.shape[-1] * self.downsampling**2
+            if self._backward_bytes * pixels > free_memory(self.device) / 2:
+                vae.enable_gradient_checkpointing()
         latents = image_latents / vae.config.scaling_factor + (vae.config.get("shift_factor") or 0.0)
         return vae.decode(latents.to(self.device, vae.dtype)).sample.float()
+
+    @cached_property
+    def _backward_bytes(self) -> float:
+        """Bytes a pixel that the decoder keeps for a backward pass, seen on 64 x 64 pixels."""
+        vae, side = self.pipeline.vae, 64 // self.downsampling
+        latents = torch.zeros(1, self.latent_channels, side, side, dtype=vae.dtype, device=self.device)
+        return saved_bytes(lambda z: vae.decode(z).sample, latents) / 64**2
 
     @torch.no_grad()
     def denoiser(self, prompt: str = "", negative_prompt: str = "", guidance_scale: float = 1.0) -> Guided:

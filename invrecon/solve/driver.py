@@ -83,6 +83,7 @@ def solve(
     scale: float,
     max_iterations: int,
     foresight: Foresight | None = None,
+    slack: float = 1.0,
     patience: int = 5,
 ) -> Solution:
     """Finds x with ‖f(x) - x‖ < rtol * scale.
@@ -95,13 +96,15 @@ def solve(
         scale: norm that makes the residual dimensionless, > 0.
         max_iterations: evaluations of f, >= 1.
         foresight: shared by a series of similar problems; without it, every solution is checked.
+        slack: where the residual falls by less than a factor of e an iteration, each digit is dear, and up to `slack` times
+            the tolerance will do: 1 / sqrt(rate) times, which shares iterations best among the problems of a series.
         patience: iterations without a new best after which it is called diverged.
 
     Returns:
         The best iterate; its x is finite if the start is.
     """
     method.start(x)
-    best, lowest, previous, idle = x, math.inf, math.inf, 0
+    best, lowest, previous, idle, first = x, math.inf, math.inf, 0, math.inf
     for iteration in range(1, max_iterations + 1):
         fx, proposal = method.step(fn, x)
         residual = (torch.linalg.vector_norm(fx - x) / scale).item()
@@ -113,12 +116,21 @@ def solve(
             best, lowest, idle = x, residual, 0
         else:
             idle += 1
-        if residual < rtol:
+        first = residual if iteration == 1 else first
+        tolerance = rtol * min(slack, _dearness(first, residual, iteration))
+        if residual < tolerance:
             return Solution(x, residual, True, iteration, Outcome.CONVERGED)
-        if foresight and (promised := foresight.promise(iteration, residual)) < rtol and bool(proposal.isfinite().all()):
+        if foresight and (promised := foresight.promise(iteration, residual)) < tolerance and bool(proposal.isfinite().all()):
             foresight.used(iteration)
             return Solution(proposal, promised, False, iteration, Outcome.CONVERGED)
         if idle >= patience:
             return Solution(best, lowest, True, iteration, Outcome.DIVERGED)
         previous, x = residual, proposal
     return Solution(best, lowest, True, max_iterations, Outcome.MAX_ITERATIONS)
+
+
+def _dearness(first: float, residual: float, iteration: int) -> float:
+    """max(1, 1 / sqrt(rate)), rate = ln(first / residual) / iterations so far; 1 where it is too early to say."""
+    if iteration < 3 or not 0 < residual < first:
+        return 1.0
+    return max(1.0, (math.log(first / residual) / (iteration - 1)) ** -0.5)

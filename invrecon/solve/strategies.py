@@ -8,6 +8,8 @@ from torch import Tensor
 from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, solve
 from invrecon.solve.methods import Adam, Anderson, Picard
 
+SLACK = 3.0  # see `solve`
+
 
 class Strategy(Protocol):
     """Solves one problem of a series."""
@@ -25,7 +27,7 @@ class Single:
         self.foresight = Foresight()
 
     def __call__(self, fn: Function, x: Tensor, *, rtol: float, scale: float, max_iterations: int, gain: float) -> Solution:
-        return solve(fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight)
+        return solve(fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, slack=SLACK)
 
 
 class Carried(Single):
@@ -61,7 +63,7 @@ class Auto:
             if best.outcome is Outcome.CONVERGED or used >= max_iterations:
                 break
             self.first.forget()
-            again = solve(fn, best.x, method, rtol=rtol, scale=scale, max_iterations=max_iterations - used)
+            again = solve(fn, best.x, method, rtol=rtol, scale=scale, max_iterations=max_iterations - used, slack=SLACK)
             used += again.iterations
             if again.residual < best.residual or again.outcome is Outcome.CONVERGED:
                 best = again

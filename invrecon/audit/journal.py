@@ -1,0 +1,35 @@
+"""The audit's memory: one JSON object a line, so that a killed run goes on where it stopped."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class Journal:
+    """Rows in a file, each under a key; a last line that was cut short is dropped.
+
+    Args:
+        path: made as needed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, Row] = {}
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            os.truncate(path, len(whole.encode()))
+        for line in whole.splitlines():
+            row = json.loads(line)
+            self.rows[row["key"]] = row
+
+    def add(self, key: str, row: Row) -> None:
+        """Appends a row and waits until it is on the disk."""
+        self.rows[key] = {"key": key} | row
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(self.rows[key], allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())

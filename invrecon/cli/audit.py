@@ -13,7 +13,7 @@ import typer
 from invrecon.cli import options
 from invrecon.cli.batch import load, make_folder
 from invrecon.cli.output import print_table, progress_bar
-from invrecon.config import Settings, load_settings, load_table
+from invrecon.config import Settings, load_table
 from invrecon.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ _REMARKS = [
 ]
 
 
+_OWN = ("prompt", "negative_prompt", "guidance_scale", "solver", "boost", "decoder_ceiling", "target_psnr", "max_seconds", "seed")
+
+
+@options.takes_settings(without=_OWN)
 def audit(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos in any common format.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")],
@@ -59,21 +63,14 @@ def audit(
         list[str] | None, typer.Option("--caption", metavar="NAME=TEXT", help="What a photo shows; its name without ending.")
     ] = None,
     quiet: options.Quiet = False,
-    config: options.Config = None,
-    model: options.Model = None,
-    num_inference_steps: options.Steps = None,
-    rtol: options.Rtol = None,
-    size: options.Size = None,
-    fit: options.Fit = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
+    *,
+    config: Path | None,
+    settings: Settings,
 ) -> int:
     """Run every method on each photo: same latents, prompt and grid, in one process.
 
     Writes results.jsonl, summary.json and report.html, one page to read in a browser, to --out.
     """
-    given = {"num_inference_steps": num_inference_steps, "rtol": rtol, "size": size, "fit": fit, "device": device, "dtype": dtype}
-    settings = load_settings(config, model=model, **given)
     plan = _plan(load_table(config, "audit"), methods, budgets, setting_list, captions)
     for photo in photos:
         if not photo.is_file():

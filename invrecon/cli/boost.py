@@ -28,8 +28,8 @@ Examples:
 {EXIT_CODES}"""
 
 
+@options.takes_settings(without=("boost",))
 def boost(
-    context: typer.Context,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, or seed files.")],
     photos: Annotated[
         list[Path] | None, typer.Option("--photo", metavar="PHOTO", help="What a seed file was made from; one for each, in their order.")
@@ -39,34 +39,14 @@ def boost(
     min_psnr: options.MinPsnr = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
-    model: options.Model = None,
-    prompt: options.Prompt = None,
-    negative_prompt: options.NegativePrompt = None,
-    num_inference_steps: options.Steps = None,
-    guidance_scale: options.GuidanceScale = None,
-    solver: options.Solver = None,
-    rtol: options.Rtol = None,
-    max_evaluations: options.MaxEvaluations = None,
-    boost_rounds: options.BoostRounds = None,
-    decoder_steps: options.DecoderSteps = None,
-    proximal_weight: options.ProximalWeight = None,
-    perceptual_weight: options.PerceptualWeight = None,
-    target_psnr: options.TargetPsnr = None,
-    max_seconds: options.MaxSeconds = None,
-    decoder_ceiling: options.DecoderCeiling = None,
-    size: options.Size = None,
-    fit: options.Fit = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    seed: options.Seed = None,
+    *,
+    settings: Settings,
 ) -> int:
     """Lift image latents above the autoencoder's own, and find the seeds of what comes out.
 
     Writes NAME.boosted.seed.safetensors and NAME.boosted.png for each input. A seed file's prompt, steps, guidance, size and
     fit are those of its header.
     """
-    settings = options.settings_of(context, config)
     seeds = [source for source in inputs if is_seed_name(source)]
     if len(seeds) != len(photos or []):
         raise UsageError(f"{len(seeds)} seed files need as many --photo, not {len(photos or [])}")

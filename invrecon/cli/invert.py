@@ -1,5 +1,6 @@
 """`invrecon invert`: photos to seed files."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,40 +26,22 @@ Examples:
 {EXIT_CODES}"""
 
 
+@options.takes_settings(without=("boost", "decoder_ceiling"))
 def invert(
-    context: typer.Context,
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos in any common format.")],
     out: options.Out = Path("."),
     force: options.Force = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
-    model: options.Model = None,
-    prompt: options.Prompt = None,
-    negative_prompt: options.NegativePrompt = None,
-    num_inference_steps: options.Steps = None,
-    guidance_scale: options.GuidanceScale = None,
-    solver: options.Solver = None,
-    rtol: options.Rtol = None,
-    max_evaluations: options.MaxEvaluations = None,
-    boost: options.BoostToo = False,
-    boost_rounds: options.BoostRounds = None,
-    decoder_steps: options.DecoderSteps = None,
-    proximal_weight: options.ProximalWeight = None,
-    perceptual_weight: options.PerceptualWeight = None,
-    target_psnr: options.TargetPsnr = None,
-    max_seconds: options.MaxSeconds = None,
-    size: options.Size = None,
-    fit: options.Fit = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    seed: options.Seed = None,
+    boost: Annotated[bool, typer.Option("--boost", help="Boost the image latents above the autoencoder's own (ILB).")] = False,
+    *,
+    settings: Settings,
 ) -> int:
     """Find the seed noise of photos.
 
     Writes NAME.seed.safetensors for each photo.
     """
-    settings = options.settings_of(context, config)
+    settings = replace(settings, boost=boost)
     return exit_code(run_batch(photos, _run, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet))
 
 

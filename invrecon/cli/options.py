@@ -1,7 +1,9 @@
 """The options that commands share, and the settings that follow from them."""
 
 import math
-from dataclasses import fields
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,32 +31,53 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a li
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no table; warnings and errors stay.")]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="Preset; options given here override it.")]
 
-Model = Annotated[str | None, _setting("--model", "model", "A bundled model's name, or a diffusers folder.")]
-Prompt = Annotated[str | None, _setting("--prompt", "prompt", "What the photo shows.")]
-NegativePrompt = Annotated[str | None, _setting("--negative-prompt", "negative_prompt", "What guidance leads away from.")]
-Steps = Annotated[int | None, _setting("--steps", "num_inference_steps", "Steps of the sampler.")]
-GuidanceScale = Annotated[float | None, _setting("--guidance-scale", "guidance_scale", "1 means no guidance.")]
-Solver = Annotated[str | None, _setting("--solver", "solver", "How each step's latent bias is found.", SOLVERS)]
-Rtol = Annotated[float | None, _setting("--rtol", "rtol", "Relative error of the latents that all steps together may add up to.")]
-MaxEvaluations = Annotated[int | None, _setting("--max-evaluations", "max_evaluations", "Budget of iterations a step.")]
-Boost = Annotated[bool | None, _setting("--boost/--no-boost", "boost", "Boost the image latents above the autoencoder's own (ILB).")]
-BoostToo = Annotated[bool, typer.Option("--boost", help="Boost the image latents above the autoencoder's own (ILB).")]
-BoostRounds = Annotated[int | None, _setting("--boost-rounds", "boost_rounds", "Inversions after the first one.")]
-DecoderSteps = Annotated[int | None, _setting("--decoder-steps", "decoder_steps", "Passes through the decoder before each of them.")]
-ProximalWeight = Annotated[float | None, _setting("--proximal-weight", "proximal_weight", "Keeps boosted latents near the encoder's.")]
-PerceptualWeight = Annotated[float | None, _setting("--perceptual-weight", "perceptual_weight", "Of 1 - SSIM in boosting.")]
-TargetPsnr = Annotated[float | None, _setting("--target-psnr", "target_psnr", "Stop boosting at so many dB.")]
-MaxSeconds = Annotated[float | None, _setting("--max-seconds", "max_seconds", "Stop boosting after so long.")]
-DecoderCeiling = Annotated[
-    bool | None, _setting("--decoder-ceiling/--no-decoder-ceiling", "decoder_ceiling", "Find the decoder's best too; slow.")
-]
-Size = Annotated[int | None, _setting("--size", "size", "Side of the square that the model sees, a multiple of 8.")]
-Fit = Annotated[str | None, _setting("--fit", "fit", "How a photo is laid on that square.", FITS)]
-Device = Annotated[str | None, _setting("--device", "device", "Where the networks run.", DEVICES)]
-Dtype = Annotated[str | None, _setting("--dtype", "dtype", "In what precision the networks run.", DTYPES)]
-Seed = Annotated[int | None, _setting("--seed", "seed", "Seed of the random generators; inversion draws nothing at random.")]
+_SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
+    "model": _setting("--model", "model", "A bundled model's name, or a diffusers folder."),
+    "prompt": _setting("--prompt", "prompt", "What the photo shows."),
+    "negative_prompt": _setting("--negative-prompt", "negative_prompt", "What guidance leads away from."),
+    "num_inference_steps": _setting("--steps", "num_inference_steps", "Steps of the sampler."),
+    "guidance_scale": _setting("--guidance-scale", "guidance_scale", "1 means no guidance."),
+    "solver": _setting("--solver", "solver", "How each step's latent bias is found.", SOLVERS),
+    "rtol": _setting("--rtol", "rtol", "Relative error of the latents that all steps together may add up to."),
+    "max_evaluations": _setting("--max-evaluations", "max_evaluations", "Budget of iterations a step."),
+    "boost": _setting("--boost/--no-boost", "boost", "Boost the image latents above the autoencoder's own (ILB)."),
+    "boost_rounds": _setting("--boost-rounds", "boost_rounds", "Inversions after the first one."),
+    "decoder_steps": _setting("--decoder-steps", "decoder_steps", "Passes through the decoder before each of them."),
+    "proximal_weight": _setting("--proximal-weight", "proximal_weight", "Keeps boosted latents near the encoder's."),
+    "perceptual_weight": _setting("--perceptual-weight", "perceptual_weight", "Of 1 - SSIM in boosting."),
+    "target_psnr": _setting("--target-psnr", "target_psnr", "Stop boosting at so many dB."),
+    "max_seconds": _setting("--max-seconds", "max_seconds", "Stop boosting after so long."),
+    "decoder_ceiling": _setting("--decoder-ceiling/--no-decoder-ceiling", "decoder_ceiling", "Find the decoder's best too; slow."),
+    "size": _setting("--size", "size", "Side of the square that the model sees, a multiple of 8."),
+    "fit": _setting("--fit", "fit", "How a photo is laid on that square.", FITS),
+    "device": _setting("--device", "device", "Where the networks run.", DEVICES),
+    "dtype": _setting("--dtype", "dtype", "In what precision the networks run.", DTYPES),
+    "seed": _setting("--seed", "seed", "Seed of the random generators; inversion draws nothing at random."),
+}
 
 
-def settings_of(context: typer.Context, preset: Path | None) -> Settings:
-    """The settings of `preset`, overridden by each given option whose parameter is named as a setting."""
-    return load_settings(preset, **{field.name: context.params.get(field.name) for field in fields(Settings)})
+def takes_settings(*chosen: str, without: tuple[str, ...] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Gives a command --config and an option for each chosen setting: for all but those of `without` where none is chosen.
+
+    The command itself has one parameter `settings`, of keyword kind, in their place, and may have one `config`, the preset's path.
+    What a user doesn't give is left to the preset.
+    """
+    names = [name for name in chosen or _SETTINGS if name not in without]
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        @wraps(command)
+        def run(config: Path | None = None, **given: Any) -> int:
+            overrides = {name: given.pop(name) for name in names}
+            preset = {"config": config} if "config" in known else {}
+            return command(settings=load_settings(config, **overrides), **preset, **given)
+
+        known = signature(command).parameters
+        own = [parameter for parameter in known.values() if parameter.name not in ("settings", "config")]
+        added = {"config": Config} | {name: Annotated[type(getattr(Settings, name)) | None, _SETTINGS[name]] for name in names}
+        options = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in added.items()]
+        parameters = [*(one.replace(kind=Parameter.KEYWORD_ONLY) for one in own), *options]
+        run.__signature__ = Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate

@@ -32,43 +32,22 @@ _FIGURES = (
 )  # fmt: skip
 
 
+@options.takes_settings()
 def reconstruct(
-    context: typer.Context,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, and seed files.")],
     out: options.Out = Path("."),
     force: options.Force = False,
     min_psnr: options.MinPsnr = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
-    config: options.Config = None,
-    model: options.Model = None,
-    prompt: options.Prompt = None,
-    negative_prompt: options.NegativePrompt = None,
-    num_inference_steps: options.Steps = None,
-    guidance_scale: options.GuidanceScale = None,
-    solver: options.Solver = None,
-    rtol: options.Rtol = None,
-    max_evaluations: options.MaxEvaluations = None,
-    boost: options.Boost = None,
-    boost_rounds: options.BoostRounds = None,
-    decoder_steps: options.DecoderSteps = None,
-    proximal_weight: options.ProximalWeight = None,
-    perceptual_weight: options.PerceptualWeight = None,
-    target_psnr: options.TargetPsnr = None,
-    max_seconds: options.MaxSeconds = None,
-    decoder_ceiling: options.DecoderCeiling = None,
-    size: options.Size = None,
-    fit: options.Fit = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    seed: options.Seed = None,
+    *,
+    settings: Settings,
 ) -> int:
     """Invert photos and regenerate them from their seeds alone.
 
     Writes NAME.recon.png, NAME.seed.safetensors and NAME.compare.png for each photo, and NAME.recon.png for each seed file,
     whose own prompt, steps, guidance and size are used.
     """
-    settings = options.settings_of(context, config)
     rows = run_batch(inputs, _run, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet)
     return exit_code(rows, min_psnr)
 

@@ -11,7 +11,7 @@ import typer
 from invrecon.cli import options
 from invrecon.cli.batch import exit_code, load
 from invrecon.cli.output import print_table, progress_bar, strict
-from invrecon.config import load_settings
+from invrecon.config import Settings
 
 if TYPE_CHECKING:
     from invrecon.pipeline import Verification
@@ -31,6 +31,7 @@ Exit codes:
   130  interrupted"""
 
 
+@options.takes_settings("model", "device")
 def verify(
     seed_file: Annotated[Path, typer.Argument(metavar="SEED", help="A seed file.")],
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="The photo that it was made from.")],
@@ -38,8 +39,8 @@ def verify(
     matrix: Annotated[bool, typer.Option("--matrix", help="Try other step counts, samplers and dtypes too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     quiet: options.Quiet = False,
-    model: options.Model = None,
-    device: options.Device = None,
+    *,
+    settings: Settings,
 ) -> int:
     """Regenerate a seed through diffusers' own pipeline and compare it with its photo.
 
@@ -47,7 +48,6 @@ def verify(
     """
     from invrecon import pipeline
 
-    settings = load_settings(model=model, device=device)
     loaded = load(settings, quiet)
     with progress_bar(seed_file.name, quiet) as on_progress:
         result = pipeline.verify(seed_file, photo, loaded, on_progress, matrix=matrix)

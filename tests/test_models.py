@@ -78,7 +78,7 @@ SCHEDULERS = {
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 def test_every_prediction_type_goes_there_and_back_through_the_stock_pipeline(kind, guidance_scale, mini, photo, tmp_path):
     folder = save_checkpoint(tmp_path / kind, SCHEDULERS[kind], mini.pipeline.tokenizer)
-    settings = Settings(size=64, num_inference_steps=7, guidance_scale=guidance_scale, prompt="a red apple")
+    settings = Settings(size=64, num_inference_steps=7, guidance_scale=guidance_scale, prompt="a red apple", rtol=1e-4, boost=False)
     ours = reconstruct(photo, load_model(str(folder), device="cpu"), settings)
     assert ours.latent_fidelity_db > 60
     with quiet():

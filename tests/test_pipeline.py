@@ -70,7 +70,7 @@ def test_regeneration_loses_next_to_nothing_against_the_autoencoder(mini, photo)
 
 
 def test_solvers_find_the_same_seed(mini, photo):
-    settings = Settings(size=64, num_inference_steps=25, rtol=1e-6, max_evaluations=300, boost=False)
+    settings = Settings(size=64, num_inference_steps=25, rtol=2e-4, max_evaluations=300, boost=False)
     found = [invert(photo, mini, dataclasses.replace(settings, solver=name)) for name in ("auto", "anderson", "picard", "adam")]
     assert [inversion.converged_steps for inversion in found] == [25] * 4
     for inversion in found[1:]:

@@ -40,6 +40,7 @@ class Bench:
     """One photo, ready to be inverted; `identity` tells it, the model and the grid from all others."""
 
     path: Path
+    sha256: str
     original: Image.Image
     pixels: Tensor
     encoded: Tensor
@@ -81,7 +82,7 @@ def _bench(path: Path, model: Model, settings: Settings, out: Path) -> Bench:
     original = plan_canvas(photo.rgb.size, settings.size, settings.fit).place(photo.rgb)
     pixels = to_tensor(original).to(model.device)
     grid = (settings.num_inference_steps, settings.size, settings.fit, settings.dtype)
-    return Bench(path, original, pixels, model.encode(pixels), key(photo.sha256, model.fingerprint, *grid), out)
+    return Bench(path, photo.sha256, original, pixels, model.encode(pixels), key(photo.sha256, model.fingerprint, *grid), out)
 
 
 def _note_photo(bench: Bench, model: Model, plan: Plan, settings: Settings, journal: Journal) -> None:
@@ -101,6 +102,7 @@ def _note_photo(bench: Bench, model: Model, plan: Plan, settings: Settings, jour
     row = {
         "kind": "photo",
         "photo": bench.path.name,
+        "sha256": bench.sha256,
         "size": settings.size,
         "encoder_ceiling_db": finite(psnr(bench.original, autoencoded)),
         "decoder_ceiling_db": finite(ceiling),

@@ -31,6 +31,7 @@ class Settings:
         solver: how each step's latent bias is found.
         rtol: relative error of the regenerated latents that all steps together may add up to; each has its share.
         max_evaluations: budget of iterations a step.
+        mean_evaluations: budget of network evaluations a step, on average; where given, all of it is spent, whatever `rtol` says.
         boost: whether the image latents are boosted (ILB); `invert` does so only where it is asked to.
         boost_rounds, decoder_steps: re-inversions, and passes through the decoder before each.
         proximal_weight: λ of mean((z_0 - E(x))²), which keeps boosted latents near the encoder's.
@@ -51,6 +52,7 @@ class Settings:
     solver: Literal["auto", "anderson", "picard", "adam"] = "auto"
     rtol: float = 2e-3
     max_evaluations: int = 30
+    mean_evaluations: float = math.inf
     boost: bool = True
     boost_rounds: int = 2
     decoder_steps: int = 30
@@ -74,6 +76,7 @@ class Settings:
             ("guidance_scale", 1, 100),
             ("rtol", 1e-12, 1),
             ("max_evaluations", 1, 10_000),
+            ("mean_evaluations", 2, math.inf),
             ("boost_rounds", 0, 100),
             ("decoder_steps", 1, 10_000),
             ("proximal_weight", 0, 1e6),

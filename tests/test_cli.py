@@ -283,6 +283,7 @@ def test_options_override_the_preset_which_overrides_the_defaults(fake):
         ("--solver", "picard", "solver"),
         ("--rtol", 0.5, "rtol"),
         ("--max-evaluations", 3, "max_evaluations"),
+        ("--mean-evaluations", 2.5, "mean_evaluations"),
         ("--size", 64, "size"),
         ("--fit", "pad", "fit"),
         ("--device", "cpu", "device"),

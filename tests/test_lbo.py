@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from invrecon.core.denoiser import Counted
 from invrecon.core.lbo import invert
+from invrecon.core.peers import make_peer
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.metrics import latent_fidelity
 from invrecon.solve import STRATEGIES, Outcome
@@ -93,3 +95,24 @@ def test_evaluations_are_those_that_the_network_saw(image_latents):
     calls = 0
     found = invert(denoiser, ddim_schedule(20), image_latents, solver="adam")
     assert sum(record.evaluations for record in found.records) == 3 * calls - 2  # a backward pass is two; the first prediction has none
+
+
+@pytest.mark.parametrize("steps", [10, 20])
+def test_a_budget_is_spent_and_kept_and_buys_fidelity(steps, image_latents):
+    schedule, fidelities = ddim_schedule(steps), []
+    for budget in (2, 3, 5):
+        counted = Counted(CurvedDenoiser())
+        found = invert(counted, schedule, image_latents, mean_evaluations=budget)
+        assert 0.9 * budget * steps <= counted.evaluations <= budget * steps
+        fidelities.append(latent_fidelity(image_latents, generate(CurvedDenoiser(), schedule, found.latents)))
+    assert fidelities == sorted(fidelities)
+
+
+@pytest.mark.parametrize("budget", [2, 3, 5])
+@pytest.mark.parametrize("peer", ["FPI", "AIDI-E", "AIDI-A"])
+def test_with_the_evaluations_of_a_peer_lbo_comes_closer(peer, budget, image_latents):
+    denoiser, schedule = CurvedDenoiser(), ddim_schedule(20)
+    theirs = make_peer(peer, budget).invert(denoiser, schedule, image_latents).latents
+    ours = invert(denoiser, schedule, image_latents, mean_evaluations=budget).latents
+    fidelity = {name: latent_fidelity(image_latents, generate(denoiser, schedule, z)) for name, z in (("theirs", theirs), ("ours", ours))}
+    assert fidelity["ours"] > fidelity["theirs"]

@@ -49,12 +49,14 @@ def test_anderson_solves_an_expanding_problem_where_picard_diverges():
     assert anderson.outcome is Outcome.CONVERGED
 
 
-def test_residual_is_that_of_the_returned_point(problem):
+def test_residual_is_that_of_the_last_point_checked(problem):
     fn, _ = problem
     found = solve(fn, torch.zeros(20, dtype=torch.float64), Picard(), rtol=1e-12, scale=2.0, max_iterations=7)
     assert found.outcome is Outcome.MAX_ITERATIONS
     assert found.iterations == 7
-    assert found.residual == pytest.approx((fn(found.x) - found.x).norm().item() / 2)
+    checked = solve(fn, torch.zeros(20, dtype=torch.float64), Picard(), rtol=1e-12, scale=2.0, max_iterations=6).x
+    torch.testing.assert_close(found.x, fn(checked))
+    assert found.residual == pytest.approx((fn(checked) - checked).norm().item() / 2)
 
 
 def test_nan_ends_the_solve_with_the_last_good_point():
@@ -85,3 +87,14 @@ def test_a_slow_solve_may_stop_within_the_slack_and_a_fast_one_may_not():
     assert residual(0.9, 1.0) < 1e-3 < residual(0.9, 3.0) < 3e-3
     assert residual(0.99, 3.0) < 3e-3  # ten times, but for the slack
     assert residual(0.2, 3.0) < 1e-3
+
+
+def test_the_last_evaluation_is_not_wasted():
+    found = solve(lambda x: x / 2, torch.ones(4), Picard(), rtol=1e-9, scale=1.0, max_iterations=3)
+    assert not found.checked
+    torch.testing.assert_close(found.x, torch.full((4,), 1 / 8))
+
+
+def test_a_tolerance_may_follow_the_evaluations_taken():
+    found = solve(lambda x: x / 2, torch.ones(4), Picard(), rtol=lambda taken: 1.0 if taken == 4 else 0.0, scale=1.0, max_iterations=9)
+    assert (found.iterations, found.outcome) == (4, Outcome.CONVERGED)

@@ -149,10 +149,7 @@ def _invert(job: Job, denoiser: Guided, schedule: Schedule, z_0: Tensor, setting
     """(what is stored, LBO's records, a function that regenerates from it)."""
     if job.method == OURS:
         mean = math.inf if job.budget is None else job.budget
-        rtol = settings.rtol if job.budget is None else settings.rtol / 10  # a budget is there to be used
-        found = lbo.invert(
-            denoiser, schedule, z_0, solver="auto", rtol=rtol, max_evaluations=settings.max_evaluations, mean_evaluations=mean
-        )
+        found = lbo.invert(denoiser, schedule, z_0, rtol=settings.rtol, max_evaluations=settings.max_evaluations, mean_evaluations=mean)
         return Stored(found.latents, {}), found.records, lambda: generate(denoiser, schedule, found.latents)
     peer = make_peer(job.method, job.budget)
     stored = peer.invert(denoiser, schedule, z_0)

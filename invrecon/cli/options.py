@@ -40,6 +40,7 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
     "solver": _setting("--solver", "solver", "How each step's latent bias is found.", SOLVERS),
     "rtol": _setting("--rtol", "rtol", "Relative error of the latents that all steps together may add up to."),
     "max_evaluations": _setting("--max-evaluations", "max_evaluations", "Budget of iterations a step."),
+    "mean_evaluations": _setting("--mean-evaluations", "mean_evaluations", "Spend so many network evaluations a step, on average."),
     "boost": _setting("--boost/--no-boost", "boost", "Boost the image latents above the autoencoder's own (ILB)."),
     "boost_rounds": _setting("--boost-rounds", "boost_rounds", "Inversions after the first one."),
     "decoder_steps": _setting("--decoder-steps", "decoder_steps", "Passes through the decoder before each of them."),

@@ -8,15 +8,17 @@ the estimate of the residual are our own derivation.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from invrecon.core.budget import Ration
 from invrecon.core.denoiser import Counted, Denoiser
 from invrecon.core.extrapolation import Extrapolation
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import Transition, transitions
-from invrecon.solve import Outcome, Solution, Strategy, make_strategy
+from invrecon.solve import Outcome, Solution, Strategy, Tolerance, make_strategy
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def invert(
             1 / a_s times its size on the way down at most, so a step has converged when
             ‖Phi(z_t) - z_s‖ < rtol (a_s / a_0) / T ‖z_s‖  (see `solve` for steps that contract slowly).
         max_evaluations: budget of iterations a step.
-        mean_evaluations: budget of network evaluations a step, on average so far: what a step leaves, later ones may use.
+        mean_evaluations: budget of network evaluations a step, on average, >= 2; it takes the place of `rtol` and `max_evaluations`
+            (see `Ration`).
         warm: an inversion of image latents close to these, on the same schedule.
         on_step: called after every step.
 
@@ -88,6 +91,7 @@ def invert(
     """
     counted = Counted(denoiser)
     strategy = make_strategy(solver)
+    ration = None if math.isinf(mean_evaluations) else Ration(schedule)
     history = Extrapolation()
     latents, level = image_latents, 1.0  # level: a_s / a_0
     records: list[StepRecord] = []
@@ -98,8 +102,13 @@ def invert(
         cold = not (history or warm)
         noise = counted(latents, transition.timestep) if cold else base + history.predict(transition.timestep)
         start = transition.up(latents, noise)
-        left = mean_evaluations * (len(records) + 1) - counted.evaluations
-        solution = _solve_step(strategy, transition, latents, start, rtol * level / len(schedule), int(max(1, min(left, max_evaluations))))
+        tolerance: float | Tolerance = rtol * level / len(schedule)
+        most: float = max_evaluations
+        if ration:
+            left = mean_evaluations * len(schedule) - counted.evaluations
+            tolerance = partial(ration.tolerance, len(records), left)
+            most = max(1, left - (len(schedule) - len(records) - 1))
+        solution = _solve_step(strategy, transition, latents, start, tolerance, int(most))
         record = StepRecord(
             timestep=transition.timestep,
             residual=solution.residual,
@@ -118,7 +127,9 @@ def invert(
     return Inversion(latents, records, noises)
 
 
-def _solve_step(strategy: Strategy, transition: Transition, target: Tensor, start: Tensor, rtol: float, max_iterations: int) -> Solution:
+def _solve_step(
+    strategy: Strategy, transition: Transition, target: Tensor, start: Tensor, rtol: float | Tolerance, max_iterations: int
+) -> Solution:
     """Phi(z) = z_s as a fixed point,  f(z) = (z_s - B eps(z, t)) / A,  where  f(z) - z = (z_s - Phi(z)) / A."""
 
     def fixed_point(latents: Tensor) -> Tensor:

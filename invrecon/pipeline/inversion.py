@@ -91,6 +91,7 @@ def invert(photo: Path | str, model: Model, settings: Settings | None = None, on
             solver=settings.solver,
             rtol=settings.rtol,
             max_evaluations=settings.max_evaluations,
+            mean_evaluations=settings.mean_evaluations,
             warm=warm,
             on_step=(lambda _: tick(next(done), len(schedule))) if tick else None,
         )

@@ -6,7 +6,7 @@
 A method says only what to try next. Not converging is an outcome, never an exception.
 """
 
-from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, solve
+from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, Tolerance, solve
 from invrecon.solve.methods import Adam, Anderson, Picard
 from invrecon.solve.strategies import STRATEGIES, Strategy, make_strategy
 
@@ -21,6 +21,7 @@ __all__ = [
     "Picard",
     "Solution",
     "Strategy",
+    "Tolerance",
     "make_strategy",
     "solve",
 ]

@@ -11,6 +11,9 @@ from torch import Tensor
 
 Function = Callable[[Tensor], Tensor]
 
+Tolerance = Callable[[int], float]
+"""Relative tolerance after so many evaluations of f."""
+
 
 class Outcome(str, Enum):
     """How a solve ended; the text is advice for a person."""
@@ -79,7 +82,7 @@ def solve(
     x: Tensor,
     method: Method,
     *,
-    rtol: float,
+    rtol: float | Tolerance,
     scale: float,
     max_iterations: int,
     foresight: Foresight | None = None,
@@ -92,7 +95,7 @@ def solve(
         fn: f.
         x: where to start.
         method: see `Method`.
-        rtol: relative tolerance, > 0.
+        rtol: relative tolerance; a function where it depends on the evaluations taken.
         scale: norm that makes the residual dimensionless, > 0.
         max_iterations: evaluations of f, >= 1.
         foresight: shared by a series of similar problems; without it, every solution is checked.
@@ -101,7 +104,7 @@ def solve(
         patience: iterations without a new best after which it is called diverged.
 
     Returns:
-        The best iterate; its x is finite if the start is.
+        The best iterate, finite if the start is. Where iterations run out while the residual falls, it is the next one, unchecked.
     """
     method.start(x)
     best, lowest, previous, idle, first = x, math.inf, math.inf, 0, math.inf
@@ -117,7 +120,7 @@ def solve(
         else:
             idle += 1
         first = residual if iteration == 1 else first
-        tolerance = rtol * min(slack, _dearness(first, residual, iteration))
+        tolerance = (rtol(iteration) if callable(rtol) else rtol) * min(slack, _dearness(first, residual, iteration))
         if residual < tolerance:
             return Solution(x, residual, True, iteration, Outcome.CONVERGED)
         if foresight and (promised := foresight.promise(iteration, residual)) < tolerance and bool(proposal.isfinite().all()):
@@ -125,6 +128,8 @@ def solve(
             return Solution(proposal, promised, False, iteration, Outcome.CONVERGED)
         if idle >= patience:
             return Solution(best, lowest, True, iteration, Outcome.DIVERGED)
+        if iteration == max_iterations and residual == lowest and bool(proposal.isfinite().all()):
+            return Solution(proposal, residual, False, iteration, Outcome.MAX_ITERATIONS)
         previous, x = residual, proposal
     return Solution(best, lowest, True, max_iterations, Outcome.MAX_ITERATIONS)
 

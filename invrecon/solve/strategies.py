@@ -1,11 +1,12 @@
 """Solvers by name, made for a series of similar problems: what one solve learns helps the next."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from torch import Tensor
 
-from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, solve
+from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, Tolerance, solve
 from invrecon.solve.methods import Adam, Anderson, Picard
 
 SLACK = 3.0  # see `solve`
@@ -14,7 +15,7 @@ SLACK = 3.0  # see `solve`
 class Strategy(Protocol):
     """Solves one problem of a series."""
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float, scale: float, max_iterations: int, gain: float) -> Solution:
+    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Solution:
         """As `solve`. `gain` tells how strongly f varies, up to a constant factor that all problems of the series share."""
         ...
 
@@ -26,7 +27,7 @@ class Single:
         self.method = method
         self.foresight = Foresight()
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float, scale: float, max_iterations: int, gain: float) -> Solution:
+    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Solution:
         return solve(fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, slack=SLACK)
 
 
@@ -38,7 +39,7 @@ class Carried(Single):
         self.anderson: Anderson = self.method  # type: ignore[assignment]
         self.gain: float | None = None
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float, scale: float, max_iterations: int, gain: float) -> Solution:
+    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Solution:
         if self.gain:
             self.anderson.rescale(gain / self.gain)
         self.gain = gain
@@ -56,18 +57,23 @@ class Auto:
     def __init__(self) -> None:
         self.first = Carried()
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float, scale: float, max_iterations: int, gain: float) -> Solution:
+    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Solution:
         best = self.first(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain)
         used = best.iterations
         for method in (Anderson(window=8, damping=0.3), Adam()):
             if best.outcome is Outcome.CONVERGED or used >= max_iterations:
                 break
             self.first.forget()
-            again = solve(fn, best.x, method, rtol=rtol, scale=scale, max_iterations=max_iterations - used, slack=SLACK)
+            later = partial(_after, rtol, used) if callable(rtol) else rtol
+            again = solve(fn, best.x, method, rtol=later, scale=scale, max_iterations=max_iterations - used, slack=SLACK)
             used += again.iterations
             if again.residual < best.residual or again.outcome is Outcome.CONVERGED:
                 best = again
         return best
+
+
+def _after(rtol: Tolerance, used: int, iteration: int) -> float:
+    return rtol(used + iteration)
 
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {

@@ -49,10 +49,10 @@ def autoencoder(
 
 
 @app.command()
-def denoiser(folder: Folder, device: Device = "cpu", steps: int | None = None, start_from: StartFrom = None) -> None:
-    """Encodes the pictures once, then trains the U-Net and the text encoder; a run that was stopped goes on."""
+def denoiser(folder: Folder, device: Device = "cpu", steps: int | None = None, pace: float = 1.0, start_from: StartFrom = None) -> None:
+    """Encodes the pictures once, then trains the U-Net and the text encoder, rates times --pace; a run that was stopped goes on."""
     run = denoisers.DenoiserRun(device=device, start_from=start_from)
-    run = replace(run, steps=run.steps if steps is None else steps)
+    run = replace(run, steps=run.steps if steps is None else steps, muon_rate=pace * run.muon_rate, adam_rate=pace * run.adam_rate)
     latents = folder / "latents.safetensors"
     if not latents.exists():
         vae = autoencoders.load(folder / "autoencoder.safetensors", autoencoders.AutoencoderRun())

@@ -1,7 +1,11 @@
 """The denoiser of `mini`: a U-Net and a text encoder, trained together on image latents.
 
-Loss: ‖v(z_t, t, c) - (a eps - s z_0)‖² with z_t = a z_0 + s eps, t uniform (v-prediction, arXiv:2202.00512), captions
-dropped one time in ten for guidance.
+Loss: ‖v(z_t, t, c) - (a eps - s z_0)‖² with z_t = a z_0 + s eps, z_0 = scale E(x) + noise (v-prediction, arXiv:2202.00512),
+captions dropped one time in ten for guidance.
+
+t = 1000 u^1.5 with u uniform, since inverting is hardest where there is little noise. Every picture's latents get noise of their own
+deviation, `latent_noise` u²: boosted latents, which differ from the encoder's by a fraction of their deviation, are then no strangers
+to the network, and its answer at small t is no longer so steep that inversion hardly contracts.
 """
 
 import json
@@ -29,7 +33,8 @@ from invrecon.training.data import Corpus, to_unit
 class DenoiserRun:
     """Settings of a training run.
 
-    `groups` tells how many pictures of which size are encoded beforehand, `start_from` an exported checkpoint to go on from.
+    `groups` tells how many pictures of which size are encoded beforehand, `start_from` an exported checkpoint to go on from,
+    `latent_noise` the largest deviation of the noise that image latents get, in units of theirs.
     """
 
     block_out_channels: tuple[int, ...] = (96, 144, 192)
@@ -39,6 +44,7 @@ class DenoiserRun:
     steps: int = 8000
     muon_rate: float = 3e-3
     adam_rate: float = 1e-3
+    latent_noise: float = 0.25
     start_from: Path | None = None
     device: str = "cpu"
 
@@ -139,7 +145,8 @@ def train(
         size, batch = ("256", run.batch // 4) if step % 2 else ("128", run.batch)
         chosen = torch.randint(len(data[size]), (batch,), generator=generator)
         tokens = torch.where(torch.rand(batch, 1, generator=generator) < 0.1, empty, ids[size][chosen]).to(device)
-        loss = _loss(models, data[size][chosen].to(device) * scale, tokens, alphas)
+        image_latents = _noised(data[size][chosen].to(device) * scale, run.latent_noise)
+        loss = _loss(models, image_latents, tokens, alphas)
         models.zero_grad()
         loss.backward()
         for optimizer in optimizers.values():
@@ -163,8 +170,13 @@ def load(latents: Path, state: Path, vocab_size: int, run: DenoiserRun) -> tuple
     return models, 1 / data.std().item()
 
 
+def _noised(image_latents: Tensor, largest: float) -> Tensor:
+    deviation = largest * torch.rand(len(image_latents), 1, 1, 1, device=image_latents.device).square()
+    return image_latents + deviation * torch.randn_like(image_latents)
+
+
 def _loss(models: nn.ModuleDict, image_latents: Tensor, tokens: Tensor, alphas: Tensor) -> Tensor:
-    timesteps = torch.randint(len(alphas), (len(image_latents),), device=image_latents.device)
+    timesteps = (len(alphas) * torch.rand(len(image_latents), device=image_latents.device) ** 1.5).long()
     a, s = (value.sqrt().view(-1, 1, 1, 1) for value in (alphas[timesteps], 1 - alphas[timesteps]))
     noise = torch.randn_like(image_latents)
     noisy = (a * image_latents + s * noise).contiguous(memory_format=torch.channels_last)

@@ -1,6 +1,7 @@
 """The Gaussian shell: identities of means, paths and mixtures there, and that they stay there."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_a_path_on_the_shell_joins_the_projected_ends_at_constant_speed_and_keep
     torch.testing.assert_close(points[0], project(a))
     torch.testing.assert_close(points[-1], project(b))
     assert all(abs(norms(point).item() - 1) < 0.02 for point in points)
-    steps = [angle(x, y) for x, y in zip(points, points[1:], strict=False)]
+    steps = [angle(x, y) for x, y in pairwise(points)]
     assert steps == pytest.approx([angle(a, b) / 10] * 10)
 
 
@@ -93,8 +94,9 @@ def test_a_mean_is_stationary_on_the_shell_and_knows_no_order(count):
     def spent(c):
         return sum(w * angle(c, one[None]) ** 2 for w, one in zip(weights.tolist(), z, strict=True))
 
-    aside = torch.randn(centre.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    assert spent(centre) < min(spent(centre + 0.01 * aside), spent(centre - 0.01 * aside), *(spent(arc(centre, one[None], 0.01)) for one in z))
+    aside = 0.01 * torch.randn(centre.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    nearby = [centre + aside, centre - aside, *(arc(centre, one[None], 0.01) for one in z)]
+    assert spent(centre) < min(map(spent, nearby))
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.2, 0.5, 1.0])

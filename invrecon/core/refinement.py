@@ -22,7 +22,7 @@ class Refinement:
     """A refined seed, (1, C, h, w), with its distance to the references and what it took.
 
     Args:
-        before, after: Σ w_i ‖z_0 - z_0i‖² / Σ w_i ‖z_0i‖², under the sampler that was asked.
+        before, after: min_i ‖z_0 - z_0i‖² / ‖z_0i‖², under the sampler that was asked.
         evaluations: of the network, a backward pass counted as two.
     """
 
@@ -37,7 +37,6 @@ def refine(
     schedule: Schedule,
     seed: Tensor,
     references: Tensor,
-    weights: Tensor,
     *,
     steps: int,
     rate: float = 0.02,
@@ -45,17 +44,16 @@ def refine(
 ) -> Refinement:
     """Adam on the seed, back through the whole sampler:
 
-        argmin_z Σ w_i ‖generate(z) - z_0i‖²,      z on the Gaussian shell
+        argmin_z min_i ‖generate(z) - z_0i‖² / ‖z_0i‖²,      z on the Gaussian shell
 
-    What the backward pass needs is made anew step by step (gradient checkpointing): it takes the memory of one evaluation, and
-    4 evaluations for each step of the sampler. The minimum is the average of the references, which is a blur: few steps lean
-    towards it, many arrive there.
+    so that a seed goes to the reference that its picture is nearest to, not to an average of all, which is a blur. What the
+    backward pass needs is made anew step by step (gradient checkpointing): it takes the memory of one evaluation, and 4
+    evaluations for each step of the sampler.
 
     Args:
         schedule: of few steps, since each gradient passes through all of them.
         seed: z_T, (1, C, h, w), on the shell.
         references: image latents z_0i, (n, C, h, w).
-        weights: w, (n,), adding up to 1.
         steps: gradients taken, >= 1.
         rate: Adam's; about the most that a value moves in a step, in deviations of the noise.
 
@@ -63,13 +61,12 @@ def refine(
         The best seed seen, at worst the given one.
     """
     counted = Counted(denoiser)
-    w = weights.to(references)[:, None, None, None]
-    scale = (w * references.square()).sum()
+    sizes = references.square().flatten(1).sum(1)
 
     def distance(latents: Tensor) -> Tensor:
         for transition in transitions(counted, schedule):
             latents = checkpoint(transition.down, latents, use_reentrant=False)
-        return (w * (latents - references).square()).sum() / scale
+        return ((latents - references).square().flatten(1).sum(1) / sizes).min()
 
     free = seed.clone().requires_grad_()
     optimizer = torch.optim.Adam([free], lr=rate)

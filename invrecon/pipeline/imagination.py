@@ -166,7 +166,7 @@ def _picture(
     if steps:
         goals = torch.cat([reference.seed.image_latents for reference in references]).to(model.device)
         short, tick = model.schedule(min(REFINING_STEPS, len(schedule))), stage(on_progress, "refining")
-        refined = refine(denoiser, short, latents.to(model.device), goals, weights.to(model.device), steps=steps, on_step=tick)
+        refined = refine(denoiser, short, latents.to(model.device), goals, steps=steps, on_step=tick)
         latents = refined.latents.cpu()
     image_latents = generate(denoiser, schedule, latents.to(model.device), stage(on_progress, "generating")).cpu()
     found = health(latents)

@@ -98,7 +98,7 @@ class Imagining:
         count: pictures, 1 to 999.
         spread: angle between a new seed and the references' mean that it starts from, in right angles, 0 to 1: with 0 it is that
             mean, with 1 it is noise that knows nothing of the references.
-        refine: gradients that draw each seed towards the references, 0 to 1000.
+        refine: gradients that draw each seed towards the nearest reference's image latents, 0 to 1000.
         frames: pictures of a path, its ends among them, 2 to 999.
         path_kind: "shell" keeps to the Gaussian shell, "slerp" to the norms of the ends, "linear" to neither.
     """

@@ -125,11 +125,12 @@ def test_refinement_brings_the_picture_closer_to_the_reference_and_says_what_it_
     settings, target = Imagining(count=1, spread=0.5, refine=3), references[0].seed.image_latents
     plain = next(imagine(references[:1], mini, QUICK, dataclasses.replace(settings, refine=0)))
     refined = next(imagine(references[:1], mini, QUICK, settings))
-    assert (refined.seed.image_latents - target).norm() < (plain.seed.image_latents - target).norm()
-    assert refined.refinement.after < refined.refinement.before
-    assert refined.evaluations == plain.evaluations + 3 * 16 + 4
+    distances = [((one.seed.image_latents - target).norm() / target.norm()).item() ** 2 for one in (plain, refined)]
+    assert distances[1] < distances[0]
+    assert [refined.refinement.before, refined.refinement.after] == pytest.approx(distances, rel=1e-4)
+    assert refined.evaluations == 4 + 3 * 16 + 4 + 4
     assert abs(refined.health.norm - 1) < 0.02
-    assert refined.seed.header["imagined"]["refinement"]["evaluations"] == 52
+    assert refined.seed.header["imagined"]["refinement"]["evaluations"] == 56
 
 
 def test_a_seed_of_another_size_is_refused(mini, references, tmp_path):

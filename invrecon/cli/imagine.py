@@ -47,7 +47,7 @@ def imagine(
         float, typer.Option(metavar="FLOAT", help="Distance from the references: 0 only their own mixtures, 1 fresh noise.")
     ] = Imagining.spread,
     refine: Annotated[
-        int, typer.Option(metavar="INT", help="Gradients that draw each seed to the references; slow, 16 evaluations each.")
+        int, typer.Option(metavar="INT", help="Gradients that draw each seed to the nearest reference; slow, 40 evaluations each.")
     ] = Imagining.refine,
     path: Annotated[tuple[Path, Path] | None, typer.Option(metavar="A B", help="Pictures on the way from photo or seed A to B.")] = None,
     frames: Annotated[int, typer.Option(metavar="INT", help="How many pictures the way has.")] = Imagining.frames,

@@ -22,7 +22,7 @@ class Refinement:
     """A refined seed, (1, C, h, w), with its distance to the references and what it took.
 
     Args:
-        before, after: min_i ‖z_0 - z_0i‖² / ‖z_0i‖², under the sampler that was asked.
+        before, after: `distance` of what the sampler makes of the given seed, and of this one.
         evaluations: of the network, a backward pass counted as two.
     """
 
@@ -30,6 +30,11 @@ class Refinement:
     before: float
     after: float
     evaluations: int
+
+
+def distance(image_latents: Tensor, references: Tensor) -> Tensor:
+    """min_i ‖z_0 - z_0i‖² / ‖z_0i‖², a scalar: image latents (1, C, h, w) against the nearest of n references (n, C, h, w)."""
+    return ((image_latents - references).square().flatten(1).sum(1) / references.square().flatten(1).sum(1)).min()
 
 
 def refine(
@@ -51,7 +56,8 @@ def refine(
     evaluations for each step of the sampler.
 
     Args:
-        schedule: of few steps, since each gradient passes through all of them.
+        schedule: of fewer steps than the final one, since each gradient passes through all of them; but not so few that the
+            final one makes something else of the seed.
         seed: z_T, (1, C, h, w), on the shell.
         references: image latents z_0i, (n, C, h, w).
         steps: gradients taken, >= 1.
@@ -61,12 +67,11 @@ def refine(
         The best seed seen, at worst the given one.
     """
     counted = Counted(denoiser)
-    sizes = references.square().flatten(1).sum(1)
 
-    def distance(latents: Tensor) -> Tensor:
+    def sample(latents: Tensor) -> Tensor:
         for transition in transitions(counted, schedule):
             latents = checkpoint(transition.down, latents, use_reentrant=False)
-        return ((latents - references).square().flatten(1).sum(1) / sizes).min()
+        return latents
 
     free = seed.clone().requires_grad_()
     optimizer = torch.optim.Adam([free], lr=rate)
@@ -74,7 +79,7 @@ def refine(
     for done in range(steps + 1):
         latents = project(free)
         with torch.set_grad_enabled(done < steps):
-            value = distance(latents)
+            value = distance(sample(latents), references)
         seen.append((value.item(), latents.detach()))
         if done < steps:
             free.grad = torch.autograd.grad(value, free)[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from invrecon.config import Imagining, Settings
 from invrecon.core.health import Health, health
-from invrecon.core.refinement import Refinement, refine
+from invrecon.core.refinement import Refinement, distance, refine
 from invrecon.core.sampling import generate
 from invrecon.core.shell import PATHS, around
 from invrecon.errors import InputError, UsageError
@@ -27,8 +27,8 @@ from invrecon.seedfile import Seed, is_seed_file, load_seed
 if TYPE_CHECKING:
     from invrecon.models import Model
 
-REFINING_STEPS = 4
-"""Steps of the sampler that refinement goes back through: each one costs as much as the others."""
+REFINING_STEPS = 10
+"""Steps of the sampler that refinement goes back through. On `mini`, what 4 of them gain is lost again under the final 20."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,7 @@ def find_reference(source: Path | str, model: Model, settings: Settings | None =
     if is_seed_file(source):
         seed, evaluations, advice = load_seed(source), 0, None
         check_model(seed, source, model)
-        side = settings.size // model.downsampling
-        if seed.latents.shape[2:] != (side, side):
-            height, width = (model.downsampling * length for length in seed.latents.shape[2:])
-            raise InputError(f"{source}: is a seed for {width} x {height} pixels, not for --size {settings.size}")
+        _check_size(seed, str(source), model, settings)
         picture = _decode(model, seed.image_latents)
     else:
         found = invert(source, model, replace(settings, boost=False, guidance_scale=1.0), on_progress)
@@ -115,13 +112,12 @@ def imagine(
     settings, imagining = settings or Settings(), imagining or Imagining()
     if not references:
         raise UsageError("imagining needs at least one photo or seed file")
-    found = [_found(each, model, settings, on_progress) for each in references]
-    seeds = torch.cat([reference.seed.latents for reference in found])
+    scene = _Scene([_found(each, model, settings, on_progress) for each in references], model, settings)
+    seeds = torch.cat([reference.seed.latents for reference in scene.references])
     drawn = around(seeds, imagining.spread, torch.Generator().manual_seed(settings.seed))
     origin = {"spread": imagining.spread, "seed": settings.seed}
     for number, (weights, latents) in enumerate(islice(drawn, imagining.count), 1):
-        tell = _numbered(on_progress, f"{number}/{imagining.count}")
-        yield _picture(found, weights, latents, origin, model, settings, imagining.refine, tell)
+        yield scene.picture(weights, latents, origin, imagining.refine, _numbered(on_progress, f"{number}/{imagining.count}"))
 
 
 def interpolate(
@@ -134,55 +130,75 @@ def interpolate(
 ) -> Iterator[Imagined]:
     """Pictures along the path between two photos' seeds, its ends among them, evenly spaced; see `imagine`."""
     settings, imagining = settings or Settings(), imagining or Imagining()
-    ends = [_found(each, model, settings, on_progress) for each in (a, b)]
+    scene = _Scene([_found(each, model, settings, on_progress) for each in (a, b)], model, settings)
+    first, last = (reference.seed.latents for reference in scene.references)
     for frame in range(imagining.frames):
         t = frame / (imagining.frames - 1)
-        latents = PATHS[imagining.path_kind](ends[0].seed.latents, ends[1].seed.latents, t)
+        latents = PATHS[imagining.path_kind](first, last, t)
         tell = _numbered(on_progress, f"{frame + 1}/{imagining.frames}")
-        yield _picture(ends, torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, model, settings, 0, tell)
+        yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, tell)
 
 
 def _found(source: Path | str | Reference, model: Model, settings: Settings, on_progress: OnProgress | None) -> Reference:
-    return source if isinstance(source, Reference) else find_reference(source, model, settings, on_progress)
+    if not isinstance(source, Reference):
+        return find_reference(source, model, settings, on_progress)
+    _check_size(source.seed, "a reference", model, settings)
+    return source
+
+
+def _check_size(seed: Seed, name: str, model: Model, settings: Settings) -> None:
+    height, width = (model.downsampling * length for length in seed.latents.shape[2:])
+    if (height, width) != (settings.size, settings.size):
+        raise InputError(f"{name}: is a seed for {width} x {height} pixels, not for --size {settings.size}")
 
 
 def _numbered(on_progress: OnProgress | None, place: str) -> OnProgress | None:
     return (lambda name, done, total: on_progress(f"{place} {name}", done, total)) if on_progress else None
 
 
-def _picture(
-    references: list[Reference],
-    weights: Tensor,
-    latents: Tensor,
-    origin: dict[str, Any],
-    model: Model,
-    settings: Settings,
-    steps: int,
-    on_progress: OnProgress | None,
-) -> Imagined:
-    begun = time.monotonic()
-    denoiser, schedule = sampler(model, settings)
-    refined = None
-    if steps:
-        goals = torch.cat([reference.seed.image_latents for reference in references]).to(model.device)
-        short, tick = model.schedule(min(REFINING_STEPS, len(schedule))), stage(on_progress, "refining")
-        refined = refine(denoiser, short, latents.to(model.device), goals, steps=steps, on_step=tick)
-        latents = refined.latents.cpu()
-    image_latents = generate(denoiser, schedule, latents.to(model.device), stage(on_progress, "generating")).cpu()
-    found = health(latents)
-    photos = [(reference.seed.header.get("photo") or {}).get("sha256") for reference in references]
-    costs = refined and {"steps": steps, "before": refined.before, "after": refined.after, "evaluations": refined.evaluations}
-    imagined = origin | {"photos": photos, "weights": weights.tolist(), "refinement": costs}
-    header = sampling_header(model, settings, schedule) | {"imagined": imagined, "health": asdict(found)}
-    return Imagined(
-        seed=Seed(latents, image_latents, header),
-        picture=_decode(model, image_latents),
-        weights=weights.tolist(),
-        health=found,
-        refinement=refined,
-        evaluations=len(schedule) + (refined.evaluations if refined else 0),
-        seconds=time.monotonic() - begun,
-    )
+class _Scene:
+    """References, and the sampler that makes pictures of seeds near theirs."""
+
+    def __init__(self, references: list[Reference], model: Model, settings: Settings) -> None:
+        self.references, self.model, self.settings = references, model, settings
+        self.denoiser, self.schedule = sampler(model, settings)
+
+    def picture(self, weights: Tensor, latents: Tensor, origin: dict[str, Any], steps: int, on_progress: OnProgress | None) -> Imagined:
+        begun = time.monotonic()
+        image_latents, refined = self.sample(latents, on_progress), None
+        if steps:
+            image_latents, refined = self.refine(latents, image_latents, steps, on_progress)
+            latents = refined.latents
+        found = health(latents)
+        return Imagined(
+            seed=Seed(latents, image_latents, self.header(weights, origin, refined) | {"health": asdict(found)}),
+            picture=_decode(self.model, image_latents),
+            weights=weights.tolist(),
+            health=found,
+            refinement=refined,
+            evaluations=len(self.schedule) + (refined.evaluations if refined else 0),
+            seconds=time.monotonic() - begun,
+        )
+
+    def sample(self, latents: Tensor, on_progress: OnProgress | None) -> Tensor:
+        return generate(self.denoiser, self.schedule, latents.to(self.model.device), stage(on_progress, "generating")).cpu()
+
+    def refine(self, latents: Tensor, image_latents: Tensor, steps: int, on_progress: OnProgress | None) -> tuple[Tensor, Refinement]:
+        """The better of two seeds under the whole sampler, the given one and that refined under a shorter one; its image latents first."""
+        short = self.model.schedule(min(REFINING_STEPS, len(self.schedule)))
+        goals = torch.cat([reference.seed.image_latents for reference in self.references])
+        device, tick = self.model.device, stage(on_progress, "refining")
+        moved = refine(self.denoiser, short, latents.to(device), goals.to(device), steps=steps, on_step=tick)
+        pairs = [(image_latents, latents), (self.sample(moved.latents, on_progress), moved.latents.cpu())]
+        before, after = (distance(result, goals).item() for result, _ in pairs)
+        result, seed = pairs[after < before]
+        return result, Refinement(seed, before, min(before, after), moved.evaluations + len(self.schedule))
+
+    def header(self, weights: Tensor, origin: dict[str, Any], refined: Refinement | None) -> dict[str, Any]:
+        photos = [(reference.seed.header.get("photo") or {}).get("sha256") for reference in self.references]
+        costs = refined and {name: getattr(refined, name) for name in ("before", "after", "evaluations")}
+        imagined = origin | {"photos": photos, "weights": weights.tolist(), "refinement": costs}
+        return sampling_header(self.model, self.settings, self.schedule) | {"imagined": imagined}
 
 
 @torch.no_grad()

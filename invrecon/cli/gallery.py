@@ -56,7 +56,8 @@ class Report:
         columns = [column for column in _COLUMNS if any(row.get(column[0]) is not None for row in known)]
         table = [(printable(row.get("output") or row["input"]), *(_cell(row.get(key), form) for key, _, form in columns)) for row in known]
         print_table(("file", *(title for _, title, _ in columns)), table)
-        typer.echo(_REMARK)
+        if any(row.get("weights") for row in known):
+            typer.echo(_REMARK)
         for path in (row[field] for row in done for field in ("output", "seed_file") if field in row):
             typer.echo(printable(path))
 

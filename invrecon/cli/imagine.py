@@ -40,7 +40,7 @@ _BOOSTING = ("boost_rounds", "decoder_steps", "proximal_weight", "perceptual_wei
 @options.takes_settings(without=("boost", *_BOOSTING))
 def imagine(
     sources: Annotated[
-        list[Path] | None, typer.Argument(metavar="PHOTO...", help="References: photos in any common format, folders of them, seed files.")
+        list[Path] | None, typer.Argument(metavar="PHOTO", help="References: photos in any common format, folders of them, seed files.")
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", metavar="INT", help="How many pictures.")] = Imagining.count,
     spread: Annotated[

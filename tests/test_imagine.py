@@ -244,6 +244,7 @@ def test_references_that_are_all_bad_end_with_a_line_each_and_nothing_written(ru
     [
         (),
         ("x.png", "--gif"),
+        ("--path", "x.png", "y.png", "--refine", "1"),
         ("x.png", "-n", "0"),
         ("x.png", "--spread", "nan"),
         ("x.png", "--spread", "2"),

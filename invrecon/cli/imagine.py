@@ -73,6 +73,8 @@ def imagine(
         raise UsageError("give photos to start from, or two with --path")
     if gif and not path:
         raise UsageError("--gif is the animation of a --path")
+    if refine and not sources:
+        raise UsageError("--refine is for pictures around photos: the seeds of a --path stay on it")
     make_folder(out)
     report = Report(as_json, quiet)
     photos, ends = _unfold(sources or [], report), list(path or ())

@@ -8,16 +8,31 @@ result.picture.save("back.png")
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from invrecon.config import Settings
+    from invrecon.config import Imagining, Settings
     from invrecon.models import load_model
-    from invrecon.pipeline import boost, invert, reconstruct, verify
+    from invrecon.pipeline import boost, imagine, interpolate, invert, reconstruct, verify
     from invrecon.seedfile import load_seed, save_seed
 
-__all__ = ["Settings", "boost", "invert", "load_model", "load_seed", "reconstruct", "save_seed", "verify"]
+__all__ = [
+    "Imagining",
+    "Settings",
+    "boost",
+    "imagine",
+    "interpolate",
+    "invert",
+    "load_model",
+    "load_seed",
+    "reconstruct",
+    "save_seed",
+    "verify",
+]
 
 _ROOMS = {
+    "Imagining": "config",
     "Settings": "config",
     "boost": "pipeline",
+    "imagine": "pipeline",
+    "interpolate": "pipeline",
     "invert": "pipeline",
     "load_model": "models",
     "load_seed": "seedfile",

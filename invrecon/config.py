@@ -17,6 +17,7 @@ SOLVERS = ("auto", "anderson", "picard", "adam")
 FITS = ("crop", "pad", "stretch")
 DEVICES = ("auto", "cuda", "cpu", "mps")
 DTYPES = ("float32", "float16", "bfloat16")
+PATH_KINDS = ("shell", "slerp", "linear")
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,33 @@ class Settings:
                 raise UsageError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
         if self.size % 8:
             raise UsageError(f"size must be a multiple of 8, not {self.size}; try {round(self.size / 8) * 8}")
+
+
+@dataclass(frozen=True)
+class Imagining:
+    """Which new seeds are made of the references'.
+
+    Args:
+        count: pictures, 1 to 999.
+        spread: angle between a new seed and the references' mean that it starts from, in right angles, 0 to 1: with 0 it is that
+            mean, with 1 it is noise that knows nothing of the references.
+        refine: gradients that draw each seed towards the nearest reference's image latents, 0 to 1000.
+        frames: pictures of a path, its ends among them, 2 to 999.
+        path_kind: "shell" keeps to the Gaussian shell, "slerp" to the norms of the ends, "linear" to neither.
+    """
+
+    count: int = 8
+    spread: float = 0.3
+    refine: int = 0
+    frames: int = 9
+    path_kind: Literal["shell", "slerp", "linear"] = "shell"
+
+    def __post_init__(self) -> None:
+        if self.path_kind not in PATH_KINDS:
+            raise UsageError(f"path kind must be one of {', '.join(PATH_KINDS)}, not {self.path_kind!r}")
+        for name, low, high in (("count", 1, 999), ("spread", 0, 1), ("refine", 0, 1000), ("frames", 2, 999)):
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
 
 
 def load_settings(path: Path | None = None, **overrides: Any) -> Settings:

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -275,6 +275,16 @@ def save_png(image: Image.Image, path: Path) -> None:
     """
     with replacing(path) as partial:
         image.save(partial, format="PNG")
+
+
+def save_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int = 120) -> None:
+    """Writes pictures of one size as an animation that runs there and back for ever, whole or not at all.
+
+    Raises InvreconError, in one line, where the disk doesn't take it.
+    """
+    both = [*frames, *frames[-2:0:-1]]
+    with replacing(path) as partial:
+        both[0].save(partial, format="GIF", save_all=True, append_images=both[1:], duration=milliseconds, loop=0)
 
 
 def _cause(error: Exception) -> str:

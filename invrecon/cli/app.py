@@ -12,6 +12,8 @@ from invrecon.cli.audit import audit
 from invrecon.cli.boost import EPILOG as BOOST_EPILOG
 from invrecon.cli.boost import boost
 from invrecon.cli.boundary import EXIT_CODES, guarded
+from invrecon.cli.imagine import EPILOG as IMAGINE_EPILOG
+from invrecon.cli.imagine import imagine
 from invrecon.cli.invert import EPILOG as INVERT_EPILOG
 from invrecon.cli.invert import invert
 from invrecon.cli.models import LIST_EPILOG, PATH_EPILOG, list_models, print_path
@@ -44,6 +46,7 @@ app.command(epilog=INVERT_EPILOG)(guarded(invert))
 app.command(epilog=RECONSTRUCT_EPILOG)(guarded(reconstruct))
 app.command(epilog=BOOST_EPILOG)(guarded(boost))
 app.command(epilog=VERIFY_EPILOG)(guarded(verify))
+app.command(epilog=IMAGINE_EPILOG)(guarded(imagine))
 app.command(epilog=AUDIT_EPILOG)(guarded(audit))
 app.add_typer(models, name="models")
 models.command("list", epilog=LIST_EPILOG)(guarded(list_models))

@@ -60,21 +60,20 @@ def _plan(inputs: Sequence[Path], out: Path, name_files: NameFiles, force: bool)
     owners: dict[Path, Path] = {}
     for source in inputs:
         try:
-            _check_input(source)
+            check_input(source)
             files = name_files(source, out)
             for path in files.values():
-                _check_output(path, inputs, owners, force)
-        except InputError as error:
-            rows.append(_failure(source, error))
-        except OSError as error:
-            rows.append(_failure(source, InputError(f"can't be used ({error.strerror}); check its name and permissions")))
+                check_output(path, inputs, owners, force)
+        except (InputError, OSError) as error:
+            rows.append(failure(source, error))
         else:
             owners |= dict.fromkeys(files.values(), source)
             rows.append({"input": source, **files, "error": None})
     return rows
 
 
-def _check_input(source: Path) -> None:
+def check_input(source: Path) -> None:
+    """Raises InputError or OSError where an input isn't a file that can be opened."""
     if source.is_dir():
         raise InputError("is a folder; give the photos in it instead")
     if source.exists() and not source.is_file():
@@ -82,7 +81,8 @@ def _check_input(source: Path) -> None:
     source.open("rb").close()
 
 
-def _check_output(path: Path, inputs: Sequence[Path], owners: dict[Path, Path], force: bool) -> None:
+def check_output(path: Path, inputs: Sequence[Path], owners: dict[Path, Path], force: bool) -> None:
+    """Raises InputError where a result can't be written to `path`: another input of `owners` claims it, it exists, or is an input."""
     if path in owners:
         raise InputError(f"would write {path}, as {owners[path]} does; rename it or give it another --out in a run of its own")
     try:
@@ -115,13 +115,16 @@ def _do(row: Row, task: Task, model: "Model", settings: Settings, place: str, qu
     except (UsageError, ModelError):
         raise  # no input can be done with these
     except InvreconError as error:
-        return _failure(source, error)
+        return failure(source, error)
     if row.get("advice"):
         say(f"warning: {source}: {row['advice']}")
     return row
 
 
-def _failure(source: Path, error: InvreconError) -> Row:
+def failure(source: Path, error: InvreconError | OSError) -> Row:
+    """Says on stderr why an input failed, and returns its row."""
+    if isinstance(error, OSError):
+        error = InputError(f"can't be used ({error.strerror}); check its name and permissions")
     name, message = printable(source), printable(error)
     message = message if message.startswith(name + ":") else f"{name}: {message}"
     say(message)

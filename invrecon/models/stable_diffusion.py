@@ -130,7 +130,8 @@ class Model:
 
     def _check_length(self, text: str) -> None:
         tokenizer = self.pipeline.tokenizer
-        ids = tokenizer(text).input_ids
+        with quiet():  # it would warn of what is told here
+            ids = tokenizer(text).input_ids
         if len(ids) > tokenizer.model_max_length:
             kept = tokenizer.decode(ids[: tokenizer.model_max_length - 1], skip_special_tokens=True)
             limit = tokenizer.model_max_length - 2

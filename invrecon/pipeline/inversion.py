@@ -182,19 +182,27 @@ def _header(
     healths: list[Health],
 ) -> dict[str, Any]:
     photo, canvas = subject.photo, subject.canvas
-    names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "dtype", "size", "solver", "rtol")
     weights = ("proximal_weight", "perceptual_weight", "decoder_steps")
+    return sampling_header(model, settings, schedule) | {
+        "solver": settings.solver,
+        "rtol": settings.rtol,
+        "photo": {"sha256": photo.sha256, "size": list(canvas.photo_size), "fit": canvas.fit, "box": list(canvas.box)},
+        "steps": [asdict(record) | {"outcome": record.outcome.name.lower()} for record in found.records],
+        "boost": boosted and {name: getattr(settings, name) for name in weights} | {"rounds": [asdict(done) for done in boosted.rounds]},
+        "health": asdict(healths[0]),
+        "plain_health": asdict(healths[1]),
+    }
+
+
+def sampling_header(model: Model, settings: Settings, schedule: Schedule) -> dict[str, Any]:
+    """What a seed file's header says about the way down from a seed, wherever the seed came from."""
+    names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "dtype", "size")
     return {name: getattr(settings, name) for name in names} | {
         "format": FORMAT,
         "model": model.name,
         "fingerprint": model.fingerprint,
         "scheduler": {"class": type(model.scheduler).__name__, "config": dict(model.scheduler.config)},
         "timesteps": list(schedule.timesteps),
-        "photo": {"sha256": photo.sha256, "size": list(canvas.photo_size), "fit": canvas.fit, "box": list(canvas.box)},
-        "steps": [asdict(record) | {"outcome": record.outcome.name.lower()} for record in found.records],
-        "boost": boosted and {name: getattr(settings, name) for name in weights} | {"rounds": [asdict(done) for done in boosted.rounds]},
-        "health": asdict(healths[0]),
-        "plain_health": asdict(healths[1]),
         "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},
     }
 

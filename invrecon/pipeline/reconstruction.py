@@ -115,7 +115,10 @@ def check_model(seed: Seed, path: Path, model: Model) -> None:
 
 def check_photo(seed: Seed, path: Path, photo: Path) -> None:
     """Raises InputError where `seed` was not made from the file `photo`."""
-    if seed.header.get("photo", {}).get("sha256") != load_photo(photo).sha256:
+    origin = seed.header.get("photo")
+    if not isinstance(origin, dict):
+        raise InputError(f"{path}: belongs to no photo; `invrecon reconstruct` gives its picture")
+    if origin.get("sha256") != load_photo(photo).sha256:
         raise InputError(f"{path}: was not made from {photo}")
 
 

@@ -1,0 +1,206 @@
+"""From a few photos or seeds to new pictures of what they show: references' seeds in, new seeds on the Gaussian shell out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from invrecon.config import Imagining, Settings
+from invrecon.core.health import Health, health
+from invrecon.core.refinement import Refinement, distance, refine
+from invrecon.core.sampling import generate
+from invrecon.core.shell import PATHS, around
+from invrecon.errors import InputError, UsageError
+from invrecon.image import to_image
+from invrecon.pipeline.inversion import OnProgress, invert, sampler, sampling_header, stage
+from invrecon.pipeline.reconstruction import check_model
+from invrecon.seedfile import Seed, is_seed_file, load_seed
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
+
+REFINING_STEPS = 10
+"""Steps of the sampler that refinement goes back through. On `mini`, what 4 of them gain is lost again under the final 20."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A photo or seed file to start from: its seed as found, of any norm, and its picture as the model sees it.
+
+    Args:
+        advice: a sentence where the inversion did not converge.
+        evaluations: of the network, 0 for a seed file.
+    """
+
+    seed: Seed
+    picture: Image
+    health: Health
+    evaluations: int
+    seconds: float
+    advice: str | None = None
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """A new seed and the picture that the sampler makes of it.
+
+    Args:
+        seed: `image_latents` are what the sampler gives.
+        weights: of the references in the mean or place that the seed starts from, adding up to 1.
+        evaluations: of the network, refinement included.
+    """
+
+    seed: Seed
+    picture: Image
+    weights: list[float]
+    health: Health
+    refinement: Refinement | None
+    evaluations: int
+    seconds: float
+
+
+def find_reference(source: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None) -> Reference:
+    """Inverts a photo under the prompt, without guidance and boosting, which drive seeds off the shell; or reads a seed file.
+
+    Raises:
+        InputError: the photo or seed file can't be used, or its seed is of another model or size.
+        UsageError, ModelError: the settings don't fit the model.
+    """
+    begun, source, settings = time.monotonic(), Path(source), settings or Settings()
+    if is_seed_file(source):
+        seed, evaluations, advice = load_seed(source), 0, None
+        check_model(seed, source, model)
+        _check_size(seed, str(source), model, settings)
+        picture = _decode(model, seed.image_latents)
+    else:
+        found = invert(source, model, replace(settings, boost=False, guidance_scale=1.0), on_progress)
+        seed, evaluations, advice, picture = found.seed, found.evaluations, found.advice, found.subject.original
+    return Reference(seed, picture, health(seed.latents), evaluations, time.monotonic() - begun, advice)
+
+
+def imagine(
+    references: Sequence[Path | str | Reference],
+    model: Model,
+    settings: Settings | None = None,
+    imagining: Imagining | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Imagined]:
+    """New pictures around and between photos: seeds of `core.shell.around`, regenerated under the prompt with its guidance.
+
+    References' seeds are projected on the shell first. The first picture starts from their plain mean, the others from random
+    convex combinations; a larger count adds pictures and changes none.
+
+    Args:
+        references: photos, seed files, or what `find_reference` made of them.
+        imagining: how many, how far away, and how much refinement.
+
+    Yields:
+        Pictures one by one, the same ones for the same `settings.seed`.
+
+    Raises:
+        InputError: a reference can't be used.
+        UsageError, ModelError: the settings don't fit the model, or there is no reference.
+    """
+    settings, imagining = settings or Settings(), imagining or Imagining()
+    if not references:
+        raise UsageError("imagining needs at least one photo or seed file")
+    scene = _Scene([_found(each, model, settings, on_progress) for each in references], model, settings)
+    seeds = torch.cat([reference.seed.latents for reference in scene.references])
+    drawn = around(seeds, imagining.spread, torch.Generator().manual_seed(settings.seed))
+    origin = {"spread": imagining.spread, "seed": settings.seed}
+    for number, (weights, latents) in enumerate(islice(drawn, imagining.count), 1):
+        yield scene.picture(weights, latents, origin, imagining.refine, _numbered(on_progress, f"{number}/{imagining.count}"))
+
+
+def interpolate(
+    a: Path | str | Reference,
+    b: Path | str | Reference,
+    model: Model,
+    settings: Settings | None = None,
+    imagining: Imagining | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Imagined]:
+    """Pictures along the path between two photos' seeds, its ends among them, evenly spaced; see `imagine`."""
+    settings, imagining = settings or Settings(), imagining or Imagining()
+    scene = _Scene([_found(each, model, settings, on_progress) for each in (a, b)], model, settings)
+    first, last = (reference.seed.latents for reference in scene.references)
+    for frame in range(imagining.frames):
+        t = frame / (imagining.frames - 1)
+        latents = PATHS[imagining.path_kind](first, last, t)
+        tell = _numbered(on_progress, f"{frame + 1}/{imagining.frames}")
+        yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, tell)
+
+
+def _found(source: Path | str | Reference, model: Model, settings: Settings, on_progress: OnProgress | None) -> Reference:
+    if not isinstance(source, Reference):
+        return find_reference(source, model, settings, on_progress)
+    _check_size(source.seed, "a reference", model, settings)
+    return source
+
+
+def _check_size(seed: Seed, name: str, model: Model, settings: Settings) -> None:
+    height, width = (model.downsampling * length for length in seed.latents.shape[2:])
+    if (height, width) != (settings.size, settings.size):
+        raise InputError(f"{name}: is a seed for {width} x {height} pixels, not for --size {settings.size}")
+
+
+def _numbered(on_progress: OnProgress | None, place: str) -> OnProgress | None:
+    return (lambda name, done, total: on_progress(f"{place} {name}", done, total)) if on_progress else None
+
+
+class _Scene:
+    """References, and the sampler that makes pictures of seeds near theirs."""
+
+    def __init__(self, references: list[Reference], model: Model, settings: Settings) -> None:
+        self.references, self.model, self.settings = references, model, settings
+        self.denoiser, self.schedule = sampler(model, settings)
+
+    def picture(self, weights: Tensor, latents: Tensor, origin: dict[str, Any], steps: int, on_progress: OnProgress | None) -> Imagined:
+        begun = time.monotonic()
+        image_latents, refined = self.sample(latents, on_progress), None
+        if steps:
+            image_latents, refined = self.refine(latents, image_latents, steps, on_progress)
+            latents = refined.latents
+        found = health(latents)
+        return Imagined(
+            seed=Seed(latents, image_latents, self.header(weights, origin, refined) | {"health": asdict(found)}),
+            picture=_decode(self.model, image_latents),
+            weights=weights.tolist(),
+            health=found,
+            refinement=refined,
+            evaluations=len(self.schedule) + (refined.evaluations if refined else 0),
+            seconds=time.monotonic() - begun,
+        )
+
+    def sample(self, latents: Tensor, on_progress: OnProgress | None) -> Tensor:
+        return generate(self.denoiser, self.schedule, latents.to(self.model.device), stage(on_progress, "generating")).cpu()
+
+    def refine(self, latents: Tensor, image_latents: Tensor, steps: int, on_progress: OnProgress | None) -> tuple[Tensor, Refinement]:
+        """The better of two seeds under the whole sampler, the given one and that refined under a shorter one; its image latents first."""
+        short = self.model.schedule(min(REFINING_STEPS, len(self.schedule)))
+        goals = torch.cat([reference.seed.image_latents for reference in self.references])
+        device, tick = self.model.device, stage(on_progress, "refining")
+        moved = refine(self.denoiser, short, latents.to(device), goals.to(device), steps=steps, on_step=tick)
+        pairs = [(image_latents, latents), (self.sample(moved.latents, on_progress), moved.latents.cpu())]
+        before, after = (distance(result, goals).item() for result, _ in pairs)
+        result, seed = pairs[after < before]
+        return result, Refinement(seed, before, min(before, after), moved.evaluations + len(self.schedule))
+
+    def header(self, weights: Tensor, origin: dict[str, Any], refined: Refinement | None) -> dict[str, Any]:
+        photos = [(reference.seed.header.get("photo") or {}).get("sha256") for reference in self.references]
+        costs = refined and {name: getattr(refined, name) for name in ("before", "after", "evaluations")}
+        imagined = origin | {"photos": photos, "weights": weights.tolist(), "refinement": costs}
+        return sampling_header(self.model, self.settings, self.schedule) | {"imagined": imagined}
+
+
+@torch.no_grad()
+def _decode(model: Model, image_latents: Tensor) -> Image:
+    return to_image(model.decode(image_latents))

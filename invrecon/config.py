@@ -35,7 +35,7 @@ class Settings:
         mean_evaluations: budget of network evaluations a step, on average; where given, all of it is spent, whatever `rtol` says.
         boost: whether the image latents are boosted (ILB); `invert` does so only where it is asked to.
         boost_rounds, decoder_steps: re-inversions, and passes through the decoder before each.
-        proximal_weight: λ of mean((z_0 - E(x))²), which keeps boosted latents near the encoder's.
+        proximal_weight: λ of the term that keeps boosted latents where the network knows them (see `core.ilb.boost`).
         perceptual_weight: of 1 - SSIM beside the squared error of the pixels in [-1, 1].
         target_psnr, max_seconds: boosting stops as soon as it is so good, or has taken so long.
         decoder_ceiling: whether to find what the decoder could give at best; slow.
@@ -57,7 +57,7 @@ class Settings:
     boost: bool = True
     boost_rounds: int = 2
     decoder_steps: int = 30
-    proximal_weight: float = 0.003
+    proximal_weight: float = 0.004
     perceptual_weight: float = 0.0
     target_psnr: float = math.inf
     max_seconds: float = math.inf

@@ -132,3 +132,21 @@ def test_white_noise_is_healthy_and_other_noise_is_not():
     assert health(2 * white).norm == pytest.approx(2, abs=0.04)
     assert health(smooth).autocorrelation == pytest.approx(2 / 3, abs=0.05)  # boxes of 3 x 3, one step apart, share 6 of 9
     assert health(flat).normality > 0.04
+
+
+def test_what_the_denoiser_takes_for_noise_is_left_and_the_rest_is_boosted():
+    """A denoiser to which the first two channels are all noise and the others none: the optimum has each group's own weight."""
+    noisy = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.float64).view(1, 4, 1, 1)
+    found = ilb.boost(
+        invert,
+        regenerate,
+        decode,
+        ENCODED,
+        PHOTO,
+        psnr,
+        proximal_weight=WEIGHT,
+        noise=lambda latents: noisy * latents,
+        budget=ilb.Budget(decoder_steps=60),
+    )
+    expected = torch.cat((best_latents(WEIGHT)[:, :2], best_latents(0.0)[:, 2:]), 1)
+    torch.testing.assert_close(found.image_latents, expected, rtol=1e-3, atol=1e-3)

@@ -44,7 +44,7 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
     "boost": _setting("--boost/--no-boost", "boost", "Boost the image latents above the autoencoder's own (ILB)."),
     "boost_rounds": _setting("--boost-rounds", "boost_rounds", "Inversions after the first one."),
     "decoder_steps": _setting("--decoder-steps", "decoder_steps", "Passes through the decoder before each of them."),
-    "proximal_weight": _setting("--proximal-weight", "proximal_weight", "Keeps boosted latents near the encoder's."),
+    "proximal_weight": _setting("--proximal-weight", "proximal_weight", "Keeps boosted latents where the network knows them."),
     "perceptual_weight": _setting("--perceptual-weight", "perceptual_weight", "Of 1 - SSIM in boosting."),
     "target_psnr": _setting("--target-psnr", "target_psnr", "Stop boosting at so many dB."),
     "max_seconds": _setting("--max-seconds", "max_seconds", "Stop boosting after so long."),

@@ -1,8 +1,9 @@
 """Image Latent Boosting: the image latents that are best for the picture, where the autoencoder's own are only good.
 
 Source of the idea: "Latent Bias Alignment for High-Fidelity Diffusion Inversion in Real-World Image Reconstruction and
-Manipulation" (Chen et al. 2026). Its details were not public to us; the loss, the proximal weight, the stopping rules and the
-warm start are our own.
+Manipulation" (Chen et al. 2026). Its details were not public to us; the loss, the proximal term, the stopping rules and the
+warm start are our own. Measuring distances by what a denoiser takes for noise comes from regularisation by denoising
+(Romano et al. 2017, arXiv:1611.02862).
 """
 
 import math
@@ -85,13 +86,14 @@ def boost(
     score: Score,
     *,
     proximal_weight: float,
+    noise: Callable[[Tensor], Tensor] = lambda latents: latents,
     loss: Loss = squared_error,
     budget: Budget = Budget(),
     on_step: Callable[[int, int], None] | None = None,
 ) -> Boost:
     """Adjusts z_0 so that D(zhat_0), zhat_0 = regenerate(invert(z_0)), comes close to the photo x:
 
-        argmin_z0  loss(D(zhat_0), x) + λ mean((zhat_0 - E(x))²)
+        argmin_z0  loss(D(zhat_0), x) + λ mean((zhat_0 - E(x)) (n(zhat_0) - n(E(x))))
 
     jointly and approximately: the Jacobian of regenerate-after-invert is taken as the identity, so each round descends from
     zhat_0, adds the change to z_0, and inverts again. What the trajectory still loses is corrected with the rest.
@@ -104,6 +106,9 @@ def boost(
         photo: x, (B, 3, H, W) in [-1, 1].
         score: judges zhat_0 by the final picture; the round that scores best is kept, never merely the last.
         proximal_weight: λ >= 0, in squared pixel units of [-1, 1] per squared latent.
+        noise: n, what a denoiser takes for noise in image latents. Changes that it takes for part of a picture cost little then, and
+            those that no seed on the Gaussian shell leads to cost much. The identity makes the term λ mean((zhat_0 - E(x))²).
+            Taken as linear and symmetric in the gradient: none goes through the network.
         loss: of pixels.
 
     Returns:
@@ -113,9 +118,15 @@ def boost(
     image_latents, inversion, steps = encoded, None, 0
     best: Boost | None = None
     rounds: list[Round] = []
+    with torch.no_grad():
+        familiar = noise(encoded)
 
     def objective(latents: Tensor) -> Tensor:
-        return loss(decode(latents), photo) + proximal_weight * (latents - encoded).square().mean()
+        change = latents - encoded
+        with torch.no_grad():
+            force = noise(latents) - familiar
+        half = (change * force).mean()  # the force is half the gradient of the whole
+        return loss(decode(latents), photo) + proximal_weight * (2 * half - half.detach())
 
     def proceed(step: int, _value: float) -> bool:
         if on_step:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from invrecon.config import Settings
 from invrecon.core import ilb, lbo
-from invrecon.core.denoiser import Guided
+from invrecon.core.denoiser import Counted, Guided
 from invrecon.core.health import Health, health
 from invrecon.core.sampling import generate
 from invrecon.core.schedule import Schedule
@@ -97,9 +97,11 @@ def invert(photo: Path | str, model: Model, settings: Settings | None = None, on
         )
 
     regenerate = partial(generate, denoiser, schedule, on_step=stage(on_progress, "regenerating"))
-    boosted = _boost(subject, model, settings, solve, regenerate, on_progress) if settings.boost else None
+    unguided = Counted(model.denoiser(settings.prompt))
+    noise = partial(unguided, timestep=schedule.timesteps[-2:][0])
+    boosted = _boost(subject, model, settings, solve, regenerate, noise, on_progress) if settings.boost else None
     found = boosted.inversion if boosted else solve(subject.encoded, None)
-    evaluations = sum(r.evaluations for r in (boosted.rounds if boosted else found.records))
+    evaluations = sum(r.evaluations for r in (boosted.rounds if boosted else found.records)) + unguided.evaluations
     healths = [health(each.latents) for each in (found, boosted.plain if boosted else found)]
     header = _header(model, settings, schedule, subject, found, boosted, healths)
     return Inversion(
@@ -148,6 +150,7 @@ def _boost(
     settings: Settings,
     solve: ilb.Invert,
     regenerate: Callable[[Tensor], Tensor],
+    noise: Callable[[Tensor], Tensor],
     on_progress: OnProgress | None,
 ) -> ilb.Boost:
     def loss(pixels: Tensor, photo: Tensor) -> Tensor:
@@ -166,6 +169,7 @@ def _boost(
         subject.pixels,
         score,
         proximal_weight=settings.proximal_weight,
+        noise=noise,
         loss=loss,
         budget=ilb.Budget(settings.boost_rounds, settings.decoder_steps, settings.target_psnr, settings.max_seconds),
         on_step=stage(on_progress, "boosting"),

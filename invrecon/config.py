@@ -56,8 +56,8 @@ class Settings:
     mean_evaluations: float = math.inf
     boost: bool = True
     boost_rounds: int = 2
-    decoder_steps: int = 30
-    proximal_weight: float = 0.004
+    decoder_steps: int = 40
+    proximal_weight: float = 0.002
     perceptual_weight: float = 0.0
     target_psnr: float = math.inf
     max_seconds: float = math.inf

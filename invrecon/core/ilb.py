@@ -34,7 +34,7 @@ class Budget:
     """
 
     rounds: int = 2
-    decoder_steps: int = 30
+    decoder_steps: int = 40
     target_psnr: float = math.inf
     seconds: float = math.inf
 

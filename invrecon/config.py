@@ -13,6 +13,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+SAMPLERS = ("auto", "ddim", "euler", "dpm++")
 SOLVERS = ("auto", "anderson", "picard", "adam")
 FITS = ("crop", "pad", "stretch")
 DEVICES = ("auto", "cuda", "cpu", "mps")
@@ -28,6 +29,7 @@ class Settings:
         prompt, negative_prompt: what the network is told, on the way up and down alike.
         num_inference_steps: steps of the sampler, 1 to 1000.
         guidance_scale: w >= 1; 1 means no guidance.
+        sampler: "auto" takes what the checkpoint's own scheduler stands for.
         solver: how each step's latent bias is found.
         rtol: relative error of the regenerated latents that all steps together may add up to; each has its share.
         max_evaluations: budget of iterations a step.
@@ -48,6 +50,7 @@ class Settings:
     negative_prompt: str = ""
     num_inference_steps: int = 50
     guidance_scale: float = 1.0
+    sampler: Literal["auto", "ddim", "euler", "dpm++"] = "auto"
     solver: Literal["auto", "anderson", "picard", "adam"] = "auto"
     rtol: float = 2e-3
     max_evaluations: int = 30
@@ -66,7 +69,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("solver", SOLVERS), ("fit", FITS), ("device", DEVICES), ("dtype", DTYPES)):
+        for name, allowed in (("sampler", SAMPLERS), ("solver", SOLVERS), ("fit", FITS), ("device", DEVICES), ("dtype", DTYPES)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         for name, low, high in (

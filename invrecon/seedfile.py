@@ -46,6 +46,11 @@ class Seed:
     header: dict[str, Any]
 
 
+def sampler_of(header: dict[str, Any]) -> str:
+    """The sampler that a seed was found with; files that don't say are from when there was DDIM alone."""
+    return str(header.get("sampler", "ddim"))
+
+
 def is_seed_file(path: Path) -> bool:
     """Whether a path is meant as a seed file, by its ending."""
     return path.suffix.lower() == ".safetensors"

@@ -62,7 +62,7 @@ def run_audit(
         InputError: a photo can't be used.
     """
     journal = Journal(out / "results.jsonl")
-    schedule = model.schedule(settings.num_inference_steps)
+    schedule = model.schedule(settings.num_inference_steps, settings.size)
     jobs, done = list(plan.jobs()), 0
     for path in photos:
         bench = _bench(path, model, settings, out)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from invrecon.config import DEVICES, DTYPES, FITS, SOLVERS, Settings, load_settings
+from invrecon.config import DEVICES, DTYPES, FITS, SAMPLERS, SOLVERS, Settings, load_settings
 
 
 def _setting(flag: str, name: str, text: str, choices: tuple[str, ...] = ()) -> Any:
@@ -37,6 +37,7 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
     "negative_prompt": _setting("--negative-prompt", "negative_prompt", "What guidance leads away from."),
     "num_inference_steps": _setting("--steps", "num_inference_steps", "Steps of the sampler."),
     "guidance_scale": _setting("--guidance-scale", "guidance_scale", "1 means no guidance."),
+    "sampler": _setting("--sampler", "sampler", "Sampler that the seed is for; auto is the checkpoint's own.", SAMPLERS),
     "solver": _setting("--solver", "solver", "How each step's latent bias is found.", SOLVERS),
     "rtol": _setting("--rtol", "rtol", "Relative error of the latents that all steps together may add up to."),
     "max_evaluations": _setting("--max-evaluations", "max_evaluations", "Budget of iterations a step."),

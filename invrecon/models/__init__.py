@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from invrecon.errors import ModelError
 
 if TYPE_CHECKING:
-    from invrecon.models.stable_diffusion import Model
+    from invrecon.models.model import Model
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -40,7 +40,7 @@ def load_model(name: str = "mini", device: str = "auto", dtype: str = "float32")
     Args:
         name: see `model_folder`.
         device: "auto" takes CUDA, then Apple's MPS, then the CPU.
-        dtype: of the networks: "float32", "float16" or "bfloat16". Latents stay float32.
+        dtype: of the networks: "float32", "float16" or "bfloat16". Latents and autoencoder stay float32.
 
     Raises:
         ModelError: it isn't there, is damaged, isn't safetensors, or can't be inverted.
@@ -48,6 +48,8 @@ def load_model(name: str = "mini", device: str = "auto", dtype: str = "float32")
     from invrecon.models.quiet import quiet
 
     with quiet():
-        from invrecon.models.stable_diffusion import load
+        from invrecon.models.load import load
 
-    return load(model_folder(name), name, device, dtype)
+    from invrecon.models.checkpoint import Checkpoint
+
+    return load(Checkpoint(name, model_folder(name)), device, dtype)

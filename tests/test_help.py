@@ -15,7 +15,19 @@ try:
 finally:
     print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 """
-COMMANDS = ([], ["invert"], ["reconstruct"], ["boost"], ["verify"], ["audit"], ["models"], ["models", "path"], ["models", "list"])
+COMMANDS = (
+    [],
+    ["invert"],
+    ["reconstruct"],
+    ["boost"],
+    ["verify"],
+    ["audit"],
+    ["models"],
+    ["models", "path"],
+    ["models", "list"],
+    ["models", "show"],
+    ["models", "check"],
+)
 
 
 def run(*arguments: str, program: tuple[str, ...] = ("-m", "invrecon")) -> subprocess.CompletedProcess[str]:

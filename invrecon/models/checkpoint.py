@@ -70,6 +70,8 @@ class Checkpoint:
         for part, owner in self._index().items():
             if part.startswith("_") or part == "safety_checker" or not isinstance(owner, list) or owner[0] is None:
                 continue
+            if owner[0] not in ("diffusers", "transformers"):
+                raise ModelError(f"can't load the model {self.name}: {part} is code of its own ({owner[0]}), which isn't run")
             folder = self.folder / part
             if not folder.is_dir():
                 raise ModelError(f"can't load the model {self.name}: model_index.json names {part}, but there is no folder {folder}")

@@ -1,5 +1,7 @@
 """From a checkpoint on disk to a `Model` on a device."""
 
+from typing import Any
+
 import torch
 
 from invrecon.errors import ModelError
@@ -9,8 +11,8 @@ from invrecon.models.model import Model
 from invrecon.models.quiet import quiet
 
 
-def load(checkpoint: Checkpoint, device: str, dtype: str) -> Model:
-    """Loads a checkpoint through the stock pipeline of its family, safetensors only, without network.
+def load(checkpoint: Checkpoint, device: str, dtype: str, offload: str = "none", tiling: bool = False) -> Model:
+    """Loads a checkpoint through the stock pipeline of its family, safetensors only, without network; see `load_model`.
 
     Raises:
         ModelError: something in it is missing, damaged, or of another kind.
@@ -23,8 +25,10 @@ def load(checkpoint: Checkpoint, device: str, dtype: str) -> Model:
         )
     pipeline = checkpoint.open(family.pipeline, dtype)
     with quiet():
-        pipeline.to(target)
         pipeline.vae.to(torch.float32)
+        _place(pipeline, target, offload)
+    if tiling:
+        pipeline.vae.enable_tiling()
     for part in (family.network, "vae", *family.encoders):
         module = getattr(pipeline, part)
         if module is not None:
@@ -32,6 +36,18 @@ def load(checkpoint: Checkpoint, device: str, dtype: str) -> Model:
         elif part not in family.optional:
             raise ModelError(f"can't load the model {checkpoint.name}: it has no {part}, which {family.title} can't do without")
     return Model(checkpoint, pipeline, family)
+
+
+def _place(pipeline: Any, device: torch.device, offload: str) -> None:
+    if offload == "none":
+        pipeline.to(device)
+        return
+    if device.type != "cuda":
+        raise ModelError(f"--offload {offload} needs CUDA, and the device is {device}: leave it out")
+    try:
+        pipeline.enable_model_cpu_offload(device=device) if offload == "model" else pipeline.enable_sequential_cpu_offload(device=device)
+    except (ImportError, RuntimeError) as error:
+        raise ModelError(f"--offload {offload} needs the package accelerate: pip install accelerate") from error
 
 
 def _pick_device(device: str) -> torch.device:

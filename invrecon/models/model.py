@@ -68,6 +68,11 @@ class Model:
         return make_scheduler(self.sampler, self.pipeline.scheduler)
 
     @property
+    def prediction(self) -> str:
+        """What the network predicts: "epsilon", "v_prediction", "sample" or "flow"."""
+        return str(self.scheduler.config.get("prediction_type", "flow"))
+
+    @property
     def downsampling(self) -> int:
         """Pixels to a latent, along a side."""
         return int(self.pipeline.vae_scale_factor)

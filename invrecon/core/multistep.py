@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-MAX_SWEEPS = 30
+MAX_SWEEPS = 15
 
 
 def sweeping(invert: Callable[P, Inversion]) -> Callable[P, Inversion]:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from invrecon.config import SAMPLERS
 from invrecon.errors import InputError
 from invrecon.writing import replacing
 
@@ -108,6 +109,8 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
             raise InputError(f"{path}: damaged seed file, header field {key!r} is missing or of the wrong type")
     if not 1 <= header["num_inference_steps"] <= 1000 or not 1 <= header["guidance_scale"] <= 100:
         raise InputError(f"{path}: damaged seed file, steps or guidance scale out of range")
+    if sampler_of(header) not in SAMPLERS[1:]:
+        raise InputError(f"{path}: damaged seed file, or of a later invrecon: its sampler is {sampler_of(header)!r:.20}")
     return header
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,9 @@ class Checkpoint:
 
     def fingerprint(self, parts: tuple[str, ...]) -> str:
         """SHA-256 over the names and bytes of the weight files that `open` loads."""
-        digest = hashlib.sha256()
-        files = [self.path] if self.base else sorted(path for part in parts for path in self._weights(self.path / part))
-        for path in files:
-            digest.update(b"" if self.base else f"{path.parent.name}/{path.name}".encode())
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
+        if self.base:
+            return _digest((self.path,), labelled=False)
+        return _digest(tuple(sorted(path for part in parts for path in self._weights(self.path / part))), labelled=True)
 
     def _weights(self, folder: Path) -> list[Path]:
         files = list(folder.glob("*.safetensors"))
@@ -106,6 +102,19 @@ class Checkpoint:
         if not isinstance(index, dict):
             raise ModelError(f"can't load the model {self.name}: {self.folder / 'model_index.json'} is not a JSON object")
         return index
+
+
+@cache
+def _digest(files: tuple[Path, ...], labelled: bool) -> str:
+    """SHA-256 over files, and over part and name of each if `labelled`; read once a process, since it may be many gigabytes."""
+    digest = hashlib.sha256()
+    for path in files:
+        if labelled:
+            digest.update(f"{path.parent.name}/{path.name}".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _first_line(error: Exception) -> str:

@@ -26,7 +26,7 @@ def load(checkpoint: Checkpoint, device: str, dtype: str, offload: str = "none",
     pipeline = checkpoint.open(family.pipeline, dtype)
     with quiet():
         pipeline.vae.to(torch.float32)
-        _place(pipeline, target, offload)
+        place(pipeline, target, offload)
     if tiling:
         pipeline.vae.enable_tiling()
     for part in (family.network, "vae", *family.encoders):
@@ -35,10 +35,11 @@ def load(checkpoint: Checkpoint, device: str, dtype: str, offload: str = "none",
             module.requires_grad_(False).eval()
         elif part not in family.optional:
             raise ModelError(f"can't load the model {checkpoint.name}: it has no {part}, which {family.title} can't do without")
-    return Model(checkpoint, pipeline, family)
+    return Model(checkpoint, pipeline, family, offload)
 
 
-def _place(pipeline: Any, device: torch.device, offload: str) -> None:
+def place(pipeline: Any, device: torch.device, offload: str) -> None:
+    """Puts a pipeline on a device, or lets its parts wait on the CPU. Raises ModelError where that can't be."""
     if offload == "none":
         pipeline.to(device)
         return

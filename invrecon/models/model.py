@@ -28,10 +28,12 @@ class Model:
         checkpoint: where the pipeline was loaded from.
         pipeline: the stock pipeline whose parts are used.
         family: what tells it from others.
-        sampler: "ddim", "euler", "dpm++", or "auto" for what the checkpoint's own scheduler stands for; see `with_sampler`.
+        offload: whether its parts wait on the CPU: "none", "model" or "sequential".
+
+    The sampler is what the checkpoint's own scheduler stands for, unless `with_sampler` says otherwise.
     """
 
-    def __init__(self, checkpoint: Checkpoint, pipeline: Any, family: Family, sampler: str = "auto") -> None:
+    def __init__(self, checkpoint: Checkpoint, pipeline: Any, family: Family, offload: str = "none") -> None:
         self.name = checkpoint.name
         self.checkpoint = checkpoint
         self.pipeline = pipeline
@@ -39,7 +41,8 @@ class Model:
         self.network: Any = getattr(pipeline, family.network)
         self.device: torch.device = pipeline._execution_device
         self.dtype: torch.dtype = self.network.dtype
-        self._sampler = sampler
+        self.offload = offload
+        self._sampler = "auto"
         channels, expected = self.network.config.in_channels, self.pipeline.vae.config.latent_channels
         if channels not in (expected, 4 * expected):  # four times: Flux packs patches of 2 x 2
             raise ModelError(
@@ -50,7 +53,7 @@ class Model:
         """The same model under another sampler; the weights are shared.
 
         Args:
-            sampler: "auto" leaves it at that of this one.
+            sampler: "ddim", "euler" or "dpm++"; "auto" leaves it at that of this one.
         """
         other = copy(self)
         other.__dict__.pop("scheduler", None)

@@ -19,6 +19,7 @@ def rescued_at(denoiser: Any) -> set[float]:
 class Rescued:
     """A denoiser whose network runs in half precision: where its output isn't finite, though the latents are, it is asked again
     in float32. The weights are there and back again without a loss, since every half is a float32.
+    Weights that are offloaded one by one (`--offload sequential`) can't be turned so.
 
     Args:
         denoiser: u(z, t, c), which runs `network` in the network's own dtype.
@@ -33,8 +34,9 @@ class Rescued:
 
     def __call__(self, latents: Tensor, timestep: float, condition: Tensor) -> Tensor:
         output = self.denoiser(latents, timestep, condition)
-        dtype = next(self.network.parameters()).dtype
-        if dtype == torch.float32 or bool(output.isfinite().all()) or not bool(latents.isfinite().all()):
+        weight = next(self.network.parameters())
+        dtype = weight.dtype
+        if weight.is_meta or dtype == torch.float32 or bool(output.isfinite().all()) or not bool(latents.isfinite().all()):
             return output
         self.rescued.add(timestep)
         try:

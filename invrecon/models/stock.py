@@ -8,6 +8,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from invrecon.errors import ModelError
+from invrecon.models.load import place
 from invrecon.models.model import Model
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler
@@ -33,9 +34,10 @@ class StockPipeline:
     def __init__(self, model: Model, dtype: str = "float32") -> None:
         self._family = model.family
         with quiet():
-            self._pipeline = model.checkpoint.open(model.family.pipeline, dtype).to(model.device)
+            self._pipeline = model.checkpoint.open(model.family.pipeline, dtype)
             if self._pipeline.vae.config.get("force_upcast"):
                 self._pipeline.vae.to(torch.float32)
+            place(self._pipeline, model.device, model.offload)
         self._pipeline.set_progress_bar_config(disable=True)
         self._own = self._pipeline.scheduler
 
@@ -58,7 +60,7 @@ class StockPipeline:
                 pipeline.scheduler = self._scheduler(sampler, header)
                 latents = pipeline(
                     **self._family.prompts(pipeline, header["prompt"], header["negative_prompt"]),
-                    latents=self._family.pack(seed.to(pipeline.device, getattr(pipeline, self._family.network).dtype)),
+                    latents=self._family.pack(seed.to(pipeline._execution_device, getattr(pipeline, self._family.network).dtype)),
                     num_inference_steps=steps or header["num_inference_steps"],
                     guidance_scale=header["guidance_scale"],
                     height=height * pipeline.vae_scale_factor,
@@ -86,6 +88,6 @@ class StockPipeline:
             latents = latents * deviation / config.scaling_factor + mean
         else:
             latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
-        decoded = vae.decode(latents.to(self._pipeline.device, vae.dtype)).sample
+        decoded = vae.decode(latents.to(self._pipeline._execution_device, vae.dtype)).sample
         pixels = self._pipeline.image_processor.denormalize(decoded.float())
         return self._pipeline.image_processor.postprocess(decoded.float(), output_type="pil")[0], pixels

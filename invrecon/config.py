@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+SAMPLERS = ("auto", "ddim", "euler", "dpm++")
 SOLVERS = ("auto", "anderson", "picard", "adam")
 FITS = ("crop", "pad", "stretch")
 DEVICES = ("auto", "cuda", "cpu", "mps")
+OFFLOADS = ("none", "model", "sequential")
 DTYPES = ("float32", "float16", "bfloat16")
 PATH_KINDS = ("shell", "slerp", "linear")
 
@@ -25,10 +28,13 @@ class Settings:
     """What shapes a result.
 
     Args:
-        model: a bundled model's name, or a diffusers folder.
+        model: a card's name, a diffusers folder, a .safetensors file, or a hub id.
+        revision, variant: of a hub id; variant ("fp16") of a folder's weights too.
+        base: for a single file, the diffusers folder or hub id that its configuration and tokenizers are taken from.
         prompt, negative_prompt: what the network is told, on the way up and down alike.
         num_inference_steps: steps of the sampler, 1 to 1000.
         guidance_scale: w >= 1; 1 means no guidance.
+        sampler: "auto" takes what the checkpoint's own scheduler stands for.
         solver: how each step's latent bias is found.
         rtol: relative error of the regenerated latents that all steps together may add up to; each has its share.
         max_evaluations: budget of iterations a step.
@@ -42,14 +48,20 @@ class Settings:
         size: side of the square that the model sees, pixels, a multiple of 8 from 64 to 2048.
         fit: how a photo is laid on that square.
         device, dtype: where and in what precision the networks run; latents are float32 throughout.
+        offload: "model" or "sequential" keeps parts on the CPU while they don't work; CUDA only.
+        tiling: whether the autoencoder works in tiles; less memory.
         seed: of torch's generators. Inversion draws nothing at random.
     """
 
     model: str = "mini"
+    revision: str = ""
+    variant: str = ""
+    base: str = ""
     prompt: str = ""
     negative_prompt: str = ""
     num_inference_steps: int = 50
     guidance_scale: float = 1.0
+    sampler: Literal["auto", "ddim", "euler", "dpm++"] = "auto"
     solver: Literal["auto", "anderson", "picard", "adam"] = "auto"
     rtol: float = 2e-3
     max_evaluations: int = 30
@@ -66,10 +78,13 @@ class Settings:
     fit: Literal["crop", "pad", "stretch"] = "crop"
     device: Literal["auto", "cuda", "cpu", "mps"] = "auto"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    offload: Literal["none", "model", "sequential"] = "none"
+    tiling: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("solver", SOLVERS), ("fit", FITS), ("device", DEVICES), ("dtype", DTYPES)):
+        choices = {"sampler": SAMPLERS, "solver": SOLVERS, "fit": FITS, "device": DEVICES, "dtype": DTYPES, "offload": OFFLOADS}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         for name, low, high in (
@@ -120,14 +135,19 @@ class Imagining:
                 raise UsageError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
 
 
-def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
+def load_settings(path: Path | None = None, by_model: Callable[[str], dict[str, Any]] | None = None, **overrides: Any) -> Settings:
     """Settings from a TOML preset, then from `overrides` that are not None. A table of the preset is left to `load_table`.
+
+    Args:
+        by_model: the settings that suit a model, by its name; they give way to preset and overrides.
 
     Raises:
         UsageError: the file is missing, isn't TOML, or holds a key or value that settings don't have.
     """
     values = {key: value for key, value in _read(path).items() if not isinstance(value, dict)} if path else {}
-    return replace(Settings(**_checked(values, path)), **{k: v for k, v in overrides.items() if v is not None})
+    given = {key: value for key, value in overrides.items() if value is not None}
+    suited = by_model(given.get("model", values.get("model", Settings.model))) if by_model else {}
+    return replace(Settings(**suited | _checked(values, path)), **given)
 
 
 def load_table(path: Path | None, name: str) -> dict[str, Any]:

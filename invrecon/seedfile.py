@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from invrecon.config import SAMPLERS
 from invrecon.errors import InputError
 from invrecon.writing import replacing
 
@@ -44,6 +45,11 @@ class Seed:
     latents: Tensor
     image_latents: Tensor
     header: dict[str, Any]
+
+
+def sampler_of(header: dict[str, Any]) -> str:
+    """The sampler that a seed was found with; files that don't say are from when there was DDIM alone."""
+    return str(header.get("sampler", "ddim"))
 
 
 def is_seed_file(path: Path) -> bool:
@@ -103,6 +109,8 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
             raise InputError(f"{path}: damaged seed file, header field {key!r} is missing or of the wrong type")
     if not 1 <= header["num_inference_steps"] <= 1000 or not 1 <= header["guidance_scale"] <= 100:
         raise InputError(f"{path}: damaged seed file, steps or guidance scale out of range")
+    if sampler_of(header) not in SAMPLERS[1:]:
+        raise InputError(f"{path}: damaged seed file, or of a later invrecon: its sampler is {sampler_of(header)!r:.20}")
     return header
 
 

@@ -150,7 +150,7 @@ def test_a_journal_drops_a_line_that_was_cut_short(tmp_path):
 
 
 def test_the_command_writes_page_summary_and_rows(mini, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr("invrecon.models.load_model", lambda *_: mini)
+    monkeypatch.setattr("invrecon.models.load_model", lambda *_, **__: mini)
     (tmp_path / "audit.toml").write_text(
         "size = 64\nnum_inference_steps = 3\nboost_rounds = 1\ndecoder_steps = 10\n"
         '[audit]\nmethods = ["LBO", "DDIM"]\nbudgets = [0]\nsettings = ["empty:1"]\ndecoder_ceiling = false\n'

@@ -33,7 +33,7 @@ class Pipeline:
         self.loaded, self.done, self.settings, self.raises = [], [], None, {}
         self.psnr, self.advice = 30.0, None
 
-    def load_model(self, name, device="auto", dtype="float32"):
+    def load_model(self, name, device="auto", dtype="float32", **_):
         self.loaded.append((name, device, dtype))
         if name == "nosuch":
             raise ModelError("no model 'nosuch'")
@@ -430,14 +430,15 @@ def test_a_reader_that_leaves_ends_the_run_silently(fake, monkeypatch):
 def test_models_prints_names_and_folders(monkeypatch):
     import invrecon.models
 
-    def folder(name):
+    def folder(name, revision):
         if name != "mini":
             raise ModelError(f"no model {name!r}")
         return Path("/some/mini")
 
-    monkeypatch.setattr(invrecon.models, "bundled_models", lambda: ["mini"])
     monkeypatch.setattr(invrecon.models, "model_folder", folder)
-    assert run("models", "list").stdout == "mini\n"
+    listed = [line.split()[0] for line in run("models", "list").stdout.splitlines()]
+    assert listed[0] == "mini"
+    assert {"sd15", "sdxl", "sdxl-turbo", "sd35-medium", "flux-dev"} <= set(listed)
     assert run("models", "path", "mini").stdout == "/some/mini\n"
     unknown = run("models", "path", "nosuch")
     assert (unknown.exit_code, unknown.stdout, unknown.stderr) == (2, "", "invrecon: no model 'nosuch'\n")

@@ -16,7 +16,7 @@ finally:
     print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 """
 WORKING = ([], ["invert"], ["reconstruct"], ["boost"], ["verify"], ["imagine"], ["audit"], ["models", "path"])
-COMMANDS = (*WORKING, ["models"], ["models", "list"])
+COMMANDS = (*WORKING, ["models"], ["models", "list"], ["models", "show"], ["models", "check"])
 
 
 def run(*arguments: str, program: tuple[str, ...] = ("-m", "invrecon")) -> subprocess.CompletedProcess[str]:

@@ -12,8 +12,9 @@ from invrecon import Settings, reconstruct
 from invrecon.errors import ModelError
 from invrecon.metrics import psnr
 from invrecon.models import bundled_models, load_model, model_folder
-from invrecon.models.ddim import ddim_scheduler, read_schedule
+from invrecon.models.grid import read_schedule
 from invrecon.models.quiet import quiet
+from invrecon.models.samplers import make_scheduler
 
 
 def save_checkpoint(folder, scheduler, tokenizer):
@@ -116,7 +117,7 @@ def test_the_schedule_agrees_with_the_formula():
 def test_a_scheduler_that_loses_information_is_refused_by_the_option_s_name(option):
     options = {"clip_sample": False, option: True}
     with pytest.raises(ModelError, match=option):
-        ddim_scheduler(DDIMScheduler(**BETAS, **options).config)
+        make_scheduler("ddim", DDIMScheduler(**BETAS, **options))
 
 
 def test_damaged_checkpoints_are_refused_in_one_line(tmp_path, mini):
@@ -178,12 +179,12 @@ def test_half_precision_networks_keep_float32_latents(mini, photo, tmp_path):
 
 
 def test_where_memory_is_short_the_decoder_s_gradient_is_made_block_by_block_and_is_the_same(monkeypatch):
-    from invrecon.models import stable_diffusion
+    from invrecon.models import model as module
 
     latents = torch.randn(1, 12, 8, 8, generator=torch.Generator().manual_seed(0))
     gradients, checkpointing = [], []
     for free in (1e12, 1e6):
-        monkeypatch.setattr(stable_diffusion, "free_memory", lambda device, free=free: free)
+        monkeypatch.setattr(module, "free_memory", lambda device, free=free: free)
         model = load_model("mini", device="cpu")
         z = latents.clone().requires_grad_()
         model.decode(z).square().mean().backward()

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from invrecon.errors import InputError, InvreconError
-from invrecon.seedfile import REQUIRED, Seed, is_seed_file, load_seed, save_seed
+from invrecon.seedfile import REQUIRED, Seed, is_seed_file, load_seed, sampler_of, save_seed
 
 HEADER = {
     "format": 1,
@@ -104,3 +104,11 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
     with pytest.raises(InvreconError, match="can't be written"):
         save_seed(seed(), path)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_sampler_that_is_not_known_is_refused_and_none_means_ddim(tmp_path):
+    path = tmp_path / "x.seed.safetensors"
+    save_seed(seed(sampler="nosuch"), path)
+    with pytest.raises(InputError, match="sampler"):
+        load_seed(path)
+    assert sampler_of(HEADER) == "ddim"

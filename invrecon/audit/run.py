@@ -20,8 +20,10 @@ from invrecon.core import ilb, lbo
 from invrecon.core.denoiser import Counted, Guided
 from invrecon.core.health import health
 from invrecon.core.peers import Stored, make_peer
+from invrecon.core.peers.levels import levels
 from invrecon.core.sampling import generate
 from invrecon.core.schedule import Schedule
+from invrecon.errors import UsageError
 from invrecon.image import load_photo, plan_canvas, save_png, to_image, to_tensor
 from invrecon.metrics import latent_fidelity, lpips, psnr, ssim
 from invrecon.models.memory import peak_memory, reset_peak
@@ -60,9 +62,15 @@ def run_audit(
 
     Raises:
         InputError: a photo can't be used.
+        UsageError, ModelError: the model has no DDIM steps in epsilon form, which is what the other methods are for.
     """
     journal = Journal(out / "results.jsonl")
-    schedule = model.schedule(settings.num_inference_steps)
+    model, settings = model.with_sampler("ddim"), replace(settings, sampler="ddim")
+    schedule = model.schedule(settings.num_inference_steps, settings.size)
+    try:
+        levels(schedule)  # which some methods need
+    except ValueError as error:
+        raise UsageError(f"the audit can't be run on {model.name}: {error}") from error
     jobs, done = list(plan.jobs()), 0
     for path in photos:
         bench = _bench(path, model, settings, out)

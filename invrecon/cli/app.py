@@ -16,7 +16,7 @@ from invrecon.cli.imagine import EPILOG as IMAGINE_EPILOG
 from invrecon.cli.imagine import imagine
 from invrecon.cli.invert import EPILOG as INVERT_EPILOG
 from invrecon.cli.invert import invert
-from invrecon.cli.models import LIST_EPILOG, PATH_EPILOG, list_models, print_path
+from invrecon.cli.models import CHECK_EPILOG, LIST_EPILOG, PATH_EPILOG, SHOW_EPILOG, check_model, list_models, print_path, show_model
 from invrecon.cli.reconstruct import EPILOG as RECONSTRUCT_EPILOG
 from invrecon.cli.reconstruct import reconstruct
 from invrecon.cli.verify import EPILOG as VERIFY_EPILOG
@@ -40,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-models = typer.Typer(help="Show the bundled models.", rich_markup_mode=None, no_args_is_help=True)
+models = typer.Typer(help="Model cards, where checkpoints lie, and whether they work here.", rich_markup_mode=None, no_args_is_help=True)
 
 app.command(epilog=INVERT_EPILOG)(guarded(invert))
 app.command(epilog=RECONSTRUCT_EPILOG)(guarded(reconstruct))
@@ -50,6 +50,8 @@ app.command(epilog=IMAGINE_EPILOG)(guarded(imagine))
 app.command(epilog=AUDIT_EPILOG)(guarded(audit))
 app.add_typer(models, name="models")
 models.command("list", epilog=LIST_EPILOG)(guarded(list_models))
+models.command("show", epilog=SHOW_EPILOG)(guarded(show_model))
+models.command("check", epilog=CHECK_EPILOG)(guarded(check_model))
 models.command("path", epilog=PATH_EPILOG)(guarded(print_path))
 
 

@@ -100,7 +100,16 @@ def load(settings: Settings, quiet: bool) -> "Model":
     from invrecon.models import load_model
 
     with progress_bar(f"loading {settings.model}", quiet):
-        return load_model(settings.model, settings.device, settings.dtype)
+        return load_model(
+            settings.model,
+            settings.device,
+            settings.dtype,
+            revision=settings.revision,
+            variant=settings.variant,
+            base=settings.base,
+            offload=settings.offload,
+            tiling=settings.tiling,
+        )
 
 
 def _do(row: Row, task: Task, model: "Model", settings: Settings, place: str, quiet: bool) -> Row:

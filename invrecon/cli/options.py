@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from invrecon.config import DEVICES, DTYPES, FITS, SOLVERS, Settings, load_settings
+from invrecon.config import DEVICES, DTYPES, FITS, OFFLOADS, SAMPLERS, SOLVERS, Settings, load_settings
+from invrecon.models.cards import card_settings
 
 
 def _setting(flag: str, name: str, text: str, choices: tuple[str, ...] = ()) -> Any:
@@ -32,11 +33,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="Preset; options given here override it.")]
 
 _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
-    "model": _setting("--model", "model", "A bundled model's name, or a diffusers folder."),
+    "model": _setting("--model", "model", "A card's name, a diffusers folder, a .safetensors file, or a hub id."),
+    "revision": _setting("--revision", "revision", "Branch, tag or commit of a hub id."),
+    "variant": _setting("--variant", "variant", "Of the weights of a hub id or folder: fp16."),
+    "base": _setting("--base", "base", "Diffusers folder or hub id that a single file's configuration is taken from."),
     "prompt": _setting("--prompt", "prompt", "What the photo shows."),
     "negative_prompt": _setting("--negative-prompt", "negative_prompt", "What guidance leads away from."),
     "num_inference_steps": _setting("--steps", "num_inference_steps", "Steps of the sampler."),
     "guidance_scale": _setting("--guidance-scale", "guidance_scale", "1 means no guidance."),
+    "sampler": _setting("--sampler", "sampler", "Sampler that the seed is for; auto is the checkpoint's own.", SAMPLERS),
     "solver": _setting("--solver", "solver", "How each step's latent bias is found.", SOLVERS),
     "rtol": _setting("--rtol", "rtol", "Relative error of the latents that all steps together may add up to."),
     "max_evaluations": _setting("--max-evaluations", "max_evaluations", "Budget of iterations a step."),
@@ -53,6 +58,8 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
     "fit": _setting("--fit", "fit", "How a photo is laid on that square.", FITS),
     "device": _setting("--device", "device", "Where the networks run.", DEVICES),
     "dtype": _setting("--dtype", "dtype", "In what precision the networks run.", DTYPES),
+    "offload": _setting("--offload", "offload", "Keep idle parts on the CPU; needs CUDA and accelerate.", OFFLOADS),
+    "tiling": _setting("--tiling/--no-tiling", "tiling", "Let the autoencoder work in tiles; less memory."),
     "seed": _setting("--seed", "seed", "Seed of the random generators; inversion draws nothing at random."),
 }
 
@@ -60,6 +67,7 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
 def takes_settings(*chosen: str, without: tuple[str, ...] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Gives a command --config and an option for each chosen setting: for all but those of `without` where none is chosen.
 
+    A command without --model whose parameter `name` is a model's takes its card from there.
     The command itself has one parameter `settings`, of keyword kind, in their place, and may have one `config`, the preset's path.
     What a user doesn't give is left to the preset.
     """
@@ -69,8 +77,10 @@ def takes_settings(*chosen: str, without: tuple[str, ...] = ()) -> Callable[[Cal
         @wraps(command)
         def run(config: Path | None = None, **given: Any) -> int:
             overrides = {name: given.pop(name) for name in names}
+            if "model" not in names and "name" in given:
+                overrides["model"] = given["name"]
             preset = {"config": config} if "config" in known else {}
-            return command(settings=load_settings(config, **overrides), **preset, **given)
+            return command(settings=load_settings(config, card_settings, **overrides), **preset, **given)
 
         known = signature(command).parameters
         own = [parameter for parameter in known.values() if parameter.name not in ("settings", "config")]

@@ -21,15 +21,14 @@ class Ration:
     """
 
     def __init__(self, schedule: Schedule, first: float = 4.0) -> None:
-        level, deviation = 1.0, 0.0
-        self._levels: list[float] = []  # a_s / a_0, from image to noise, as all below
+        deviation = 0.0
+        self._levels: list[float] = []  # from image to noise, as all below
         self._costs: list[float] = []  # 1 / ln(1 / q): evaluations for each factor of e
-        for A, B in zip(reversed(schedule.A), reversed(schedule.B), strict=True):
+        for A, B, level in zip(schedule.A[::-1], schedule.B[::-1], schedule.levels[::-1], strict=True):
             deviation = (deviation - B) / A
-            q = min(max(-B / (A * deviation), 0.05), 0.9)
+            q = min(max(-B / (A * deviation), 0.05), 0.9) if deviation > 0 else 0.9
             self._levels.append(level)
             self._costs.append(-1 / math.log(q))
-            level /= A
         self._needs = [cost * math.log(first / len(schedule) ** 2 / level) for cost, level in zip(self._costs, self._levels, strict=True)]
 
     def tolerance(self, step: int, left: float, taken: int) -> float:

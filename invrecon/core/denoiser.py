@@ -10,7 +10,7 @@ from torch import Tensor
 class Denoiser(Protocol):
     """eps(z, t): predicts the noise in latents."""
 
-    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
+    def __call__(self, latents: Tensor, timestep: float) -> Tensor:
         """(B, C, h, w) latents at `timestep` -> the noise in them, same shape and dtype."""
         ...
 
@@ -18,7 +18,7 @@ class Denoiser(Protocol):
 class ConditionalDenoiser(Protocol):
     """eps(z, t, c): predicts the noise under a condition."""
 
-    def __call__(self, latents: Tensor, timestep: int, condition: Tensor) -> Tensor:
+    def __call__(self, latents: Tensor, timestep: float, condition: Tensor) -> Tensor:
         """(B, C, h, w) latents, (B, L, D) conditions -> (B, C, h, w) noise."""
         ...
 
@@ -43,7 +43,7 @@ class Guided:
         self.negative = negative
         self.guidance_scale = guidance_scale
 
-    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
+    def __call__(self, latents: Tensor, timestep: float) -> Tensor:
         batch = len(latents)
         condition = self.condition.expand(batch, -1, -1)
         if self.guidance_scale == 1:
@@ -51,6 +51,17 @@ class Guided:
         conditions = torch.cat((self.negative.expand(batch, -1, -1), condition))
         negative, positive = self.denoiser(torch.cat((latents, latents)), timestep, conditions).chunk(2)
         return negative + self.guidance_scale * (positive - negative)
+
+
+class Scaled:
+    """e(c z, t): the network sees the latents times c."""
+
+    def __init__(self, denoiser: Denoiser, scale: float) -> None:
+        self.denoiser = denoiser
+        self.scale = scale
+
+    def __call__(self, latents: Tensor, timestep: float) -> Tensor:
+        return self.denoiser(self.scale * latents, timestep)
 
 
 class Counted:
@@ -62,7 +73,7 @@ class Counted:
         self.forward = 0
         self.backward = 0
 
-    def __call__(self, latents: Tensor, timestep: int, condition: Tensor | None = None) -> Tensor:
+    def __call__(self, latents: Tensor, timestep: float, condition: Tensor | None = None) -> Tensor:
         self.forward += 1
         noise = self.denoiser(latents, timestep) if condition is None else self.denoiser(latents, timestep, condition)
         if noise.requires_grad:

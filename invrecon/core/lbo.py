@@ -6,7 +6,7 @@ the estimate of the residual are our own derivation.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from invrecon.core.budget import Ration
 from invrecon.core.denoiser import Counted, Denoiser
 from invrecon.core.extrapolation import Extrapolation
+from invrecon.core.multistep import sweeping
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import Transition, transitions
 from invrecon.solve import Outcome, Solution, Strategy, Tolerance, make_strategy
@@ -32,7 +33,7 @@ class StepRecord:
         bias: ‖b_t‖ / ‖z_t‖, the size of the latent bias that was learnt.
     """
 
-    timestep: int
+    timestep: float
     residual: float
     checked: bool
     evaluations: int
@@ -52,6 +53,7 @@ class Inversion:
 OnRecord = Callable[[StepRecord], None]
 
 
+@sweeping
 @torch.no_grad()
 def invert(
     denoiser: Denoiser,
@@ -64,6 +66,7 @@ def invert(
     mean_evaluations: float = math.inf,
     warm: Inversion | None = None,
     on_step: OnRecord | None = None,
+    offsets: Sequence[Tensor] | None = None,
 ) -> Inversion:
     """Finds z_T with generate(z_T) = z_0, step after step, from t_1 up to t_T:
 
@@ -85,6 +88,7 @@ def invert(
             (see `Ration`).
         warm: an inversion of image latents close to these, on the same schedule.
         on_step: called after every step.
+        offsets: what a multistep sampler adds to each step, from noise to image; `sweeping` finds them.
 
     Returns:
         Finite latents, if `image_latents` are; steps that did not converge are in the records, none is raised.
@@ -93,16 +97,16 @@ def invert(
     strategy = make_strategy(solver)
     ration = None if math.isinf(mean_evaluations) else Ration(schedule)
     history = Extrapolation()
-    latents, level = image_latents, 1.0  # level: a_s / a_0
+    latents = image_latents
     records: list[StepRecord] = []
     noises: list[Tensor] = []
     known = warm.noises if warm else [torch.zeros_like(image_latents)] * len(schedule)
-    for transition, base in zip(reversed(transitions(counted, schedule)), known, strict=True):
+    for transition, base in zip(reversed(transitions(counted, schedule, offsets)), known, strict=True):
         before = counted.evaluations
         cold = not (history or warm)
-        noise = counted(latents, transition.timestep) if cold else base + history.predict(transition.timestep)
+        noise = counted(latents, transition.timestep) if cold else base + history.predict(transition.time)
         start = transition.up(latents, noise)
-        tolerance: float | Tolerance = rtol * level / len(schedule)
+        tolerance: float | Tolerance = rtol * transition.level / len(schedule)
         most: float = max_evaluations
         if ration:
             left = mean_evaluations * len(schedule) - counted.evaluations
@@ -118,9 +122,9 @@ def invert(
             outcome=solution.outcome,
         )
         noises.append(transition.implied_noise(latents, solution.x))
-        history.append(transition.timestep, noises[-1] - base)
+        if transition.B:
+            history.append(transition.time, noises[-1] - base)
         latents = solution.x
-        level /= transition.A
         records.append(record)
         if on_step:
             on_step(record)

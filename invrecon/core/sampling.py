@@ -15,7 +15,7 @@ OnStep = Callable[[int, int], None]
 
 @torch.no_grad()
 def generate(denoiser: Denoiser, schedule: Schedule, latents: Tensor, on_step: OnStep | None = None) -> Tensor:
-    """Image latents z_0 = Phi_{T-1}(... Phi_0(z_T)).
+    """Image latents z_0 = Phi_{T-1}(... Phi_0(z_T)), each step told what the one before predicted where the sampler has a memory.
 
     Args:
         latents: the seed noise z_T, (B, C, h, w).
@@ -23,8 +23,12 @@ def generate(denoiser: Denoiser, schedule: Schedule, latents: Tensor, on_step: O
     Returns:
         z_0, same shape and dtype.
     """
+    offset: Tensor | float = 0.0
     for done, transition in enumerate(transitions(denoiser, schedule), 1):
-        latents = transition.down(latents)
+        noise = transition.denoiser(latents, transition.timestep)
+        following = transition.step(latents, noise) + offset
+        offset = schedule.memory.offset(done - 1, latents, noise) if schedule.memory else 0.0
+        latents = following
         if on_step:
             on_step(done, len(schedule))
     return latents
@@ -34,11 +38,13 @@ def generate(denoiser: Denoiser, schedule: Schedule, latents: Tensor, on_step: O
 def ddim_inversion(denoiser: Denoiser, schedule: Schedule, image_latents: Tensor, on_step: OnStep | None = None) -> Tensor:
     """Plain DDIM inversion (arXiv:2105.05233):  z_t = (z_s - B eps(z_s, t)) / A, the network asked at the wrong latents.
 
+    A sampler with a memory is taken for its one-step kin.
+
     Returns:
         z_T, same shape and dtype; close to the seed noise as far as eps changes little within a step.
     """
     latents = image_latents
-    for done, transition in enumerate(reversed(transitions(denoiser, schedule)), 1):
+    for done, transition in enumerate(reversed(transitions(denoiser, schedule.one_step())), 1):
         latents = transition.up(latents, denoiser(latents, transition.timestep))
         if on_step:
             on_step(done, len(schedule))

@@ -1,7 +1,30 @@
 """The sampler's grid and coefficients, as numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a multistep sampler (DPM-Solver++ 2M, arXiv:2211.01095) keeps of the step before: its prediction of the data,
+
+        x_k = P_k z_k + Q_k e_k,      to which step k + 1 adds  C_{k+1} x_k
+
+    Args:
+        C: T factors of what the step before predicted; 0 where a step is of first order, as the first always is.
+        P, Q: T factors of latents and network prediction.
+    """
+
+    C: Sequence[float]
+    P: Sequence[float]
+    Q: Sequence[float]
+
+    def offset(self, k: int, latents: Tensor, noise: Tensor) -> Tensor | float:
+        """C_{k+1} x_k, which step k leaves to the next; zero after the last."""
+        weight = self.C[k + 1] if k + 1 < len(self.C) else 0.0
+        return weight * (self.P[k] * latents + self.Q[k] * noise) if weight else 0.0
 
 
 @dataclass(frozen=True)
@@ -10,25 +33,57 @@ class Schedule:
 
     Step k takes the latents from timestep t_k to the next level by
 
-        Phi_k(z) = A_k z + B_k eps(z, t_k),      A = a_s / a_t,   B = s_s - A s_t
+        Phi_k(z) = A_k z + B_k e(c_k z, t_k)  [+ C_k x_{k-1}, see `Memory`]
 
-    with a = sqrt(abar), s = sqrt(1 - abar) at the step's two ends (DDIM, arXiv:2010.02502, formula 12, eta 0).
+    where e is what the denoiser returns, whatever it predicts. Two examples, with a = sqrt(abar), s = sqrt(1 - abar) at the ends:
+    DDIM in epsilon form (arXiv:2010.02502, formula 12, eta 0) has A = a_s / a_t, B = s_s - A s_t; flow matching with Euler steps
+    has A = 1, B = sigma_s - sigma_t.
 
     Args:
-        timesteps: t_0 > t_1 > ... > t_{T-1}, what the network is told at each step.
+        timesteps: t_0 >= t_1 >= ... >= t_{T-1}, what the network is told at each step.
         A: T factors of the latents, positive.
-        B: T factors of the noise prediction.
+        B: T factors of the network's prediction.
+        scales: T factors c_k of what the network sees; 1 where left out.
+        levels: a / sqrt(a² + s²) at the lower end of each step over that of the image, in (0, 1]: an error there grows to its
+            reciprocal times the size on the way down at most. Where left out they follow from A, as is right in epsilon form.
+        memory: of a multistep sampler.
     """
 
-    timesteps: Sequence[int]
+    timesteps: Sequence[float]
     A: Sequence[float]
     B: Sequence[float]
+    scales: Sequence[float] = ()
+    levels: Sequence[float] = ()
+    memory: Memory | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.timesteps) == len(self.A) == len(self.B) > 0:
-            raise ValueError("a schedule needs as many coefficients as timesteps, and at least one")
-        if min(self.A) <= 0:
+        if min(self.A, default=1) <= 0:
             raise ValueError("a step with A <= 0 can't be inverted")
+        object.__setattr__(self, "scales", self.scales or [1.0] * len(self.A))
+        object.__setattr__(self, "levels", self.levels or _levels(self.A))
+        if not len(self.timesteps) == len(self.A) == len(self.B) == len(self.scales) == len(self.levels) > 0:
+            raise ValueError("a schedule needs as many coefficients as timesteps, and at least one")
 
     def __len__(self) -> int:
         return len(self.timesteps)
+
+    @property
+    def times(self) -> Sequence[float]:
+        """A strictly falling clock: the timesteps, or the steps' numbers where Karras' grid is rounded to some timestep twice."""
+        return self.timesteps if len(set(self.timesteps)) == len(self) else range(0, -len(self), -1)
+
+    def one_step(self) -> "Schedule":
+        """The same grid without memory: the step before is taken to have predicted what this one does, x_{k-1} = x_k."""
+        if self.memory is None:
+            return self
+        A = [a + c * p for a, c, p in zip(self.A, self.memory.C, self.memory.P, strict=True)]
+        B = [b + c * q for b, c, q in zip(self.B, self.memory.C, self.memory.Q, strict=True)]
+        return replace(self, A=A, B=B, memory=None)
+
+
+def _levels(A: Sequence[float]) -> list[float]:
+    """a_s / a_0 at the lower end of each step:  the product of 1 / A over all later steps."""
+    found = [1.0]
+    for factor in reversed(A[1:]):
+        found.append(found[-1] / factor)
+    return found[::-1]

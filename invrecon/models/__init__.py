@@ -5,42 +5,49 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invrecon.errors import ModelError
-
 if TYPE_CHECKING:
-    from invrecon.models.stable_diffusion import Model
-
-BUNDLED = Path(__file__).parent / "bundled"
+    from invrecon.models.model import Model
 
 
 def bundled_models() -> list[str]:
     """Names of the checkpoints that come with the package."""
-    return sorted(index.parent.name for index in BUNDLED.glob("*/model_index.json"))
+    from invrecon.models.cards import cards
+
+    return [name for name, card in cards().items() if not card.hub]
 
 
-def model_folder(name: str) -> Path:
-    """The folder of a bundled model, or of a checkpoint on disk in the diffusers layout.
+def model_folder(name: str, revision: str = "", variant: str = "") -> Path:
+    """The folder of a checkpoint, or the file of one in a single file; a hub id is fetched as needed.
 
     Raises:
-        ModelError: neither is there.
+        ModelError: it isn't there.
     """
-    if name in bundled_models():
-        return BUNDLED / name
-    folder = Path(name)
-    if (folder / "model_index.json").is_file():
-        return folder
-    if folder.is_dir():
-        raise ModelError(f"{name} is a folder without model_index.json: not a checkpoint in the diffusers layout")
-    raise ModelError(f"no model {name!r}: bundled are {', '.join(bundled_models())}; or give a diffusers folder")
+    from invrecon.models.locate import locate
+
+    return locate(name, revision, variant).path
 
 
-def load_model(name: str = "mini", device: str = "auto", dtype: str = "float32") -> Model:
-    """Loads a checkpoint by bundled name or folder; never from a network.
+def load_model(
+    name: str = "mini",
+    device: str = "auto",
+    dtype: str = "float32",
+    *,
+    revision: str = "",
+    variant: str = "",
+    base: str = "",
+    offload: str = "none",
+    tiling: bool = False,
+) -> Model:
+    """Loads a checkpoint. The network is asked only where a hub id, or the card of one, is named.
 
     Args:
-        name: see `model_folder`.
+        name: a card's name (`invrecon models list`), a diffusers folder, a .safetensors file, or a hub id.
         device: "auto" takes CUDA, then Apple's MPS, then the CPU.
-        dtype: of the networks: "float32", "float16" or "bfloat16". Latents stay float32.
+        dtype: of the networks: "float32", "float16" or "bfloat16". Latents and autoencoder stay float32.
+        revision, variant: of a hub id; variant of a folder's weights too.
+        base: for a single file, the diffusers folder or hub id that its configuration and tokenizers are taken from.
+        offload: "model" or "sequential" keeps parts on the CPU while they don't work (diffusers' own offload; CUDA only).
+        tiling: whether the autoencoder works in tiles, which takes less memory and differs a little at their seams.
 
     Raises:
         ModelError: it isn't there, is damaged, isn't safetensors, or can't be inverted.
@@ -48,6 +55,7 @@ def load_model(name: str = "mini", device: str = "auto", dtype: str = "float32")
     from invrecon.models.quiet import quiet
 
     with quiet():
-        from invrecon.models.stable_diffusion import load
+        from invrecon.models.load import load
+    from invrecon.models.locate import locate
 
-    return load(model_folder(name), name, device, dtype)
+    return load(locate(name, revision, variant, base), device, dtype, offload, tiling)

@@ -1,22 +1,17 @@
 """Regeneration by diffusers alone: its pipeline, its scheduler, its loop. Shares no sampling code with the rest."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    PNDMScheduler,
-    StableDiffusionPipeline,
-    UniPCMultistepScheduler,
-)
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler
 from PIL.Image import Image
 from torch import Tensor
 
 from invrecon.errors import ModelError
+from invrecon.models.load import place
+from invrecon.models.model import Model
 from invrecon.models.quiet import quiet
+from invrecon.models.samplers import make_scheduler
 
 SAMPLERS: dict[str, Any] = {
     "DDIM": DDIMScheduler,
@@ -25,59 +20,74 @@ SAMPLERS: dict[str, Any] = {
     "DPM++ 2M": DPMSolverMultistepScheduler,
     "UniPC": UniPCMultistepScheduler,
 }
+OWN = {"ddim": "DDIM", "euler": "Euler", "dpm++": "DPM++ 2M"}  # of the samplers that seeds are found for
 
 
 class StockPipeline:
-    """A checkpoint in diffusers' own `StableDiffusionPipeline`, loaded anew from its folder.
+    """A checkpoint in diffusers' own pipeline, loaded anew.
 
     Args:
-        folder: in the diffusers layout.
-        device: a torch device.
-        dtype: of all parts.
+        model: says where the checkpoint lies and of what family it is.
+        dtype: of all parts; an autoencoder that asks for float32 (`force_upcast`) gets it.
     """
 
-    def __init__(self, folder: Path, device: torch.device, dtype: str = "float32") -> None:
+    def __init__(self, model: Model, dtype: str = "float32") -> None:
+        self._family = model.family
         with quiet():
-            self._pipeline = StableDiffusionPipeline.from_pretrained(
-                folder, torch_dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True, safety_checker=None
-            ).to(device)
+            self._pipeline = model.checkpoint.open(model.family.pipeline, dtype)
+            if self._pipeline.vae.config.get("force_upcast"):
+                self._pipeline.vae.to(torch.float32)
+            place(self._pipeline, model.device, model.offload)
         self._pipeline.set_progress_bar_config(disable=True)
-        self._config = self._pipeline.scheduler.config
+        self._own = self._pipeline.scheduler
 
-    def regenerate(self, seed: Tensor, header: dict[str, Any], *, steps: int | None = None, sampler: str = "DDIM") -> tuple[Image, Tensor]:
+    def regenerate(
+        self, seed: Tensor, header: dict[str, Any], *, steps: int | None = None, sampler: str | None = None
+    ) -> tuple[Image, Tensor]:
         """The picture and the image latents (float32) that the pipeline makes of seed noise, (1, C, h, w).
 
         Args:
-            header: of the seed file: its prompts, steps and guidance.
+            header: of the seed file: its prompts, steps, guidance and sampler.
             steps: in place of the header's.
-            sampler: a key of `SAMPLERS`.
+            sampler: a key of `SAMPLERS`, in place of the header's.
 
         Raises:
             ModelError: this sampler can't be had for this checkpoint.
         """
-        pipeline = self._pipeline
+        pipeline, (height, width) = self._pipeline, seed.shape[2:]
         try:
             with quiet():
-                pipeline.scheduler = SAMPLERS[sampler].from_config(self._config)
+                pipeline.scheduler = self._scheduler(sampler, header)
                 latents = pipeline(
-                    prompt=header["prompt"],
-                    negative_prompt=header["negative_prompt"],
-                    latents=seed.to(pipeline.device, pipeline.unet.dtype),
+                    **self._family.prompts(pipeline, header["prompt"], header["negative_prompt"]),
+                    latents=self._family.pack(seed.to(pipeline._execution_device, getattr(pipeline, self._family.network).dtype)),
                     num_inference_steps=steps or header["num_inference_steps"],
                     guidance_scale=header["guidance_scale"],
-                    height=seed.shape[2] * pipeline.vae_scale_factor,
-                    width=seed.shape[3] * pipeline.vae_scale_factor,
+                    height=height * pipeline.vae_scale_factor,
+                    width=width * pipeline.vae_scale_factor,
                     output_type="latent",
                 ).images
         except (ValueError, NotImplementedError, RuntimeError) as error:
-            raise ModelError(f"{sampler} can't be used with this checkpoint: {error}") from error
+            raise ModelError(f"{sampler or 'the sampler'} can't be used with this checkpoint: {error}") from error
+        latents = self._family.unpack(latents, height, width)
         return self.decode(latents)[0], latents.float()
+
+    def _scheduler(self, sampler: str | None, header: dict[str, Any]) -> Any:
+        if sampler is None:
+            return make_scheduler(header.get("sampler", "ddim"), self._own)
+        if not hasattr(self._own, "alphas_cumprod"):
+            raise ValueError("flow matching has one sampler")
+        return SAMPLERS[sampler].from_config(self._own.config)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Image, Tensor]:
         """The 8-bit picture of image latents, and its pixels (1, 3, H, W) in [0, 1] before they are rounded."""
-        vae = self._pipeline.vae
-        shift = vae.config.get("shift_factor") or 0.0
-        decoded = vae.decode(latents.to(self._pipeline.device, vae.dtype) / vae.config.scaling_factor + shift).sample
+        vae, config = self._pipeline.vae, self._pipeline.vae.config
+        if config.get("latents_mean") is not None and config.get("latents_std") is not None:
+            mean, deviation = (torch.tensor(config[name]).view(1, -1, 1, 1).to(latents) for name in ("latents_mean", "latents_std"))
+            latents = latents * deviation / config.scaling_factor + mean
+        else:
+            latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+        decoded = vae.decode(latents.to(self._pipeline._execution_device, vae.dtype)).sample
         pixels = self._pipeline.image_processor.denormalize(decoded.float())
         return self._pipeline.image_processor.postprocess(decoded.float(), output_type="pil")[0], pixels

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -21,9 +22,11 @@ from invrecon.core.denoiser import Counted, Guided
 from invrecon.core.health import Health, health
 from invrecon.core.sampling import generate
 from invrecon.core.schedule import Schedule
+from invrecon.core.transition import transitions
 from invrecon.errors import UsageError
 from invrecon.image import Canvas, Photo, load_photo, plan_canvas, to_image, to_tensor
 from invrecon.metrics import dissimilarity, psnr
+from invrecon.models.precision import rescued_at
 from invrecon.seedfile import FORMAT, Seed
 from invrecon.solve import Outcome
 
@@ -97,13 +100,15 @@ def invert(photo: Path | str, model: Model, settings: Settings | None = None, on
         )
 
     regenerate = partial(generate, denoiser, schedule, on_step=stage(on_progress, "regenerating"))
-    unguided = Counted(model.denoiser(settings.prompt))
-    noise = partial(unguided, timestep=schedule.timesteps[-2:][0])
+    unguided = Counted(model.with_sampler(settings.sampler).denoiser(settings.prompt))
+    low = transitions(unguided, schedule)[-2:][0]  # where a picture has little noise, but some
+    noise = partial(low.denoiser, timestep=low.timestep)
     boosted = _boost(subject, model, settings, solve, regenerate, noise, on_progress) if settings.boost else None
     found = boosted.inversion if boosted else solve(subject.encoded, None)
     evaluations = sum(r.evaluations for r in (boosted.rounds if boosted else found.records)) + unguided.evaluations
     healths = [health(each.latents) for each in (found, boosted.plain if boosted else found)]
-    header = _header(model, settings, schedule, subject, found, boosted, healths)
+    rescued = sorted(rescued_at(denoiser), reverse=True)
+    header = _header(model.with_sampler(settings.sampler), settings, schedule, subject, found, boosted, healths, rescued)
     return Inversion(
         seed=Seed(found.latents.cpu(), (boosted.image_latents if boosted else subject.encoded).cpu(), header),
         subject=subject,
@@ -115,7 +120,7 @@ def invert(photo: Path | str, model: Model, settings: Settings | None = None, on
         health=healths[0],
         plain_health=healths[1],
         seconds=time.monotonic() - begun,
-        advice=_advice(found.records),
+        advice=_advice(found.records, rescued, settings.dtype),
     )
 
 
@@ -125,10 +130,11 @@ def sampler(model: Model, settings: Settings) -> tuple[Guided, Schedule]:
     Raises:
         UsageError, ModelError: the model can't do with them.
     """
-    if settings.size % model.downsampling:
-        raise UsageError(f"size must be a multiple of {model.downsampling} for {model.name}, not {settings.size}")
+    if settings.size % model.multiple:
+        raise UsageError(f"size must be a multiple of {model.multiple} for {model.name}, not {settings.size}")
+    model = model.with_sampler(settings.sampler)
     denoiser = model.denoiser(settings.prompt, settings.negative_prompt, settings.guidance_scale)
-    return denoiser, model.schedule(settings.num_inference_steps)
+    return denoiser, model.schedule(settings.num_inference_steps, settings.size)
 
 
 def stage(on_progress: OnProgress | None, name: str) -> Callable[[int, int], None] | None:
@@ -184,6 +190,7 @@ def _header(
     found: lbo.Inversion,
     boosted: ilb.Boost | None,
     healths: list[Health],
+    rescued: list[float],
 ) -> dict[str, Any]:
     photo, canvas = subject.photo, subject.canvas
     weights = ("proximal_weight", "perceptual_weight", "decoder_steps")
@@ -191,7 +198,9 @@ def _header(
         "solver": settings.solver,
         "rtol": settings.rtol,
         "photo": {"sha256": photo.sha256, "size": list(canvas.photo_size), "fit": canvas.fit, "box": list(canvas.box)},
-        "steps": [asdict(record) | {"outcome": record.outcome.name.lower()} for record in found.records],
+        "steps": [
+            asdict(record) | {"outcome": record.outcome.name.lower(), "float32": record.timestep in rescued} for record in found.records
+        ],
         "boost": boosted and {name: getattr(settings, name) for name in weights} | {"rounds": [asdict(done) for done in boosted.rounds]},
         "health": asdict(healths[0]),
         "plain_health": asdict(healths[1]),
@@ -205,15 +214,24 @@ def sampling_header(model: Model, settings: Settings, schedule: Schedule) -> dic
         "format": FORMAT,
         "model": model.name,
         "fingerprint": model.fingerprint,
-        "scheduler": {"class": type(model.scheduler).__name__, "config": dict(model.scheduler.config)},
+        "sampler": model.sampler,
+        "scheduler": {"class": type(model.scheduler).__name__, "config": _as_json(model.scheduler.config)},
         "timesteps": list(schedule.timesteps),
         "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},
     }
 
 
-def _advice(records: list[lbo.StepRecord]) -> str | None:
-    failed = [record for record in records if record.outcome is not Outcome.CONVERGED]
-    if not failed:
-        return None
-    worst = max(failed, key=lambda record: record.residual)
-    return f"{len(failed)} of {len(records)} steps did not converge (worst residual {worst.residual:.1e}): {worst.outcome.value}"
+def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's settings; those that JSON has no number for (DPM-Solver's lambda_min_clipped is -inf) as text."""
+    return {key: str(value) if isinstance(value, float) and not math.isfinite(value) else value for key, value in config.items()}
+
+
+def _advice(records: list[lbo.StepRecord], rescued: list[float], dtype: str) -> str | None:
+    """What a person should know: steps that did not converge, and steps that had to be taken in float32."""
+    said = []
+    if failed := [record for record in records if record.outcome is not Outcome.CONVERGED]:
+        worst = max(failed, key=lambda record: record.residual)
+        said.append(f"{len(failed)} of {len(records)} steps did not converge (worst residual {worst.residual:.1e}): {worst.outcome.value}")
+    if rescued:
+        said.append(f"{len(rescued)} of {len(records)} steps were not finite in {dtype} and were taken in float32; so must the way down be")
+    return "; ".join(said) or None

@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL.Image import Image
@@ -19,7 +19,7 @@ from invrecon.errors import InputError, UsageError
 from invrecon.image import load_photo, to_image
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.inversion import Inversion, OnProgress, invert, sampler, stage
-from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.seedfile import Seed, is_seed_file, load_seed, sampler_of
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -108,7 +108,7 @@ def check_model(seed: Seed, path: Path, model: Model) -> None:
         raise InputError(f"{path}: made with other weights ({header['model']!r:.80}) than {model.name!r} has; name its model with --model")
     if seed.latents.shape[1] != model.latent_channels:
         raise InputError(f"{path}: damaged seed file, {seed.latents.shape[1]} latent channels where the model has {model.latent_channels}")
-    timesteps = model.schedule(header["num_inference_steps"]).timesteps
+    timesteps = model.with_sampler(sampler_of(header)).schedule(header["num_inference_steps"], header["size"]).timesteps
     if list(timesteps) != header["timesteps"]:
         raise InputError(f"{path}: its timesteps are not those that {model.name!r} takes in {len(timesteps)} steps")
 
@@ -127,7 +127,8 @@ def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Se
     check_photo(seed, path, photo)
     header = seed.header
     names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "size")
-    return replace(settings, fit=header["photo"]["fit"], **{name: header[name] for name in names})
+    taken: dict[str, Any] = {name: header[name] for name in names} | {"sampler": sampler_of(header)}
+    return replace(settings, fit=header["photo"]["fit"], **taken)
 
 
 def _judge(inversion: Inversion, model: Model, settings: Settings, on_progress: OnProgress | None) -> Reconstruction:
@@ -177,8 +178,9 @@ def _judge(inversion: Inversion, model: Model, settings: Settings, on_progress: 
 def _from_seed(seed: Seed, path: Path, model: Model, on_progress: OnProgress | None) -> Reconstruction:
     check_model(seed, path, model)
     header = seed.header
+    model = model.with_sampler(sampler_of(header))
     denoiser = model.denoiser(header["prompt"], header["negative_prompt"], header["guidance_scale"])
-    schedule = model.schedule(header["num_inference_steps"])
+    schedule = model.schedule(header["num_inference_steps"], header["size"])
     regenerated = generate(denoiser, schedule, seed.latents.to(model.device), stage(on_progress, "regenerating"))
     with torch.no_grad():
         square = to_image(model.decode(regenerated))

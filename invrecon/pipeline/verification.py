@@ -17,7 +17,7 @@ from invrecon.image import load_photo, plan_canvas, to_tensor
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.inversion import OnProgress
 from invrecon.pipeline.reconstruction import check_model, check_photo
-from invrecon.seedfile import Seed, load_seed
+from invrecon.seedfile import Seed, load_seed, sampler_of
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -90,7 +90,7 @@ def verify(
     check_photo(seed, seed_file, photo)
     loaded = load_photo(photo)
     original = plan_canvas(loaded.rgb.size, seed.header["size"], seed.header["photo"]["fit"]).place(loaded.rgb)
-    stock = StockPipeline(model.folder, model.device)
+    stock = StockPipeline(model)
     if on_progress:
         on_progress("regenerating with diffusers", 0, 1)
     picture, regenerated = stock.regenerate(seed.latents, seed.header)
@@ -117,7 +117,8 @@ def _losses(seed: Seed, original: Image, model: Model, stock: StockPipeline, reg
     unguided = guided
     if header["guidance_scale"] != 1:
         z_0 = seed.image_latents.to(model.device)
-        denoiser, schedule = model.denoiser(header["prompt"]), model.schedule(header["num_inference_steps"])
+        model = model.with_sampler(sampler_of(header))
+        denoiser, schedule = model.denoiser(header["prompt"]), model.schedule(header["num_inference_steps"], header["size"])
         found = invert(denoiser, schedule, z_0, rtol=header.get("rtol", 2e-3))
         unguided = unrounded(stock.regenerate(found.latents, header | {"guidance_scale": 1.0})[1])
     return Losses(
@@ -130,19 +131,19 @@ def _losses(seed: Seed, original: Image, model: Model, stock: StockPipeline, reg
 
 
 def _matrix(seed: Seed, original: Image, model: Model, on_progress: OnProgress | None) -> list[Variant]:
-    from invrecon.models.stock import SAMPLERS, StockPipeline
+    from invrecon.models.stock import OWN, SAMPLERS, StockPipeline
 
-    steps = seed.header["num_inference_steps"]
-    plan = [("DDIM", count, "float32") for count in (max(1, steps // 2), steps, min(1000, 2 * steps))]
-    plan += [(sampler, steps, "float32") for sampler in SAMPLERS if sampler != "DDIM"]
-    plan += [("DDIM", steps, dtype) for dtype in ("bfloat16", "float16")]
-    stocks = {dtype: StockPipeline(model.folder, model.device, dtype) for dtype in dict.fromkeys(row[2] for row in plan)}
+    steps, own = seed.header["num_inference_steps"], OWN[sampler_of(seed.header)]
+    plan = [(own, count, "float32") for count in (max(1, steps // 2), steps, min(1000, 2 * steps))]
+    plan += [(sampler, steps, "float32") for sampler in SAMPLERS if sampler != own]
+    plan += [(own, steps, dtype) for dtype in ("bfloat16", "float16")]
+    stocks = {dtype: StockPipeline(model, dtype) for dtype in dict.fromkeys(row[2] for row in plan)}
     variants = []
     for done, (sampler, count, dtype) in enumerate(plan):
         if on_progress:
             on_progress(f"{sampler}, {count} steps, {dtype}", done, len(plan))
         try:
-            picture, _ = stocks[dtype].regenerate(seed.latents, seed.header, steps=count, sampler=sampler)
+            picture, _ = stocks[dtype].regenerate(seed.latents, seed.header, steps=count, sampler=None if sampler == own else sampler)
             value = psnr(original, picture)
         except ModelError:
             value = math.nan

@@ -47,7 +47,7 @@ def _generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
     return a[0] * current
 
 
-def _grid(schedule: Schedule) -> tuple[list[float], list[float], list[int]]:
+def _grid(schedule: Schedule) -> tuple[list[float], list[float], list[float]]:
     """a, v and the timestep at levels 0 (image) to T; the image has no timestep of its own, and 0 stands there."""
     found = levels(schedule)[::-1]
     return [a for a, _ in found], [s / a for a, s in found], [0, *reversed(schedule.timesteps)]

@@ -1,0 +1,96 @@
+"""The sampler's grid and coefficients, read off diffusers' own scheduler."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from diffusers import SchedulerMixin
+from torch import Tensor
+
+from invrecon.core.schedule import Memory, Schedule
+from invrecon.errors import ModelError
+from invrecon.models.quiet import quiet
+
+
+def read_schedule(scheduler: SchedulerMixin, num_inference_steps: int, **grid: Any) -> Schedule:
+    """The steps that `scheduler` takes, coefficients included, found by asking its own `step`.
+
+    A step is linear in the latents and the network's output, of this step and, in a sampler with a memory, of the one before:
+
+        x_{k+1} = A_k x_k + B_k u_k + C_k (P_{k-1} x_{k-1} + Q_{k-1} u_{k-1})
+
+    so that four numbers, sent through the whole walk side by side, tell all of them: one is x at even steps and else 0, one u at
+    even steps, the other two are x and u at odd steps. Spacing, offset, final alpha, Karras' sigmas and the order of the first and
+    last steps are thereby the scheduler's; no end point is computed a second time.
+
+    Latents are noted as the network sees them, z_k = c_k x_k with c = 1 / sqrt(sigma² + 1) in sigma space, but for z_0, which is
+    the seed as the stock pipeline takes it, before init_noise_sigma: x_0 = init_noise_sigma z_0.
+
+    Args:
+        num_inference_steps: T.
+        grid: what else the family gives to `set_timesteps` (Flux: sigmas and mu).
+
+    Raises:
+        ModelError: the scheduler can't take these steps, or they can't be undone.
+    """
+    with quiet():
+        probe = type(scheduler).from_config(scheduler.config)
+        try:
+            probe.set_timesteps(**({} if "sigmas" in grid else {"num_inference_steps": num_inference_steps}), **grid)
+        except (ValueError, ImportError, AssertionError) as error:
+            raise ModelError(f"the scheduler can't take {num_inference_steps} steps: {error}") from error
+        timesteps = [t.item() for t in probe.timesteps]
+        rows, seen = _walk(probe)
+    units = [float(getattr(probe, "init_noise_sigma", 1.0)), *(1 / c for c in seen[1:]), 1.0]  # x_k = units_k z_k
+    first = seen[0] * units[0]
+    try:
+        return Schedule(
+            timesteps=timesteps,
+            A=[row[0] * above / below for row, (above, below) in zip(rows, pairwise(units), strict=True)],
+            B=[row[1] / below for row, below in zip(rows, units[1:], strict=True)],
+            scales=[1.0 if math.isclose(first, 1.0, abs_tol=1e-6) else first, *[1.0] * (len(rows) - 1)],
+            levels=[*(_signal(probe, t, c) for t, c in zip(timesteps[1:], seen[1:], strict=True)), 1.0],
+            memory=_memory(rows) if any(row[2] or row[3] for row in rows) else None,
+        )
+    except (ValueError, ZeroDivisionError) as error:
+        raise ModelError(
+            f"{type(scheduler).__name__} with these settings and {num_inference_steps} steps can't be inverted: {error}"
+        ) from error
+
+
+def _walk(probe: Any) -> tuple[list[list[float]], list[float]]:
+    """For each step [A, B, C P, C Q, P, Q], P and Q those of the step itself, and c."""
+    rows, seen = [], []
+    for k, t in enumerate(probe.timesteps):
+        now, before = slice(2 * (k % 2), 2 * (k % 2) + 2), slice(2 - 2 * (k % 2), 4 - 2 * (k % 2))
+        latents, output = torch.zeros(2, 4, dtype=torch.float64)
+        latents[now.start], output[now.start + 1] = 1.0, 1.0
+        seen.append(float(_scaled(probe, torch.ones(1, dtype=torch.float64), t)))
+        step = probe.step(output, t, latents, return_dict=False)[0]
+        memory = getattr(probe, "model_outputs", None)
+        kept = memory[-1][now].tolist() if memory else [0.0, 0.0]
+        rows.append([*step[now].tolist(), *(step[before].tolist() if k else [0.0, 0.0]), *kept])
+    return rows, seen
+
+
+def _scaled(probe: Any, latents: Tensor, t: Tensor) -> Tensor:
+    return probe.scale_model_input(latents, t) if hasattr(probe, "scale_model_input") else latents
+
+
+def _memory(rows: list[list[float]]) -> Memory:
+    P, Q = [row[4] for row in rows], [row[5] for row in rows]
+    weights = [row[2] / p if abs(p) > abs(q) else row[3] / q for row, p, q in zip(rows[1:], P, Q, strict=False)]
+    return Memory([0.0, *weights], P, Q)
+
+
+def _signal(probe: Any, timestep: float, scale: float) -> float:
+    """a / sqrt(a² + s²) at a timestep: all that `Schedule.levels` asks for."""
+    if not hasattr(probe, "alphas_cumprod"):  # flow matching: a = 1 - sigma, s = sigma
+        sigma = timestep / probe.config.num_train_timesteps
+        signal = (1 - sigma) / math.hypot(1 - sigma, sigma)
+    elif scale != 1:  # in sigma space: a = 1, s = sigma
+        signal = scale
+    else:
+        signal = probe.alphas_cumprod[round(timestep)].item() ** 0.5
+    return max(signal, 1e-3)

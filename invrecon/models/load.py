@@ -1,0 +1,60 @@
+"""From a checkpoint on disk to a `Model` on a device."""
+
+from typing import Any
+
+import torch
+
+from invrecon.errors import ModelError
+from invrecon.models.checkpoint import Checkpoint
+from invrecon.models.families import FAMILIES
+from invrecon.models.model import Model
+from invrecon.models.quiet import quiet
+
+
+def load(checkpoint: Checkpoint, device: str, dtype: str, offload: str = "none", tiling: bool = False) -> Model:
+    """Loads a checkpoint through the stock pipeline of its family, safetensors only, without network; see `load_model`.
+
+    Raises:
+        ModelError: something in it is missing, damaged, or of another kind.
+    """
+    target = _pick_device(device)
+    family = FAMILIES.get(checkpoint.kind)
+    if family is None:
+        raise ModelError(
+            f"can't load the model {checkpoint.name}: it is a {checkpoint.kind}, and only {', '.join(FAMILIES)} can be inverted"
+        )
+    pipeline = checkpoint.open(family.pipeline, dtype)
+    with quiet():
+        pipeline.vae.to(torch.float32)
+        place(pipeline, target, offload)
+    if tiling:
+        pipeline.vae.enable_tiling()
+    for part in (family.network, "vae", *family.encoders):
+        module = getattr(pipeline, part)
+        if module is not None:
+            module.requires_grad_(False).eval()
+        elif part not in family.optional:
+            raise ModelError(f"can't load the model {checkpoint.name}: it has no {part}, which {family.title} can't do without")
+    return Model(checkpoint, pipeline, family, offload)
+
+
+def place(pipeline: Any, device: torch.device, offload: str) -> None:
+    """Puts a pipeline on a device, or lets its parts wait on the CPU. Raises ModelError where that can't be."""
+    if offload == "none":
+        pipeline.to(device)
+        return
+    if device.type != "cuda":
+        raise ModelError(f"--offload {offload} needs CUDA, and the device is {device}: leave it out")
+    try:
+        pipeline.enable_model_cpu_offload(device=device) if offload == "model" else pipeline.enable_sequential_cpu_offload(device=device)
+    except (ImportError, RuntimeError) as error:
+        raise ModelError(f"--offload {offload} needs the package accelerate: pip install accelerate") from error
+
+
+def _pick_device(device: str) -> torch.device:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(kind for kind, available in there.items() if available))
+    if not there[device]:
+        raise ModelError(f"device {device} isn't available to torch here: use --device auto or cpu")
+    return torch.device(device)

@@ -1,0 +1,50 @@
+"""Half precision that is allowed to fail."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invrecon.core.denoiser import ConditionalDenoiser
+from invrecon.models.quiet import quiet
+
+
+def rescued_at(denoiser: Any) -> set[float]:
+    """Timesteps at which the network behind a denoiser had to be asked again, however it is wrapped."""
+    while denoiser is not None and not isinstance(denoiser, Rescued):
+        denoiser = getattr(denoiser, "denoiser", None)
+    return denoiser.rescued if denoiser else set()
+
+
+class Rescued:
+    """A denoiser whose network runs in half precision: where its output isn't finite, though the latents are, it is asked again
+    in float32. The weights are there and back again without a loss, since every half is a float32.
+    Weights that are offloaded one by one (`--offload sequential`) can't be turned so.
+
+    Args:
+        denoiser: u(z, t, c), which runs `network` in the network's own dtype.
+        network: its weights.
+    """
+
+    def __init__(self, denoiser: ConditionalDenoiser, network: torch.nn.Module) -> None:
+        self.denoiser = denoiser
+        self.network = network
+        self.rescued: set[float] = set()
+        """Timesteps where that was so."""
+
+    def __call__(self, latents: Tensor, timestep: float, condition: Tensor) -> Tensor:
+        output = self.denoiser(latents, timestep, condition)
+        weight = next(self.network.parameters())
+        dtype = weight.dtype
+        if weight.is_meta or dtype == torch.float32 or bool(output.isfinite().all()) or not bool(latents.isfinite().all()):
+            return output
+        self.rescued.add(timestep)
+        try:
+            self._turn(torch.float32)
+            return self.denoiser(latents, timestep, condition)
+        finally:
+            self._turn(dtype)
+
+    def _turn(self, dtype: torch.dtype) -> None:
+        with quiet():
+            self.network.to(dtype)

@@ -9,15 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from invrecon.config import Settings
+    from invrecon.edit_settings import EditSettings
     from invrecon.models import load_model
-    from invrecon.pipeline import boost, invert, reconstruct, verify
+    from invrecon.pipeline import boost, edit, invert, reconstruct, verify
     from invrecon.seedfile import load_seed, save_seed
 
-__all__ = ["Settings", "boost", "invert", "load_model", "load_seed", "reconstruct", "save_seed", "verify"]
+__all__ = [
+    "EditSettings",
+    "Settings",
+    "boost",
+    "edit",
+    "invert",
+    "load_model",
+    "load_seed",
+    "reconstruct",
+    "save_seed",
+    "verify",
+]
 
 _ROOMS = {
+    "EditSettings": "edit_settings",
     "Settings": "config",
     "boost": "pipeline",
+    "edit": "pipeline",
     "invert": "pipeline",
     "load_model": "models",
     "load_seed": "seedfile",

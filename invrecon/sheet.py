@@ -46,6 +46,17 @@ def compare_sheet(panels: Sequence[Panel]) -> Image.Image:
     return sheet
 
 
+def contact_sheet(groups: Sequence[Sequence[Panel]], columns: int = 4) -> Image.Image:
+    """Groups of panels below each other, each begun on a row of its own and wrapped after `columns` panels; see `compare_sheet`."""
+    rows = [compare_sheet(group[first : first + columns]) for group in groups for first in range(0, len(group), columns)]
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
 def _caption(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, width: int, size: int, colour: tuple[int, int, int]) -> None:
     """One line of text, no wider than `width`: smaller where need be, down to 11 pixels, then cut short."""
     text = " ".join(text.split())

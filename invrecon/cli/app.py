@@ -12,6 +12,8 @@ from invrecon.cli.audit import audit
 from invrecon.cli.boost import EPILOG as BOOST_EPILOG
 from invrecon.cli.boost import boost
 from invrecon.cli.boundary import EXIT_CODES, guarded
+from invrecon.cli.edit import EPILOG as EDIT_EPILOG
+from invrecon.cli.edit import edit
 from invrecon.cli.invert import EPILOG as INVERT_EPILOG
 from invrecon.cli.invert import invert
 from invrecon.cli.models import LIST_EPILOG, PATH_EPILOG, list_models, print_path
@@ -25,6 +27,7 @@ Examples:
   invrecon reconstruct photo.jpg
   invrecon invert *.jpg --out seeds
   invrecon reconstruct seeds/photo.seed.safetensors
+  invrecon edit photo.jpg --prompt "a red apple" --to "a green apple"
   invrecon verify seeds/photo.seed.safetensors photo.jpg
 
 {EXIT_CODES}"""
@@ -43,6 +46,7 @@ models = typer.Typer(help="Show the bundled models.", rich_markup_mode=None, no_
 app.command(epilog=INVERT_EPILOG)(guarded(invert))
 app.command(epilog=RECONSTRUCT_EPILOG)(guarded(reconstruct))
 app.command(epilog=BOOST_EPILOG)(guarded(boost))
+app.command(epilog=EDIT_EPILOG)(guarded(edit))
 app.command(epilog=VERIFY_EPILOG)(guarded(verify))
 app.command(epilog=AUDIT_EPILOG)(guarded(audit))
 app.add_typer(models, name="models")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
@@ -10,11 +11,14 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from invrecon.core.denoiser import Guided
+from invrecon.core.editing.words import Words
 from invrecon.core.schedule import Schedule
 from invrecon.errors import ModelError, UsageError
+from invrecon.models.attention import WatchedAttention, watched
 from invrecon.models.ddim import ddim_scheduler, read_schedule
 from invrecon.models.memory import free_memory, saved_bytes
 from invrecon.models.quiet import quiet
+from invrecon.models.words import spell
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -123,6 +127,14 @@ class Model:
         condition, negative = self.pipeline.encode_prompt(prompt, self.device, 1, True, negative_prompt=negative_prompt)
         unet = UNetDenoiser(self.pipeline.unet, self.scheduler.alphas_cumprod, self.prediction_type)
         return Guided(unet, condition, negative, guidance_scale)
+
+    def words(self, prompt: str) -> Words:
+        """The words of a prompt and the places of their tokens."""
+        return spell(self.pipeline.tokenizer, prompt)
+
+    def watched(self) -> AbstractContextManager[WatchedAttention]:
+        """The U-Net's attention layers, for the time of a `with` block."""
+        return watched(self.pipeline.unet)
 
     def schedule(self, num_inference_steps: int) -> Schedule:
         """The DDIM grid and coefficients for so many steps."""

@@ -1,7 +1,20 @@
 """Path in, pictures and seed out: the order of work behind every command."""
 
+from invrecon.pipeline.editing import Edited, Editing, edit
 from invrecon.pipeline.inversion import Inversion, OnProgress, invert
 from invrecon.pipeline.reconstruction import Reconstruction, boost, reconstruct
 from invrecon.pipeline.verification import Verification, verify
 
-__all__ = ["Inversion", "OnProgress", "Reconstruction", "Verification", "boost", "invert", "reconstruct", "verify"]
+__all__ = [
+    "Edited",
+    "Editing",
+    "Inversion",
+    "OnProgress",
+    "Reconstruction",
+    "Verification",
+    "boost",
+    "edit",
+    "invert",
+    "reconstruct",
+    "verify",
+]

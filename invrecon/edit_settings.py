@@ -75,8 +75,10 @@ class EditSettings:
 
     @property
     def label(self) -> str:
-        """Mode, guidance and the settings that count, on one line."""
-        own = [f"{name.replace('_', ' ')} {getattr(self, name)}" for name in OWN[self.mode] if name != "weights"]
+        """Mode, guidance and what isn't at its default, on one line."""
+        plain = EditSettings(self.to)
+        names = [name for name in (*OWN[self.mode], "forget", "mask_threshold") if name != "weights"]
+        own = [f"{name.replace('_', ' ')} {getattr(self, name)}" for name in names if getattr(self, name) != getattr(plain, name)]
         weights = [f"{word} x{weight:g}" for word, weight in self.weights.items()]
         return ", ".join([self.mode, f"guidance {self.guidance_scale:g}", *own, *weights, *(["auto mask"] if self.auto_mask else [])])
 

@@ -9,6 +9,8 @@ import typer
 
 from invrecon.cli.audit import EPILOG as AUDIT_EPILOG
 from invrecon.cli.audit import audit
+from invrecon.cli.audit_edit import EPILOG as AUDIT_EDIT_EPILOG
+from invrecon.cli.audit_edit import audit_edit
 from invrecon.cli.boost import EPILOG as BOOST_EPILOG
 from invrecon.cli.boost import boost
 from invrecon.cli.boundary import EXIT_CODES, guarded
@@ -49,6 +51,7 @@ app.command(epilog=BOOST_EPILOG)(guarded(boost))
 app.command(epilog=EDIT_EPILOG)(guarded(edit))
 app.command(epilog=VERIFY_EPILOG)(guarded(verify))
 app.command(epilog=AUDIT_EPILOG)(guarded(audit))
+app.command(epilog=AUDIT_EDIT_EPILOG)(guarded(audit_edit))
 app.add_typer(models, name="models")
 models.command("list", epilog=LIST_EPILOG)(guarded(list_models))
 models.command("path", epilog=PATH_EPILOG)(guarded(print_path))

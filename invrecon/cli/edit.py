@@ -161,7 +161,7 @@ class _Job:
 
 
 def _figures(one: "Edited") -> dict[str, Any]:
-    names = ("change_db", "outside_psnr", "outside_reconstruction_psnr")
+    names = ("seconds", "change_db", "outside_psnr", "outside_reconstruction_psnr")
     return asdict(one.settings) | {name: getattr(one, name) for name in names}
 
 

@@ -17,6 +17,7 @@ from invrecon.config import Settings
 from invrecon.core.editing import branches
 from invrecon.core.editing.attention import Attention
 from invrecon.core.editing.branches import Mode, trace
+from invrecon.core.editing.guided_filter import along_edges
 from invrecon.core.editing.locality import attention_mask, forget, latent_mask, pixel_mask
 from invrecon.core.editing.masactrl import masactrl
 from invrecon.core.editing.p2p import p2p, token_weights
@@ -52,6 +53,7 @@ class Edited:
     square: Image
     seed: Seed
     change_db: float
+    seconds: float
     mask: Image | None = None
     outside_psnr: float | None = None
     outside_reconstruction_psnr: float | None = None
@@ -121,10 +123,11 @@ class _Studio:
         self.source = model.denoiser(self.prompt, header["negative_prompt"], header["guidance_scale"])
         seed = origin.seed.latents.to(model.device)
         self.trajectory = trace(self.source, self.schedule, seed, stage(on_progress, "regenerating"))
-        self.reconstruction = self._decode(self.trajectory[-1])
+        self.pixels = self._decode(self.trajectory[-1])
+        self.reconstruction = to_image(self.pixels)
 
     def edit(self, settings: EditSettings, name: str) -> Edited:
-        header = self.origin.seed.header
+        header, begun = self.origin.seed.header, time.monotonic()
         negative = settings.negative_prompt
         if negative is None:
             negative = self.prompt if header["guidance_scale"] == 1 else header["negative_prompt"]
@@ -144,7 +147,7 @@ class _Studio:
                 seed=forget(self.trajectory[0], area, settings.forget) if area is not None and settings.to != self.prompt else None,
                 on_step=stage(self.on_progress, name),
             )
-        return self._finish(settings, self._decode(latents), mask)
+        return self._finish(settings, to_image(self._decode(latents)), mask, time.monotonic() - begun)
 
     def _mode(self, settings: EditSettings) -> Mode:
         if settings.mode == "swap":
@@ -169,11 +172,11 @@ class _Studio:
             pairs = [(self.source, source), (self.model.denoiser(settings.to), target)]
             found = attention_mask(pairs, self.schedule, self.trajectory, attention, settings.mask_threshold)
             side = self.origin.seed.header["size"]
-            found = pixel_mask(found, (side, side))
+            found = along_edges(pixel_mask(found, (side, side)), self.pixels)
             mask = found if mask is None else mask * found
         return mask
 
-    def _finish(self, settings: EditSettings, square: Image, mask: Tensor | None) -> Edited:
+    def _finish(self, settings: EditSettings, square: Image, mask: Tensor | None, seconds: float) -> Edited:
         origin = self.origin
         seed = replace(origin.seed, header=origin.seed.header | {"edit": settings.header()})
         shown = outside = None
@@ -187,6 +190,7 @@ class _Studio:
             picture=origin.restore(square),
             square=square,
             seed=seed,
+            seconds=seconds,
             change_db=psnr(square, self.reconstruction),
             mask=shown,
             outside_psnr=psnr(untouched, square, outside) if untouched else None,
@@ -194,5 +198,5 @@ class _Studio:
         )
 
     @torch.no_grad()
-    def _decode(self, latents: Tensor) -> Image:
-        return to_image(self.model.decode(latents))
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.model.decode(latents)

@@ -39,6 +39,12 @@ class Heads:
         """softmax(Q Kᵀ / sqrt(d)) V, (B, H, N, d)."""
         return scaled_dot_product_attention(self.query, self.key, self.value)
 
+    def spread(self, batch: int) -> "Heads":
+        """For a batch of another size: its last item for each."""
+        if len(self.query) == batch:
+            return self
+        return Heads(*(part[-1:].expand(batch, -1, -1, -1) for part in (self.query, self.key, self.value)))
+
     def last(self) -> "Heads":
         """Of the batch's last item: under guidance, the branch that sees the prompt."""
         return Heads(self.query[-1:], self.key[-1:], self.value[-1:])
@@ -61,5 +67,5 @@ class Memory:
         self.heads: dict[str, Heads] = {}
 
     def __call__(self, site: Site, heads: Heads) -> Tensor:
-        self.heads[site.name] = heads.last()
+        self.heads[site.name] = heads
         return heads.attend()

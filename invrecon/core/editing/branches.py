@@ -23,7 +23,10 @@ class Control(Protocol):
         ...
 
     def __call__(self, progress: float, site: Site, source: Heads, target: Heads) -> Tensor:
-        """Heads of the source, batch 1, and of the target, batch B -> (B, H, N, d); the batch's last item sees the prompt."""
+        """Heads of the source and of the target, (B, H, N, d), -> what the target gives, (B, H, N, d).
+
+        Under guidance a branch has two items, of which the last sees the prompt; without, it has one.
+        """
         ...
 
 

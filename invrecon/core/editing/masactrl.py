@@ -25,8 +25,8 @@ class MutualSelfAttention:
     def __call__(self, progress: float, site: Site, source: Heads, target: Heads) -> Tensor:
         if site.cross or site.depth < self.start_layer:
             return target.attend()
-        batch = len(target.query)
-        return Heads(target.query, source.key.expand(batch, -1, -1, -1), source.value.expand(batch, -1, -1, -1)).attend()
+        source = source.spread(len(target.query))
+        return Heads(target.query, source.key, source.value).attend()
 
 
 def masactrl(start_step: float, start_layer: float) -> Mode:

@@ -37,7 +37,7 @@ class PromptToPrompt:
         if site.cross:
             return self._cross(progress, source, target)
         if progress < self.self_steps and target.query.shape[-2] <= LARGEST:
-            return source.probabilities() @ target.value
+            return source.spread(len(target.query)).probabilities() @ target.value
         return target.attend()
 
     def _cross(self, progress: float, source: Heads, target: Heads) -> Tensor:
@@ -45,7 +45,7 @@ class PromptToPrompt:
         prompted = probabilities[-1:]
         if progress < self.cross_steps:
             share, matrix = (part.to(prompted) for part in (self.alignment.share, self.alignment.matrix))
-            prompted = share * (source.probabilities() @ matrix) + (1 - share) * prompted
+            prompted = share * (source.last().probabilities() @ matrix) + (1 - share) * prompted
         return torch.cat((probabilities[:-1], prompted * self.weights.to(prompted))) @ target.value
 
 

@@ -179,8 +179,10 @@ def test_every_attention_layer_is_watched_with_its_kind_and_place_and_restored(r
 
 
 def test_layers_are_counted_from_input_to_output():
-    unet = UNet2DConditionModel(block_out_channels=(8, 16, 16), down_block_types=("CrossAttnDownBlock2D",) * 3, layers_per_block=1,
-                                up_block_types=("CrossAttnUpBlock2D",) * 3, cross_attention_dim=8, attention_head_dim=4, norm_num_groups=8)  # fmt: skip
+    unet = UNet2DConditionModel(
+        block_out_channels=(8, 16, 16), down_block_types=("CrossAttnDownBlock2D",) * 3, up_block_types=("CrossAttnUpBlock2D",) * 3,
+        layers_per_block=1, cross_attention_dim=8, attention_head_dim=4, norm_num_groups=8,
+    )  # fmt: skip
     found = depths(unet.attn_processors)
     selves = sorted((name for name in found if "attn1" in name), key=found.get)
     assert [name.split(".")[0] for name in selves] == ["down_blocks"] * 3 + ["mid_block"] + ["up_blocks"] * 6

@@ -15,7 +15,19 @@ try:
 finally:
     print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 """
-COMMANDS = ([], ["invert"], ["reconstruct"], ["boost"], ["verify"], ["audit"], ["models"], ["models", "path"], ["models", "list"])
+COMMANDS = (
+    [],
+    ["invert"],
+    ["reconstruct"],
+    ["boost"],
+    ["edit"],
+    ["verify"],
+    ["audit"],
+    ["audit-edit"],
+    ["models"],
+    ["models", "path"],
+    ["models", "list"],
+)
 
 
 def run(*arguments: str, program: tuple[str, ...] = ("-m", "invrecon")) -> subprocess.CompletedProcess[str]:
@@ -47,13 +59,17 @@ def test_help_answers_in_half_a_second(command):
     assert any(seconds() < 0.5 for _ in range(5))
 
 
-@pytest.mark.parametrize("command", [[], ["invert"], ["reconstruct"], ["boost"], ["verify"], ["audit"], ["models", "path"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [[], ["invert"], ["reconstruct"], ["boost"], ["edit"], ["verify"], ["audit"], ["audit-edit"], ["models", "path"]],
+    ids=" ".join,
+)
 def test_help_shows_examples_and_exit_codes(command):
     lines = [line.strip() for line in run(*command, "--help").stdout.splitlines()]
     example = lines.index(next(line for line in lines if line.startswith("Example"))) + 1
     assert lines[example].startswith(("invrecon " + " ".join(command)).strip())
     codes = {line.split()[0] for line in lines[lines.index("Exit codes:") + 1 :] if line}
-    without = {"models": {"1", "3", "130"}, "audit": {"3"}}
+    without = {"models": {"1", "3", "130"}, "audit": {"3"}, "audit-edit": {"3"}}
     assert codes == {"0", "1", "2", "3", "130"} - without.get(command[0] if command else "", set())
 
 

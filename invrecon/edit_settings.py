@@ -1,6 +1,6 @@
 """Settings of one edit: defaults, checks, and their way into a seed file's header and back."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -73,12 +73,12 @@ class EditSettings:
         """As a seed file's header holds it."""
         return asdict(self)
 
-    @property
-    def label(self) -> str:
-        """Mode, guidance and what isn't at its default, on one line."""
+    def label(self, always: Collection[str] = ()) -> str:
+        """Mode, guidance, what isn't at its default and the settings named in `always`, on one line."""
         plain = EditSettings(self.to)
         names = [name for name in (*OWN[self.mode], "forget", "mask_threshold") if name != "weights"]
-        own = [f"{name.replace('_', ' ')} {getattr(self, name)}" for name in names if getattr(self, name) != getattr(plain, name)]
+        shown = [name for name in names if name in always or getattr(self, name) != getattr(plain, name)]
+        own = [f"{name.replace('_', ' ')} {getattr(self, name)}" for name in shown]
         weights = [f"{word} x{weight:g}" for word, weight in self.weights.items()]
         return ", ".join([self.mode, f"guidance {self.guidance_scale:g}", *own, *weights, *(["auto mask"] if self.auto_mask else [])])
 

@@ -183,7 +183,7 @@ def test_audit_edit_tells_what_became_of_ground_and_object(mini, tmp_path, monke
     assert [(row["edit"], row["mask"], row["inversion"]) for row in found["rows"]] == [
         (edit, mask, way)
         for way in ("lbo", "ddim")
-        for edit, mask in (("reconstruction", "-"), *((EditSettings("", mode="swap").label, mask) for mask in ("none", "auto", "drawn")))
+        for edit, mask in (("reconstruction", "-"), *((EditSettings("", mode="swap").label(), mask) for mask in ("none", "auto", "drawn")))
     ]
     drawn = next(row for row in found["rows"] if row["mask"] == "drawn")
     assert drawn["worst_outside_loss_db"] == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +57,7 @@ def run_trials(
     colours: tuple[str, str],
     edits: Sequence[EditSettings],
     masks: Iterable[str],
+    swept: Collection[str],
     inversion: Literal["lbo", "ddim"],
     model: Model,
     settings: Settings,
@@ -67,6 +68,7 @@ def run_trials(
     Args:
         edits: their `to` is replaced by the caption with the new colour.
         masks: out of `MASKS`; the drawn one is the background's own.
+        swept: the settings that labels name in any case.
     """
     old, new = (f"a {composite.name} on a {colour} background" for colour in colours)
     settings = replace(settings, prompt=old, size=composite.picture.width)
@@ -85,7 +87,7 @@ def run_trials(
         result.edits[0], square=result.reconstruction, mask=None, outside_psnr=None, outside_reconstruction_psnr=None, seconds=0
     )
     names = ["-", *(name for name in wanted if name != "drawn" for _ in wanted[name]), *("drawn" for _ in wanted.get("drawn", ()))]
-    labels = ["reconstruction", *(one.settings.label.removesuffix(", auto mask") for one in done)]
+    labels = ["reconstruction", *(one.settings.label(swept).removesuffix(", auto mask") for one in done)]
     return [
         _judge(one, label, mask_name, composite, colours[1], inversion)
         for one, label, mask_name in zip([plain, *done], labels, names, strict=True)

@@ -69,7 +69,7 @@ def audit_edit(
             raise UsageError(f"{path}: no such file")
     if out:
         make_folder(out)
-    trials = _run(cutouts, known, (old, new), edits, kinds, ways, replace(settings, boost=boost), out, quiet)
+    trials = _run(cutouts, known, (old, new), edits, kinds, set(chosen[0]), ways, replace(settings, boost=boost), out, quiet)
     _tell(trials, (old, new), settings, as_json, quiet)
     return 0
 
@@ -80,6 +80,7 @@ def _run(
     colours: tuple[str, str],
     edits: list[EditSettings],
     masks: list[str],
+    swept: set[str],
     inversions: list[Any],
     settings: Settings,
     out: Path | None,
@@ -95,7 +96,7 @@ def _run(
         found: list[Trial] = []
         for way in inversions:
             with progress_bar(f"{number}/{len(cutouts)} {composite.name}, {way}", quiet) as on_progress:
-                found += run_trials(composite, colours, edits, masks, way, model, settings, on_progress)
+                found += run_trials(composite, colours, edits, masks, swept, way, model, settings, on_progress)
         if out:
             _sheet(found, out / f"{path.stem}.png")
         trials += found

@@ -95,14 +95,11 @@ def edit(
     inputs = [one for one in inputs if not (sweep and is_sweep(one))]
     changes = {name: value for name, value in given.items() if value is not None}
     wanted: list[str | None] = [*to] if to else [None]
-    combined = [
-        {**changes, **chosen, **({"to": text} if text is not None else {})}
-        for text in wanted
-        for chosen in parse_sweep(sweeps, mode or (EditSettings.mode if to else None))
-    ]
+    chosen = parse_sweep(sweeps, mode or (EditSettings.mode if to else None))
+    combined = [{**changes, **each, **({"to": text} if text is not None else {})} for text in wanted for each in chosen]
     for each in combined:
         EditSettings(**{"to": "", **each})  # what is out of range is told before a model loads
-    job = _Job(combined, _for_each("--mask", mask, inputs), _photos(inputs, photos), _inversion(inversion))
+    job = _Job(combined, set(chosen[0]), _for_each("--mask", mask, inputs), _photos(inputs, photos), _inversion(inversion))
     if not to and not all(map(is_seed_name, inputs)):
         raise UsageError("say what the picture should show with --to")
     settings = replace(settings, boost=boost)
@@ -114,9 +111,14 @@ class _Job:
     """The same edits for each input."""
 
     def __init__(
-        self, changes: Sequence[dict[str, Any]], masks: dict[Path, Path], photos: dict[Path, Path], inversion: Literal["lbo", "ddim"]
+        self,
+        changes: Sequence[dict[str, Any]],
+        swept: set[str],
+        masks: dict[Path, Path],
+        photos: dict[Path, Path],
+        inversion: Literal["lbo", "ddim"],
     ) -> None:
-        self.changes, self.masks, self.photos, self.inversion = changes, masks, photos, inversion
+        self.changes, self.swept, self.masks, self.photos, self.inversion = changes, swept, masks, photos, inversion
 
     def name_files(self, source: Path, out: Path) -> Files:
         name = re.sub(r"\.edit(-\d+)?$", "", source.stem.removesuffix(".seed")) if is_seed_name(source) else source.stem
@@ -154,7 +156,7 @@ class _Job:
             save_png(one.picture, picture)
             save_seed(one.seed, seed_file)
             told.append({"output": picture, "seed_file": seed_file} | _figures(one))
-        save_png(_sheet(result), files["compare_file"])
+        save_png(_sheet(result, self.swept), files["compare_file"])
         figures = inversion_figures(result.inversion) if result.inversion else {}
         prompt = result.edits[0].seed.header["prompt"]
         return figures | {"prompt": prompt, "edits": told, "psnr": result.psnr, "seconds": result.seconds}
@@ -165,13 +167,13 @@ def _figures(one: "Edited") -> dict[str, Any]:
     return asdict(one.settings) | {name: getattr(one, name) for name in names}
 
 
-def _sheet(result: "Editing") -> "Image":
+def _sheet(result: "Editing", swept: set[str]) -> "Image":
     from invrecon.sheet import Panel, contact_sheet
 
     first = [Panel("original", "", result.original)] if result.original else []
     note = "" if result.psnr is None else f"PSNR {result.psnr:.2f} dB"
     panels = [*first, Panel("reconstruction", note, result.reconstruction)]
-    edits = [Panel(one.settings.to, one.settings.label, one.square) for one in result.edits]
+    edits = [Panel(one.settings.to, one.settings.label(swept), one.square) for one in result.edits]
     masks = [Panel("mask", "white may change", one.mask) for one in result.edits if one.mask][:1]
     return contact_sheet([[*panels, *masks, *edits]] if len(edits) == 1 else [panels + masks, edits])
 

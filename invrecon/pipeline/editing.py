@@ -26,11 +26,11 @@ from invrecon.core.editing.swap import swap
 from invrecon.core.editing.words import align, things
 from invrecon.edit_settings import EditSettings
 from invrecon.errors import UsageError
-from invrecon.image import to_image
+from invrecon.image import load_photo, plan_canvas, to_image
 from invrecon.metrics import psnr
 from invrecon.pipeline.inversion import Inversion, OnProgress, stage
 from invrecon.pipeline.origin import Origin, find_origin, read_mask, stored_edit
-from invrecon.seedfile import Seed
+from invrecon.seedfile import Seed, is_seed_file
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -101,15 +101,27 @@ def edit(
     """
     source, settings = Path(source), settings or Settings()
     begun = time.monotonic()
+    wanted = [edits] if isinstance(edits, EditSettings) else list(edits or ())
+    for one in wanted:  # what can't be done is told before the inversion
+        model.denoiser(one.to, one.negative_prompt or "")
+        _weights(one, model)
+    if mask and not is_seed_file(source):
+        read_mask(Path(mask), plan_canvas(load_photo(source).rgb.size, settings.size, settings.fit))
     origin = find_origin(source, model, settings, on_progress, photo=Path(photo) if photo else None, method=inversion)
     if edits is None:
-        edits = stored_edit(source, origin.seed)
-    wanted = [edits] if isinstance(edits, EditSettings) else list(edits)
-    drawn = read_mask(Path(mask), origin) if mask else origin.seed.mask
+        wanted = [stored_edit(source, origin.seed)]
+    drawn = read_mask(Path(mask), origin.canvas) if mask else origin.seed.mask
     studio = _Studio(model, replace(origin, seed=replace(origin.seed, mask=drawn)), on_progress)
     done = [studio.edit(one, f"editing {number}/{len(wanted)}") for number, one in enumerate(wanted, 1)]
     known = psnr(origin.original, studio.reconstruction) if origin.original else None
     return Editing(done, origin.inversion, studio.reconstruction, origin.original, known, time.monotonic() - begun)
+
+
+def _weights(settings: EditSettings, model: Model) -> Tensor:
+    try:
+        return token_weights(model.words(settings.to), settings.weights)
+    except KeyError as error:
+        raise UsageError(f"can't weigh {error.args[0]!r}: it is not a word of {settings.to!r}") from error
 
 
 class _Studio:
@@ -156,12 +168,8 @@ class _Studio:
             return sdedit(settings.strength)
         if settings.mode == "masactrl":
             return masactrl(settings.start_step, settings.start_layer)
-        source, target = self.model.words(self.prompt), self.model.words(settings.to)
-        try:
-            weights = token_weights(target, settings.weights)
-        except KeyError as error:
-            raise UsageError(f"can't weigh {error.args[0]!r}: it is not a word of {settings.to!r}") from error
-        return p2p(align(source, target, replace=settings.words == "replace"), weights, settings.cross_steps, settings.self_steps)
+        alignment = align(self.model.words(self.prompt), self.model.words(settings.to), replace=settings.words == "replace")
+        return p2p(alignment, _weights(settings, self.model), settings.cross_steps, settings.self_steps)
 
     def _mask(self, settings: EditSettings, attention: Attention) -> Tensor | None:
         """(1, 1, H, W) in [0, 1] on the model's device: the drawn mask, times that of the words."""

@@ -75,19 +75,19 @@ def find_origin(
     return Origin(seed, _canvas(seed), loaded)
 
 
-def read_mask(path: Path, origin: Origin) -> Tensor:
+def read_mask(path: Path, canvas: Canvas | None) -> Tensor:
     """A picture of the photo's size as (H, W) uint8 of the canvas's, 255 where the edit may happen.
 
     Raises:
         InputError: it can't be read, has another size than the photo, or is black all over.
     """
-    if origin.canvas is None:
+    if canvas is None:
         raise InputError(f"{path}: can't be laid over a seed that belongs to no photo")
     mask = load_photo(path).rgb
-    if mask.size != origin.canvas.photo_size:
-        (width, height), (photo_width, photo_height) = mask.size, origin.canvas.photo_size
+    if mask.size != canvas.photo_size:
+        (width, height), (photo_width, photo_height) = mask.size, canvas.photo_size
         raise InputError(f"{path}: a mask of {width} x {height} pixels for a photo of {photo_width} x {photo_height}; they must be alike")
-    placed = torch.from_numpy(np.array(origin.canvas.place(mask).convert("L")))
+    placed = torch.from_numpy(np.array(canvas.place(mask).convert("L")))
     if not placed.any():
         raise InputError(f"{path}: is black where the model sees the photo: nothing can be edited; white is editable")
     return placed

@@ -41,7 +41,7 @@ class EditSettings:
 
     to: str
     mode: Literal["p2p", "swap", "masactrl", "sdedit"] = "p2p"
-    guidance_scale: float = 7.5
+    guidance_scale: float = 3.0
     negative_prompt: str | None = None
     words: Literal["replace", "refine"] = "replace"
     weights: Mapping[str, float] = field(default_factory=dict)

@@ -138,6 +138,7 @@ class _Studio:
         self.trajectory = trace(self.source, self.schedule, seed, stage(on_progress, "regenerating"))
         self.pixels = self._decode(self.trajectory[-1])
         self.reconstruction = to_image(self.pixels)
+        self.found_masks: dict[tuple[str, float | None], Tensor] = {}
 
     def edit(self, settings: EditSettings, name: str) -> Edited:
         header, begun = self.origin.seed.header, time.monotonic()
@@ -177,13 +178,16 @@ class _Studio:
         drawn = self.origin.seed.mask
         mask = None if drawn is None else (drawn.float() / 255)[None, None].to(self.model.device)
         if settings.auto_mask:
-            source, target = things(self.model.words(self.prompt), self.model.words(settings.to))
-            pairs = [(self.source, source), (self.model.denoiser(settings.to), target)]
-            found = attention_mask(pairs, self.schedule, self.trajectory, attention, settings.mask_threshold)
-            side = self.origin.seed.header["size"]
-            found = along_edges(pixel_mask(found, (side, side)), self.pixels)
+            key = (settings.to, settings.mask_threshold)
+            found = self.found_masks[key] = self.found_masks[key] if key in self.found_masks else self._find_mask(*key, attention)
             mask = found if mask is None else mask * found
         return mask
+
+    def _find_mask(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
+        source, target = things(self.model.words(self.prompt), self.model.words(to))
+        pairs = [(self.source, source), (self.model.denoiser(to), target)]
+        found = attention_mask(pairs, self.schedule, self.trajectory, attention, threshold)
+        return along_edges(pixel_mask(found, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)
 
     def _finish(self, settings: EditSettings, square: Image, mask: Tensor | None, seconds: float) -> Edited:
         origin = self.origin

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from invrecon.config import Imagining, Settings
+    from invrecon.edit_settings import EditSettings
     from invrecon.models import load_model
-    from invrecon.pipeline import boost, imagine, interpolate, invert, reconstruct, verify
+    from invrecon.pipeline import boost, edit, imagine, interpolate, invert, reconstruct, verify
     from invrecon.seedfile import load_seed, save_seed
 
 __all__ = [
+    "EditSettings",
     "Imagining",
     "Settings",
     "boost",
+    "edit",
     "imagine",
     "interpolate",
     "invert",
@@ -28,9 +31,11 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "EditSettings": "edit_settings",
     "Imagining": "config",
     "Settings": "config",
     "boost": "pipeline",
+    "edit": "pipeline",
     "imagine": "pipeline",
     "interpolate": "pipeline",
     "invert": "pipeline",

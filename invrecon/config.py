@@ -1,5 +1,6 @@
 """Settings of a run: defaults, TOML presets, and checks, all in one place."""
 
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -158,6 +159,24 @@ def load_table(path: Path | None, name: str) -> dict[str, Any]:
     """
     table = _read(path).get(name, {}) if path else {}
     return table if isinstance(table, dict) else {}
+
+
+def load_captions(path: Path) -> dict[str, str]:
+    """Names of files and what they show, from TOML or JSON.
+
+    Raises:
+        UsageError: the file is missing, or is anything else.
+    """
+    if path.suffix.lower() == ".json":
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"can't read {path} as JSON: {error}") from error
+    else:
+        found = _read(path)
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise UsageError(f"{path}: must hold a text for each name, and nothing else")
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from torch import Tensor
 _ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
-def psnr(a: Image.Image, b: Image.Image) -> float:
+def psnr(a: Image.Image, b: Image.Image, where: Image.Image | None = None) -> float:
     """Peak signal-to-noise ratio of 8-bit pictures of one size, dB; infinite where they are equal.
 
-    10 log10(255² / mean((a - b)²)) over all pixels and channels.
+    10 log10(255² / mean((a - b)²)) over all pixels and channels; with `where` (mode L, of the same size, not all black), weighed by it.
     """
     difference = np.asarray(a.convert("RGB"), np.float64) - np.asarray(b.convert("RGB"), np.float64)
-    error = float(np.mean(difference**2))
+    weights = None if where is None else np.asarray(where, np.float64)
+    error = float(np.average((difference**2).mean(-1), weights=weights))
     return 10 * math.log10(255**2 / error) if error else math.inf
 
 

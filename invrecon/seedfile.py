@@ -1,6 +1,7 @@
 """The seed file: noise that regenerates a photo, with everything needed to do so, in one safetensors file.
 
 Tensors: `latents`, the seed noise as the stock pipeline takes it, and `image_latents`, z_0; both (1, C, h, w), float32.
+`mask`, where an edit was confined to a part of the picture: (H, W), uint8, 255 where it may happen.
 Header: one JSON document under the key `invrecon`; its fields are those of `REQUIRED` and more.
 """
 
@@ -40,11 +41,12 @@ REQUIRED: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Seed:
-    """Seed noise and image latents, (1, C, h, w) float32 on the CPU, with the header that explains them."""
+    """Seed noise and image latents, (1, C, h, w) float32 on the CPU, with the header that explains them; an edit's mask, if any."""
 
     latents: Tensor
     image_latents: Tensor
     header: dict[str, Any]
+    mask: Tensor | None = None
 
 
 def sampler_of(header: dict[str, Any]) -> str:
@@ -64,6 +66,8 @@ def save_seed(seed: Seed, path: Path | str) -> None:
         InvreconError: the file can't be written.
     """
     tensors = {"latents": seed.latents.contiguous(), "image_latents": seed.image_latents.contiguous()}
+    if seed.mask is not None:
+        tensors["mask"] = seed.mask.contiguous()
     data = save(tensors, metadata={"invrecon": json.dumps(seed.header, allow_nan=False, ensure_ascii=False)})
     with replacing(Path(path)) as partial:
         partial.write_bytes(data)
@@ -86,13 +90,16 @@ def load_seed(path: Path | str) -> Seed:
             if missing := {"latents", "image_latents"} - names:
                 raise InputError(f"{path}: damaged seed file, {' and '.join(sorted(missing))} missing")
             latents, image_latents = file.get_tensor("latents"), file.get_tensor("image_latents")
+            mask = file.get_tensor("mask") if "mask" in names else None
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from error
     header = _check_header(path, metadata["invrecon"])
     _check_tensors(path, latents, image_latents)
-    return Seed(latents, image_latents, header)
+    if mask is not None and (mask.dtype != torch.uint8 or mask.shape != (header["size"], header["size"])):
+        raise InputError(f"{path}: damaged seed file, mask is {mask.dtype} {tuple(mask.shape)}, not uint8 of the square's size")
+    return Seed(latents, image_latents, header, mask)
 
 
 def _check_header(path: Path, text: str) -> dict[str, Any]:

@@ -9,9 +9,13 @@ import typer
 
 from invrecon.cli.audit import EPILOG as AUDIT_EPILOG
 from invrecon.cli.audit import audit
+from invrecon.cli.audit_edit import EPILOG as AUDIT_EDIT_EPILOG
+from invrecon.cli.audit_edit import audit_edit
 from invrecon.cli.boost import EPILOG as BOOST_EPILOG
 from invrecon.cli.boost import boost
 from invrecon.cli.boundary import EXIT_CODES, guarded
+from invrecon.cli.edit import EPILOG as EDIT_EPILOG
+from invrecon.cli.edit import edit
 from invrecon.cli.imagine import EPILOG as IMAGINE_EPILOG
 from invrecon.cli.imagine import imagine
 from invrecon.cli.invert import EPILOG as INVERT_EPILOG
@@ -27,6 +31,7 @@ Examples:
   invrecon reconstruct photo.jpg
   invrecon invert *.jpg --out seeds
   invrecon reconstruct seeds/photo.seed.safetensors
+  invrecon edit photo.jpg --prompt "a red apple" --to "a green apple"
   invrecon verify seeds/photo.seed.safetensors photo.jpg
 
 {EXIT_CODES}"""
@@ -45,9 +50,11 @@ models = typer.Typer(help="Model cards, where checkpoints lie, and whether they 
 app.command(epilog=INVERT_EPILOG)(guarded(invert))
 app.command(epilog=RECONSTRUCT_EPILOG)(guarded(reconstruct))
 app.command(epilog=BOOST_EPILOG)(guarded(boost))
+app.command(epilog=EDIT_EPILOG)(guarded(edit))
 app.command(epilog=VERIFY_EPILOG)(guarded(verify))
 app.command(epilog=IMAGINE_EPILOG)(guarded(imagine))
 app.command(epilog=AUDIT_EPILOG)(guarded(audit))
+app.command(epilog=AUDIT_EDIT_EPILOG)(guarded(audit_edit))
 app.add_typer(models, name="models")
 models.command("list", epilog=LIST_EPILOG)(guarded(list_models))
 models.command("show", epilog=SHOW_EPILOG)(guarded(show_model))

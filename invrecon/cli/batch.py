@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from invrecon.cli.boundary import say
-from invrecon.cli.output import Row, json_line, print_results, progress_bar
+from invrecon.cli.output import JSON_FIELDS, Row, json_line, print_results, progress_bar
 from invrecon.config import Settings
 from invrecon.errors import InputError, InvreconError, ModelError, UsageError, printable
 
@@ -22,9 +22,22 @@ Task = Callable[[Path, Files, "Model", Settings, "OnProgress"], Row]  # does one
 
 
 def run_batch(
-    inputs: Sequence[Path], task: Task, name_files: NameFiles, settings: Settings, *, out: Path, force: bool, as_json: bool, quiet: bool
+    inputs: Sequence[Path],
+    task: Task,
+    name_files: NameFiles,
+    settings: Settings,
+    *,
+    out: Path,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    fields: Sequence[str] = JSON_FIELDS,
 ) -> list[Row]:
-    """Does `task` for each input and reports it. Returns one row an input, whose "error" is None where all went well."""
+    """Does `task` for each input and reports it. Returns one row an input, whose "error" is None where all went well.
+
+    Args:
+        fields: of the rows, as JSON shows them.
+    """
     make_folder(out)
     rows = _plan(inputs, out, name_files, force)
     model = None
@@ -33,7 +46,7 @@ def run_batch(
             model = model or load(settings, quiet)
             rows[number] = row = _do(row, task, model, settings, f"{number + 1}/{len(rows)}", quiet)
         if as_json:
-            typer.echo(json_line(row))
+            typer.echo(json_line(row, fields))
     if not (as_json or quiet):
         print_results(rows)
     return rows

@@ -56,9 +56,9 @@ def inversion_figures(inversion: "Inversion") -> Row:
     }
 
 
-def json_line(row: Row) -> str:
+def json_line(row: Row, fields: Sequence[str] = JSON_FIELDS) -> str:
     """A row as strict JSON: NaN and infinity are null."""
-    return json.dumps(strict({field: row.get(field) for field in JSON_FIELDS}), allow_nan=False)
+    return json.dumps(strict({field: row.get(field) for field in fields}), allow_nan=False)
 
 
 def strict(value: Any) -> Any:
@@ -80,7 +80,7 @@ def print_results(rows: Sequence[Row]) -> None:
     columns = [name for name in _COLUMNS if any(row.get(name) is not None for row in done)]
     table = [(printable(row["input"]), *(_cell(name, row.get(name)) for name in columns)) for row in done]
     print_table(("file", *(_FIGURES[name][0] for name in columns)), table)
-    for path in dict.fromkeys(row[name] for row in done for name in FILES if name in row):
+    for path in dict.fromkeys(value for row in done for name, value in row.items() if name != "input" and isinstance(value, Path)):
         typer.echo(printable(path))
 
 

@@ -1,5 +1,6 @@
 """A loaded checkpoint: all that the rest of the program knows of models."""
 
+from contextlib import AbstractContextManager
 from copy import copy
 from functools import cached_property
 from typing import Any
@@ -9,8 +10,10 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 
 from invrecon.core.denoiser import Guided
+from invrecon.core.editing.words import Words
 from invrecon.core.schedule import Schedule
 from invrecon.errors import ModelError, UsageError
+from invrecon.models.attention import WatchedAttention, watched
 from invrecon.models.checkpoint import Checkpoint
 from invrecon.models.epsilon import Epsilon
 from invrecon.models.families import Family
@@ -19,6 +22,7 @@ from invrecon.models.memory import free_memory, saved_bytes
 from invrecon.models.precision import Rescued
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler, pick_sampler
+from invrecon.models.words import spell
 
 
 class Model:
@@ -146,6 +150,18 @@ class Model:
         branches = 1.0 if self.family.embeds_guidance(self.pipeline) else guidance_scale
         prediction = Epsilon(network, self.scheduler.alphas_cumprod, self.scheduler.config.prediction_type) if self._in_epsilon else network
         return Guided(prediction, condition, negative, branches)
+
+    def words(self, prompt: str) -> Words:
+        """The words of a prompt and the places of their tokens."""
+        return spell(self.pipeline.tokenizer, prompt)
+
+    def watched(self) -> AbstractContextManager[WatchedAttention]:
+        """The network's attention layers, for the time of a `with` block.
+
+        Raises:
+            ModelError: they can't be watched, as in transformers that attend to text and picture at once.
+        """
+        return watched(self.network)
 
     def schedule(self, num_inference_steps: int, size: int = 512) -> Schedule:
         """The sampler's grid and coefficients.

@@ -1,11 +1,14 @@
 """Path in, pictures and seed out: the order of work behind every command."""
 
+from invrecon.pipeline.editing import Edited, Editing, edit
 from invrecon.pipeline.imagination import Imagined, Reference, find_reference, imagine, interpolate
 from invrecon.pipeline.inversion import Inversion, OnProgress, invert
 from invrecon.pipeline.reconstruction import Reconstruction, boost, reconstruct
 from invrecon.pipeline.verification import Verification, verify
 
 __all__ = [
+    "Edited",
+    "Editing",
     "Imagined",
     "Inversion",
     "OnProgress",
@@ -13,6 +16,7 @@ __all__ = [
     "Reference",
     "Verification",
     "boost",
+    "edit",
     "find_reference",
     "imagine",
     "interpolate",

@@ -160,7 +160,7 @@ class _Scene:
     """References, and the sampler that makes pictures of seeds near theirs."""
 
     def __init__(self, references: list[Reference], model: Model, settings: Settings) -> None:
-        self.references, self.model, self.settings = references, model, settings
+        self.references, self.model, self.settings = references, model.with_sampler(settings.sampler), settings
         self.denoiser, self.schedule = sampler(model, settings)
 
     def picture(self, weights: Tensor, latents: Tensor, origin: dict[str, Any], steps: int, on_progress: OnProgress | None) -> Imagined:
@@ -185,7 +185,7 @@ class _Scene:
 
     def refine(self, latents: Tensor, image_latents: Tensor, steps: int, on_progress: OnProgress | None) -> tuple[Tensor, Refinement]:
         """The better of two seeds under the whole sampler, the given one and that refined under a shorter one; its image latents first."""
-        short = self.model.schedule(min(REFINING_STEPS, len(self.schedule)))
+        short = self.model.schedule(min(REFINING_STEPS, len(self.schedule)), self.settings.size).one_step()
         goals = torch.cat([reference.seed.image_latents for reference in self.references])
         device, tick = self.model.device, stage(on_progress, "refining")
         moved = refine(self.denoiser, short, latents.to(device), goals.to(device), steps=steps, on_step=tick)

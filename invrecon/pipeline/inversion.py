@@ -10,7 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from PIL.Image import Image
@@ -20,7 +20,7 @@ from invrecon.config import Settings
 from invrecon.core import ilb, lbo
 from invrecon.core.denoiser import Counted, Guided
 from invrecon.core.health import Health, health
-from invrecon.core.sampling import generate
+from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import transitions
 from invrecon.errors import UsageError
@@ -72,8 +72,17 @@ class Inversion:
     advice: str | None
 
 
-def invert(photo: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None) -> Inversion:
+def invert(
+    photo: Path | str,
+    model: Model,
+    settings: Settings | None = None,
+    on_progress: OnProgress | None = None,
+    *,
+    method: Literal["lbo", "ddim"] = "lbo",
+) -> Inversion:
     """Finds the seed noise of a photo by Latent Bias Optimization; with `settings.boost`, inside Image Latent Boosting.
+
+    With `method` "ddim", plain DDIM inversion takes the place of Latent Bias Optimization, for comparisons; it keeps no records.
 
     Raises:
         InputError: the photo can't be used.
@@ -87,6 +96,8 @@ def invert(photo: Path | str, model: Model, settings: Settings | None = None, on
     def solve(image_latents: Tensor, warm: lbo.Inversion | None) -> lbo.Inversion:
         done = count(1)
         tick = stage(on_progress, "inverting again" if warm else "inverting")
+        if method == "ddim":
+            return lbo.Inversion(ddim_inversion(denoiser, schedule, image_latents, tick), [], [])
         return lbo.invert(
             denoiser,
             schedule,
@@ -105,18 +116,21 @@ def invert(photo: Path | str, model: Model, settings: Settings | None = None, on
     noise = partial(low.denoiser, timestep=low.timestep)
     boosted = _boost(subject, model, settings, solve, regenerate, noise, on_progress) if settings.boost else None
     found = boosted.inversion if boosted else solve(subject.encoded, None)
-    evaluations = sum(r.evaluations for r in (boosted.rounds if boosted else found.records)) + unguided.evaluations
+    inverting = sum(r.evaluations for r in (boosted.rounds if boosted else found.records))
+    if method == "ddim":
+        inverting = len(schedule) * (len(boosted.rounds) if boosted else 1)
+    evaluations = inverting + unguided.evaluations
     healths = [health(each.latents) for each in (found, boosted.plain if boosted else found)]
     rescued = sorted(rescued_at(denoiser), reverse=True)
     header = _header(model.with_sampler(settings.sampler), settings, schedule, subject, found, boosted, healths, rescued)
     return Inversion(
-        seed=Seed(found.latents.cpu(), (boosted.image_latents if boosted else subject.encoded).cpu(), header),
+        seed=Seed(found.latents.cpu(), (boosted.image_latents if boosted else subject.encoded).cpu(), header | {"inversion": method}),
         subject=subject,
         boosted=boosted,
-        steps=len(found.records),
+        steps=len(schedule),
         converged_steps=sum(record.outcome is Outcome.CONVERGED for record in found.records),
         evaluations=evaluations,
-        evaluations_per_step=evaluations / len(found.records),
+        evaluations_per_step=evaluations / len(schedule),
         health=healths[0],
         plain_health=healths[1],
         seconds=time.monotonic() - begun,

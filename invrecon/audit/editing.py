@@ -1,0 +1,142 @@
+"""Every way of editing, on cut-outs whose background's colour is to change: did it, and what became of the object?"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+from PIL.Image import Image
+
+from invrecon.audit.cutouts import Composite, is_called, mean_hue
+from invrecon.config import Settings
+from invrecon.edit_settings import EditSettings
+from invrecon.image import save_png
+from invrecon.metrics import psnr
+from invrecon.pipeline import Edited, OnProgress, edit
+from invrecon.seedfile import save_seed
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
+
+MASKS = ("none", "auto", "drawn")
+GREY = 0.1  # mean colours of less saturation have no hue to speak of
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One edit of one cut-out.
+
+    Args:
+        label: of the edit's settings; "reconstruction" for none.
+        hue, saturation: of the background's mean colour; `moved` is whether it goes by the new colour's name.
+        object_psnr: inside the cut-out's alpha, against the original, dB.
+        outside_psnr, outside_reconstruction_psnr: outside of a mask, of the edit and of the plain reconstruction.
+        seconds: for the edit, inversion not counted.
+    """
+
+    cutout: str
+    inversion: str
+    mask: str
+    label: str
+    hue: float
+    saturation: float
+    moved: bool
+    object_psnr: float
+    outside_psnr: float | None
+    outside_reconstruction_psnr: float | None
+    seconds: float
+    picture: Image
+
+
+def run_trials(
+    composite: Composite,
+    colours: tuple[str, str],
+    edits: Sequence[EditSettings],
+    masks: Iterable[str],
+    swept: Collection[str],
+    inversion: Literal["lbo", "ddim"],
+    model: Model,
+    settings: Settings,
+    on_progress: OnProgress | None = None,
+) -> list[Trial]:
+    """All edits of one cut-out, first its plain reconstruction.
+
+    Args:
+        edits: their `to` is replaced by the caption with the new colour.
+        masks: out of `MASKS`; the drawn one is the background's own.
+        swept: the settings that labels name in any case.
+    """
+    old, new = (f"a {composite.name} on a {colour} background" for colour in colours)
+    settings = replace(settings, prompt=old, size=composite.picture.width)
+    wanted = {mask: [replace(each, to=new, auto_mask=mask == "auto") for each in edits] for mask in masks}
+    with TemporaryDirectory() as folder:
+        photo, seed, mask = (Path(folder) / name for name in ("photo.png", "photo.seed.safetensors", "mask.png"))
+        save_png(composite.picture, photo)
+        save_png(composite.background, mask)
+        free = [each for name in wanted if name != "drawn" for each in wanted[name]]
+        result = edit(photo, model, free or [EditSettings(old)], settings, on_progress, inversion=inversion)
+        done = result.edits if free else []
+        if "drawn" in wanted:
+            save_seed(replace(result.edits[0].seed, mask=None), seed)
+            done = done + edit(seed, model, wanted["drawn"], None, on_progress, photo=photo, mask=mask).edits
+    plain = replace(
+        result.edits[0], square=result.reconstruction, mask=None, outside_psnr=None, outside_reconstruction_psnr=None, seconds=0
+    )
+    names = ["-", *(name for name in wanted if name != "drawn" for _ in wanted[name]), *("drawn" for _ in wanted.get("drawn", ()))]
+    labels = ["reconstruction", *(one.settings.label(swept).removesuffix(", auto mask") for one in done)]
+    return [
+        _judge(one, label, mask_name, composite, colours[1], inversion)
+        for one, label, mask_name in zip([plain, *done], labels, names, strict=True)
+    ]
+
+
+def _judge(one: Edited, label: str, mask: str, composite: Composite, colour: str, inversion: str) -> Trial:
+    hue, saturation = mean_hue(one.square, composite.background)
+    return Trial(
+        cutout=composite.name,
+        inversion=inversion,
+        mask=mask,
+        label=label,
+        hue=hue,
+        saturation=saturation,
+        moved=saturation >= GREY and is_called(hue, colour),
+        object_psnr=psnr(composite.picture, one.square, composite.object),
+        outside_psnr=one.outside_psnr,
+        outside_reconstruction_psnr=one.outside_reconstruction_psnr,
+        seconds=one.seconds,
+        picture=one.square,
+    )
+
+
+def tabulate(trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    """One row for each way of editing and inverting, over all cut-outs."""
+    groups: dict[tuple[str, str, str], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((trial.label, trial.mask, trial.inversion), []).append(trial)
+    return [
+        {
+            "edit": label,
+            "mask": mask,
+            "inversion": inversion,
+            "cutouts": len(group),
+            "moved": sum(each.moved for each in group),
+            "median_hue": statistics.median(each.hue for each in group),
+            "kept": sum(each.object_psnr >= 22 for each in group),
+            "moved_and_kept": sum(each.moved and each.object_psnr >= 22 for each in group),
+            "median_object_psnr": statistics.median(each.object_psnr for each in group),
+            "worst_object_psnr": min(each.object_psnr for each in group),
+            "worst_outside_loss_db": max((_loss(each) for each in group if each.outside_psnr is not None), default=None),
+            "mean_seconds": statistics.fmean(each.seconds for each in group),
+        }
+        for (label, mask, inversion), group in groups.items()
+    ]
+
+
+def _loss(trial: Trial) -> float:
+    assert trial.outside_psnr is not None
+    assert trial.outside_reconstruction_psnr is not None
+    return trial.outside_reconstruction_psnr - trial.outside_psnr

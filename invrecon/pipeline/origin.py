@@ -1,0 +1,114 @@
+"""What edits start from: a seed, and what is known of the photo behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from invrecon.config import Settings
+from invrecon.edit_settings import EditSettings, read_edit
+from invrecon.errors import InputError, UsageError
+from invrecon.image import Canvas, Photo, load_photo, plan_canvas
+from invrecon.pipeline.inversion import Inversion, OnProgress, invert
+from invrecon.pipeline.reconstruction import check_model, check_photo
+from invrecon.seedfile import Seed, is_seed_file, load_seed
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A seed, with the photo it was made from as far as it is at hand.
+
+    Args:
+        canvas: how the photo lay on the square; None for a seed that belongs to no photo.
+        original: the photo on the canvas.
+    """
+
+    seed: Seed
+    canvas: Canvas | None = None
+    photo: Photo | None = None
+    inversion: Inversion | None = None
+
+    @property
+    def original(self) -> Image | None:
+        return self.canvas.place(self.photo.rgb) if self.canvas and self.photo else None
+
+    def restore(self, square: Image) -> Image:
+        """The square at the photo's own size; itself where the photo isn't at hand."""
+        return self.canvas.restore(square, self.photo) if self.canvas and self.photo else square
+
+
+def find_origin(
+    source: Path,
+    model: Model,
+    settings: Settings,
+    on_progress: OnProgress | None = None,
+    *,
+    photo: Path | None = None,
+    method: Literal["lbo", "ddim"] = "lbo",
+) -> Origin:
+    """Inverts a photo, or reads a seed file.
+
+    Raises:
+        InputError: the file can't be used, was made with another model, prompt or photo.
+    """
+    if not is_seed_file(source):
+        found = invert(source, model, settings, on_progress, method=method)
+        return Origin(found.seed, found.subject.canvas, found.subject.photo, found)
+    seed = load_seed(source)
+    check_model(seed, source, model)
+    if settings.prompt not in ("", seed.header["prompt"]):
+        raise InputError(
+            f"{source}: was made with the prompt {seed.header['prompt']!r:.200}, not {settings.prompt!r:.200}; leave --prompt out"
+        )
+    if photo:
+        check_photo(seed, source, photo)
+    loaded = load_photo(photo) if photo else None
+    return Origin(seed, _canvas(seed), loaded)
+
+
+def read_mask(path: Path, canvas: Canvas | None) -> Tensor:
+    """A picture of the photo's size as (H, W) uint8 of the canvas's, 255 where the edit may happen.
+
+    Raises:
+        InputError: it can't be read, has another size than the photo, or is black all over.
+    """
+    if canvas is None:
+        raise InputError(f"{path}: can't be laid over a seed that belongs to no photo")
+    mask = load_photo(path).rgb
+    if mask.size != canvas.photo_size:
+        (width, height), (photo_width, photo_height) = mask.size, canvas.photo_size
+        raise InputError(f"{path}: a mask of {width} x {height} pixels for a photo of {photo_width} x {photo_height}; they must be alike")
+    placed = torch.from_numpy(np.array(canvas.place(mask).convert("L")))
+    if not placed.any():
+        raise InputError(f"{path}: is black where the model sees the photo: nothing can be edited; white is editable")
+    return placed
+
+
+def stored_edit(path: Path, seed: Seed) -> EditSettings:
+    """The edit that a seed file holds.
+
+    Raises:
+        InputError: it holds none, or a damaged one.
+    """
+    if "edit" not in seed.header:
+        raise InputError(f"{path}: holds no edit to repeat; say what it should show with --to")
+    try:
+        return read_edit(seed.header["edit"])
+    except UsageError as error:
+        raise InputError(f"{path}: damaged seed file, {error}") from error
+
+
+def _canvas(seed: Seed) -> Canvas | None:
+    match seed.header.get("photo"):
+        case {"size": [int(width), int(height)], "fit": "crop" | "pad" | "stretch" as fit} if min(width, height) > 0:
+            return plan_canvas((width, height), seed.header["size"], fit)
+    return None

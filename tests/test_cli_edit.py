@@ -26,7 +26,7 @@ class Pipeline:
     def __init__(self):
         self.asked, self.edits, self.settings, self.raises = [], [], None, {}
 
-    def load_model(self, name, device="auto", dtype="float32"):
+    def load_model(self, name, device="auto", dtype="float32", **_):
         return SimpleNamespace(name=name)
 
     def edit(self, source, model, edits, settings, on_progress=None, **rest):
@@ -170,7 +170,7 @@ def test_min_psnr_is_of_the_reconstruction(fake, least, code):
 
 
 def test_audit_edit_tells_what_became_of_ground_and_object(mini, tmp_path, monkeypatch):
-    monkeypatch.setattr("invrecon.models.load_model", lambda *_: mini)
+    monkeypatch.setattr("invrecon.models.load_model", lambda *_, **__: mini)
     cutout = Image.new("RGBA", (40, 40))
     cutout.paste((220, 30, 30, 255), (5, 5, 35, 35))
     cutout.save(tmp_path / "red_box.png")

@@ -160,7 +160,7 @@ def run(mini, tmp_path, monkeypatch):
 
     loaded = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(invrecon.models, "load_model", lambda *_: (loaded.append(1), mini)[1])
+    monkeypatch.setattr(invrecon.models, "load_model", lambda *_, **__: (loaded.append(1), mini)[1])
 
     def command(*arguments):
         done = CliRunner().invoke(app, ["imagine", *map(str, arguments), "--size", "64", *FEW])

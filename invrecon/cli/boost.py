@@ -31,9 +31,7 @@ Examples:
 @options.takes_settings(without=("boost",))
 def boost(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, or seed files.")],
-    photos: Annotated[
-        list[Path] | None, typer.Option("--photo", metavar="PHOTO", help="What a seed file was made from; one for each, in their order.")
-    ] = None,
+    photos: options.Photos = None,
     out: options.Out = Path("."),
     force: options.Force = False,
     min_psnr: options.MinPsnr = None,

@@ -66,9 +66,7 @@ def edit(
     sweep: Annotated[
         list[str] | None, typer.Option("--sweep", metavar="NAME=VALUE,...", help="All combinations; names are those of options.")
     ] = None,
-    photos: Annotated[
-        list[Path] | None, typer.Option("--photo", metavar="PHOTO", help="What a seed file was made from; one for each, in their order.")
-    ] = None,
+    photos: options.Photos = None,
     inversion: Annotated[
         str, typer.Option("--inversion", metavar="|".join(INVERSIONS), help="How a photo's seed is found.  [default: lbo]")
     ] = "lbo",

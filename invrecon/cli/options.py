@@ -28,6 +28,9 @@ Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite results th
 MinPsnr = Annotated[
     float | None, typer.Option("--min-psnr", metavar="DB", help="Exit with 3 where a photo's result falls short of this PSNR.")
 ]
+Photos = Annotated[
+    list[Path] | None, typer.Option("--photo", metavar="PHOTO", help="What a seed file was made from; one for each, in their order.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a line for each input, and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no table; warnings and errors stay.")]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="Preset; options given here override it.")]

@@ -1,19 +1,15 @@
 """The audit's report: one page that holds all it shows and loads nothing."""
 
-import base64
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from PIL import Image
-
-from invrecon.sheet import error_map
+from invrecon.audit.album import album
 from invrecon.writing import replacing
 
 Row = Mapping[str, Any]
@@ -64,7 +60,7 @@ def write_report(summary: Row, rows: Sequence[Row], folder: Path) -> Path:
         "notes": _items(f"<b>{escape(name)}†</b> {escape(note)}" for name, note in notes.items() if note),
         "remarks": _items(map(escape, summary["remarks"])),
         "origin": _origin(summary),
-        "data": _script_json({**_album(photos, runs, folder), "methods": summary["methods"], "tables": summary["tables"]}),
+        "data": _script_json({**album(photos, runs, folder), "methods": summary["methods"], "tables": summary["tables"]}),
     }
     template = Path(__file__).with_name("report.html").read_text("utf-8")
     page = re.sub(r"<!-- (\w+) -->", lambda found: parts[found[1]], template)  # one pass: what data says is never a place
@@ -241,40 +237,6 @@ def _origin(summary: Row) -> str:
     facts = {"model": summary["model"]["name"], "fingerprint": summary["model"]["fingerprint"], **summary["versions"]}
     listed = "".join(f"<div><dt>{escape(key)}</dt><dd><code>{escape(str(value))}</code></dd></div>" for key, value in facts.items())
     return f"<pre><code>{escape(summary['command'])}</code></pre><dl>{listed}</dl>"
-
-
-def _album(photos: Sequence[Row], runs: Sequence[Row], folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The photos and the runs at published settings, their pictures embedded, each run with the map of its errors."""
-    originals = {photo["photo"]: _open(folder, photo["original"]) for photo in photos}
-    album: dict[str, list[dict[str, Any]]] = {"photos": [], "runs": []}
-    for photo in photos:
-        decoded = _open(folder, photo["autoencoded"])
-        album["photos"].append({**photo, "original": _embed(originals[photo["photo"]]), "autoencoded": _embed(decoded)})
-    for run in (run for run in runs if run["budget"] is None):
-        original, picture = originals.get(run["photo"]), _open(folder, run["picture"])
-        errors = error_map(original, picture) if original and picture and original.size == picture.size else None
-        setting = run["setting"] + (", boosted latents" if run["boosted"] else "")
-        album["runs"].append({**run, "setting": setting, "picture": _embed(picture), "map": _embed(errors, quality=60)})
-    return album
-
-
-def _open(folder: Path, name: str | None) -> Image.Image | None:
-    """The picture `name` in RGB; None where there is none that can be read."""
-    if not name or not (folder / name).resolve().is_relative_to(folder.resolve()):
-        return None
-    try:
-        with Image.open(folder / name) as picture:
-            return picture.convert("RGB")
-    except OSError:
-        return None
-
-
-def _embed(picture: Image.Image | None, quality: int = 90) -> str | None:
-    if picture is None:
-        return None
-    file = BytesIO()
-    picture.save(file, format="WEBP", quality=quality)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _script_json(value: Any) -> str:

@@ -65,7 +65,7 @@ class Settings:
     sampler: Literal["auto", "ddim", "euler", "dpm++"] = "auto"
     solver: Literal["auto", "anderson", "picard", "adam"] = "auto"
     rtol: float = 2e-3
-    max_evaluations: int = 30
+    max_evaluations: int = 60
     mean_evaluations: float = math.inf
     boost: bool = True
     boost_rounds: int = 2

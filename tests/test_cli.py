@@ -268,7 +268,7 @@ def test_options_override_the_preset_which_overrides_the_defaults(fake):
     assert run("invert", photo("x.png"), "--config", "preset.toml", "--steps", "9", "--device", "cpu", "--prompt", "").exit_code == 0
     settings = fake.settings
     assert (settings.num_inference_steps, settings.size, settings.guidance_scale, settings.prompt) == (9, 128, 2.0, "")
-    assert settings.max_evaluations == 30
+    assert settings.max_evaluations == 60
     assert fake.loaded == [("mini", "cpu", "float32")]
 
 

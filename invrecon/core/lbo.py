@@ -62,7 +62,7 @@ def invert(
     *,
     solver: str = "auto",
     rtol: float = 2e-3,
-    max_evaluations: int = 30,
+    max_evaluations: int = 60,
     mean_evaluations: float = math.inf,
     warm: Inversion | None = None,
     on_step: OnRecord | None = None,

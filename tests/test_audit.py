@@ -1,6 +1,7 @@
 """The audit: what it runs, that it goes on where it stopped, and that its statistics are what they say."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -163,3 +164,11 @@ def test_the_command_writes_page_summary_and_rows(mini, photo, tmp_path, monkeyp
     refused = CliRunner().invoke(app, [*arguments, "--methods", "NOSUCH"])
     assert refused.exit_code == 2
     assert "no method NOSUCH" in refused.stderr
+
+
+def test_a_summary_is_of_the_runs_that_were_asked_for(audited, mini):
+    folder, photo, _, journal = audited
+    fewer = replace(PLAN, methods=("LBO",), decoder_ceiling=False)
+    asked = running.run_audit([photo], mini, fewer, SMALL, folder).asked
+    assert {row["method"] for row in asked if row["kind"] == "run"} == {"LBO"}
+    assert len(asked) < len(journal.rows)

@@ -18,6 +18,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: dict[str, Row] = {}
+        self._asked: dict[str, None] = {}  # in order
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
@@ -25,6 +26,15 @@ class Journal:
         for line in whole.splitlines():
             row = json.loads(line)
             self.rows[row["key"]] = row
+
+    def __contains__(self, key: str) -> bool:
+        self._asked[key] = None
+        return key in self.rows
+
+    @property
+    def asked(self) -> list[Row]:
+        """The rows that were looked for: those of this run, whatever else the file holds from others."""
+        return [self.rows[key] for key in self._asked if key in self.rows]
 
     def add(self, key: str, row: Row) -> None:
         """Appends a row and waits until it is on the disk."""

@@ -79,8 +79,9 @@ def run_audit(
             done += 1
             if on_progress:
                 on_progress(f"{path.name}: {job.method}, {job.setting.name}", done, len(jobs) * len(photos))
-            name = key(bench.identity, *asdict(job).values(), settings.rtol)
-            if name not in journal.rows:
+            boosting = (settings.proximal_weight, settings.boost_rounds, settings.decoder_steps) if job.boosted else ()
+            name = key(bench.identity, *asdict(job).values(), settings.rtol, *boosting)
+            if name not in journal:
                 journal.add(name, _run(job, bench, model, schedule, plan, settings, name))
     return journal
 
@@ -95,7 +96,7 @@ def _bench(path: Path, model: Model, settings: Settings, out: Path) -> Bench:
 
 def _note_photo(bench: Bench, model: Model, plan: Plan, settings: Settings, journal: Journal) -> None:
     name = key(bench.identity, "photo", plan.decoder_ceiling)
-    if name in journal.rows:
+    if name in journal:
         return
 
     @torch.no_grad()

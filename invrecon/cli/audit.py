@@ -98,7 +98,7 @@ def _run(photos: list[Path], model: "Model", plan: "Plan", settings: Settings, o
         "size": settings.size,
         "remarks": _REMARKS,
     }
-    rows = list(journal.rows.values())
+    rows = journal.asked
     summary = summarise(rows, {name: describe(name) for name in plan.methods}, context)
     with replacing(out / "summary.json") as partial:
         partial.write_text(json.dumps(summary, indent=1, allow_nan=False), encoding="utf-8")

@@ -67,7 +67,7 @@ class StockPipeline:
                     width=width * pipeline.vae_scale_factor,
                     output_type="latent",
                 ).images
-        except (ValueError, NotImplementedError, RuntimeError) as error:
+        except (ValueError, RuntimeError) as error:
             raise ModelError(f"{sampler or 'the sampler'} can't be used with this checkpoint: {error}") from error
         latents = self._family.unpack(latents, height, width)
         return self.decode(latents)[0], latents.float()

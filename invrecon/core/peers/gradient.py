@@ -58,8 +58,9 @@ def gradient(evaluations: int | None = None) -> Peer:
 
         e <- AdamW on ‖Phi(z_t) - z_s‖²,      z_t = a_t z_0 + s_t e
 
-    with learning rate 0.1, 20 iterations of 3 evaluations; e is carried from step to step. The first step asks for one prediction
-    more, e = eps(z_0, t), to start from. With a budget: as many iterations as fit, but one at least, even below 3 evaluations.
+    20 iterations of 3 evaluations, the learning rate falling linearly from min(0.1, 0.6 / T) to zero; e is carried from step to step.
+    The first step asks for one prediction more, e = eps(z_0, t), to start from. With a budget: as many iterations as fit, but one at
+    least, even below 3 evaluations.
     """
 
     @torch.no_grad()
@@ -68,26 +69,31 @@ def gradient(evaluations: int | None = None) -> Peer:
         latents = image_latents
         noise, spent = guided(latents, up[0].timestep), 1
         noise = noise if is_finite(noise) else torch.zeros_like(noise)
+        rate = min(0.1, 0.6 / len(schedule))
         for transition, (a, s) in zip(up, reversed(levels(schedule)[:-1]), strict=True):
             iterations = 20 if evaluations is None else max(1, (evaluations - spent) // 3)
-            noise = _descend(transition, latents, a * image_latents, s, noise, iterations)
+            noise = _descend(transition, latents, a * image_latents, s, noise, iterations, rate)
             latents, spent = a * image_latents + s * noise, 0
         return Stored(latents, {})
 
-    note = "The update rule is PreciseInv's as its abstract tells it; 20 iterations, the start and carrying e on are ours."
+    note = (
+        "The update rule is PreciseInv's as its abstract tells it; 20 iterations, the start and carrying e on are ours, and so is the "
+        "falling rate: at a constant 0.1, published for few steps, two photos of no audit stay at 8 and 11 dB with 20; so they reach 22."
+    )
     return Peer("gradient", "A", invert, plain_generate, note)
 
 
-def _descend(transition: Transition, target: Tensor, signal: Tensor, s: float, noise: Tensor, iterations: int) -> Tensor:
+def _descend(transition: Transition, target: Tensor, signal: Tensor, s: float, noise: Tensor, iterations: int, rate: float) -> Tensor:
     """The e after so many iterations, the last finite one."""
     learnt = torch.nn.Parameter(noise.clone())
-    optimizer = torch.optim.AdamW([learnt], lr=0.1)
-    for _ in range(iterations):
+    optimizer = torch.optim.AdamW([learnt], lr=rate)
+    for iteration in range(iterations):
         with torch.enable_grad():
             loss = (transition.down(signal + s * learnt) - target).square().sum()
             (slope,) = torch.autograd.grad(loss, learnt)
         if not is_finite(slope):
             break
         learnt.grad = slope
+        optimizer.param_groups[0]["lr"] = rate * (1 - iteration / iterations)
         optimizer.step()
     return learnt.detach()

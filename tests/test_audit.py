@@ -160,6 +160,9 @@ def test_the_command_writes_page_summary_and_rows(mini, photo, tmp_path, monkeyp
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.jsonl", "summary.json", "report.html"}
+    lines = (tmp_path / "out" / "summary.md").read_text().splitlines()
+    assert "empty prompt, w = 1, photos: 1" in lines
+    assert [line.split(" | ")[0] for line in lines[-2:]] == ["| LBO", "| DDIM"]
     assert "report.html" in result.stdout
     refused = CliRunner().invoke(app, [*arguments, "--methods", "NOSUCH"])
     assert refused.exit_code == 2

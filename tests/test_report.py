@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from invrecon.audit.markdown import to_markdown
 from invrecon.audit.report import write_report
 from invrecon.errors import InvreconError
 
@@ -336,3 +337,18 @@ def test_nothing_overflows_a_phone(audit, browser, width):
     scrolls = value(browser, "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length")
     assert scrolls > 0
     assert browser.get_log("browser") == []
+
+
+def test_markdown_has_a_table_for_each_setting(audit):
+    summary = audit[0]
+    summary["tables"][1]["rows"][0]["evaluations_per_step"] = 2.5  # more than its budget of 2
+    text = to_markdown(summary)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    tables = [rows[i : i + 2 + len(METHODS)] for i in range(0, len(rows), 2 + len(METHODS))]
+    assert [table[0][5:7] for table in tables] == [["at 2", "at 5"]] * len(SETTINGS)
+    first = tables[0][2]
+    assert first[:2] == ["LBO", "A"]
+    assert first[5:7] == ["", f"{FIDELITY['LBO']:.1f}"]
+    assert [row[8] for row in tables[0][2:]] == ["26.10" if METHODS[row[0]]["track"] == "A" else "" for row in tables[0][2:]]
+    assert "- **Does not hold**: LBO is best." in text
+    assert "<below>" not in text

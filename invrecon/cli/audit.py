@@ -69,7 +69,7 @@ def audit(
 ) -> int:
     """Run every method on each photo: same latents, prompt and grid, in one process.
 
-    Writes results.jsonl, summary.json and report.html, one page to read in a browser, to --out.
+    Writes results.jsonl, summary.json, summary.md and report.html, one page to read in a browser, to --out.
     """
     plan = _plan(load_table(config, "audit"), methods, budgets, setting_list, captions)
     for photo in photos:
@@ -82,6 +82,7 @@ def audit(
 
 
 def _run(photos: list[Path], model: "Model", plan: "Plan", settings: Settings, out: Path, quiet: bool) -> None:
+    from invrecon.audit.markdown import to_markdown
     from invrecon.audit.plan import describe
     from invrecon.audit.report import write_report
     from invrecon.audit.run import run_audit
@@ -100,8 +101,9 @@ def _run(photos: list[Path], model: "Model", plan: "Plan", settings: Settings, o
     }
     rows = journal.asked
     summary = summarise(rows, {name: describe(name) for name in plan.methods}, context)
-    with replacing(out / "summary.json") as partial:
-        partial.write_text(json.dumps(summary, indent=1, allow_nan=False), encoding="utf-8")
+    for name, text in (("summary.json", json.dumps(summary, indent=1, allow_nan=False)), ("summary.md", to_markdown(summary))):
+        with replacing(out / name) as partial:
+            partial.write_text(text, encoding="utf-8")
     page = write_report(summary, rows, out)
     if not quiet:
         _print(summary, page)

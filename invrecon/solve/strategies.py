@@ -16,7 +16,9 @@ SLACK = 3.0  # see `solving`
 class Strategy(Protocol):
     """Solves one problem of a series."""
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Talk[Solution]:
+    def __call__(
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+    ) -> Talk[Solution]:
         """As `solving`. `gain` tells how strongly f varies, up to a constant factor that all problems of the series share."""
         ...
 
@@ -28,7 +30,9 @@ class Single:
         self.method = method
         self.foresight = Foresight()
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Talk[Solution]:
+    def __call__(
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+    ) -> Talk[Solution]:
         return solving(fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, slack=SLACK)
 
 
@@ -40,7 +44,9 @@ class Carried(Single):
         self.anderson: Anderson = self.method  # type: ignore[assignment]
         self.gain: float | None = None
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Talk[Solution]:
+    def __call__(
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+    ) -> Talk[Solution]:
         if self.gain:
             self.anderson.rescale(gain / self.gain)
         self.gain = gain
@@ -58,7 +64,9 @@ class Auto:
     def __init__(self) -> None:
         self.first = Carried()
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Talk[Solution]:
+    def __call__(
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+    ) -> Talk[Solution]:
         best = yield from self.first(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain)
         used = best.iterations
         for method in (Anderson(window=8, damping=0.3), Adam()):

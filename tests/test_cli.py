@@ -555,7 +555,8 @@ def test_boost_takes_photos_and_seed_files_with_their_photos(fake):
     assert fake.photo == Path("x.png")
     assert (rows(result)[0]["lbo_psnr"], rows(result)[0]["ilb_psnr"], rows(result)[0]["plain_seed_norm"]) == (29, 21, 1.1)
     assert run("boost", photo("y.png"), "--out", "b").exit_code == 0
-    assert fake.photo is None
+    assert fake.batches[-1] == ["y.png"]
+    assert fake.settings.boost
 
 
 @pytest.mark.parametrize("photos", [[], ["--photo", "a.png", "--photo", "b.png"]])

@@ -108,7 +108,8 @@ def invert_batch(
     settings = settings or Settings()
     answering = Answering(*sampler(model, settings), settings, on_progress, len(photos), method == "ddim")
     found = together([partial(inverting, Path(photo), model) for photo in photos], answering)
-    return [replace(one, seconds=answering.seconds()) if isinstance(one, Inversion) else one for one in found]
+    seconds = answering.seconds()
+    return [replace(one, seconds=seconds) if isinstance(one, Inversion) else one for one in found]
 
 
 def inverting(photo: Path, model: Model, answering: Answering, on_progress: OnProgress | None) -> Talk[Inversion]:

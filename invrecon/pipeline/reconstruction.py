@@ -89,7 +89,8 @@ def reconstruct_batch(
     settings = settings or Settings()
     answering = Answering(*sampler(model, settings), settings, on_progress, len(photos))
     done = together([partial(_reconstructing, Path(photo), model) for photo in photos], answering)
-    return [replace(one, seconds=answering.seconds()) if isinstance(one, Reconstruction) else one for one in done]
+    seconds = answering.seconds()
+    return [replace(one, seconds=seconds) if isinstance(one, Reconstruction) else one for one in done]
 
 
 def boost(

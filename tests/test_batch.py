@@ -85,6 +85,11 @@ def test_a_sample_that_has_solved_a_step_is_evaluated_no_more(samples):
         assert at_this_step == [sum(need > call for need in needs) for call in range(max(needs))]
 
 
+def test_several_samples_are_never_taken_for_one(samples):
+    with pytest.raises(ValueError, match="`invert_batch` takes several"):
+        invert(CurvedDenoiser(), ddim_schedule(STEPS), samples)
+
+
 def test_steps_are_taken_side_by_side(samples):
     watched = Watched(Uneven())
     invert_batch(watched, ddim_schedule(STEPS), samples)

@@ -96,6 +96,8 @@ def climbing(
     Returns:
         Finite latents, if `image_latents` are; steps that did not converge are in the records, none is raised.
     """
+    if len(image_latents) != 1:
+        raise ValueError(f"one sample is inverted at a time, not {len(image_latents)}; `invert_batch` takes several")
     ask = Tally()
     strategy = make_strategy(solver)
     ration = None if math.isinf(mean_evaluations) else Ration(schedule)

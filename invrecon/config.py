@@ -44,7 +44,7 @@ class Settings:
         boost_rounds, decoder_steps: re-inversions, and passes through the decoder before each.
         proximal_weight: λ of the term that keeps boosted latents where the network knows them (see `core.ilb.boost`).
         perceptual_weight: of 1 - SSIM beside the squared error of the pixels in [-1, 1].
-        target_psnr, max_seconds: boosting stops as soon as it is so good, or has taken so long.
+        target_psnr, max_seconds: boosting stops as soon as it is so good, or has taken so long; photos of a batch share one clock.
         decoder_ceiling: whether to find what the decoder could give at best; slow.
         size: side of the square that the model sees, pixels, a multiple of 8 from 64 to 2048.
         fit: how a photo is laid on that square.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from invrecon.config import Imagining, Settings
     from invrecon.edit_settings import EditSettings
     from invrecon.models import load_model
-    from invrecon.pipeline import boost, edit, imagine, interpolate, invert, reconstruct, verify
+    from invrecon.pipeline import boost, edit, imagine, interpolate, invert, invert_batch, reconstruct, reconstruct_batch, verify
     from invrecon.seedfile import load_seed, save_seed
 
 __all__ = [
@@ -23,9 +23,11 @@ __all__ = [
     "imagine",
     "interpolate",
     "invert",
+    "invert_batch",
     "load_model",
     "load_seed",
     "reconstruct",
+    "reconstruct_batch",
     "save_seed",
     "verify",
 ]
@@ -39,9 +41,11 @@ _ROOMS = {
     "imagine": "pipeline",
     "interpolate": "pipeline",
     "invert": "pipeline",
+    "invert_batch": "pipeline",
     "load_model": "models",
     "load_seed": "seedfile",
     "reconstruct": "pipeline",
+    "reconstruct_batch": "pipeline",
     "save_seed": "seedfile",
     "verify": "pipeline",
 }

@@ -44,13 +44,14 @@ class Settings:
         boost_rounds, decoder_steps: re-inversions, and passes through the decoder before each.
         proximal_weight: λ of the term that keeps boosted latents where the network knows them (see `core.ilb.boost`).
         perceptual_weight: of 1 - SSIM beside the squared error of the pixels in [-1, 1].
-        target_psnr, max_seconds: boosting stops as soon as it is so good, or has taken so long.
+        target_psnr, max_seconds: boosting stops as soon as it is so good, or has taken so long; photos of a batch share one clock.
         decoder_ceiling: whether to find what the decoder could give at best; slow.
         size: side of the square that the model sees, pixels, a multiple of 8 from 64 to 2048.
         fit: how a photo is laid on that square.
         device, dtype: where and in what precision the networks run; latents are float32 throughout.
         offload: "model" or "sequential" keeps parts on the CPU while they don't work; CUDA only.
         tiling: whether the autoencoder works in tiles; less memory.
+        batch_size: photos that go through the network at once; "auto": 1, on CUDA as many as fit in half of the free memory, 16 at most.
         seed: of torch's generators. Inversion draws nothing at random.
     """
 
@@ -81,6 +82,7 @@ class Settings:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     offload: Literal["none", "model", "sequential"] = "none"
     tiling: bool = False
+    batch_size: int | str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -105,6 +107,8 @@ class Settings:
         ):
             if not low <= getattr(self, name) <= high:
                 raise UsageError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
+        if self.batch_size != "auto" and not (isinstance(self.batch_size, int) and 1 <= self.batch_size <= 1024):
+            raise UsageError(f"batch_size must be auto or lie between 1 and 1024, not {self.batch_size}")
         if self.size % 8:
             raise UsageError(f"size must be a multiple of 8, not {self.size}; try {round(self.size / 8) * 8}")
 
@@ -195,6 +199,6 @@ def _checked(values: dict[str, Any], path: Path | None) -> dict[str, Any]:
             raise UsageError(f"{path}: unknown setting {key!r}; known are {', '.join(kinds)}")
         if kinds[key] is float and type(value) is int:
             values[key] = float(value)
-        elif type(value) is not kinds[key]:
+        elif type(value) is not kinds[key] and (key, type(value)) != ("batch_size", int):
             raise UsageError(f"{path}: {key} must be of type {kinds[key].__name__}, not {type(value).__name__}")
     return values

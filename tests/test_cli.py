@@ -31,7 +31,7 @@ class Pipeline:
 
     def __init__(self):
         self.loaded, self.done, self.settings, self.raises = [], [], None, {}
-        self.psnr, self.advice = 30.0, None
+        self.psnr, self.advice, self.photo, self.batches = 30.0, None, None, []
 
     def load_model(self, name, device="auto", dtype="float32", **_):
         self.loaded.append((name, device, dtype))
@@ -48,6 +48,22 @@ class Pipeline:
         seed = Seed(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), _header())
         effort = {"steps": 50, "converged_steps": 49, "evaluations": 400, "evaluations_per_step": 8.0, "seconds": 1.5}
         return SimpleNamespace(seed=seed, **effort, health=Health(1.0, 0.0, 0.01), plain_health=Health(1.1, 0.1, 0.02), advice=self.advice)
+
+    def invert_batch(self, photos, model, settings, on_progress=None):
+        self.batches.append([photo.name for photo in photos])
+        return [self.attempt(self.invert, photo, model, settings, on_progress) for photo in photos]
+
+    def reconstruct_batch(self, photos, model, settings, on_progress=None):
+        self.batches.append([photo.name for photo in photos])
+        return [self.attempt(self.reconstruct, photo, model, settings, on_progress) for photo in photos]
+
+    def attempt(self, work, *arguments):
+        try:
+            return work(*arguments)
+        except InvreconError as error:
+            if isinstance(error, (UsageError, ModelError)):
+                raise
+            return error
 
     def reconstruct(self, source, model, settings, on_progress=None):
         inversion = self.invert(source, model, settings, on_progress)
@@ -88,7 +104,9 @@ def fake(monkeypatch):
 
     fake = Pipeline()
     monkeypatch.setattr(invrecon.models, "load_model", fake.load_model)
-    monkeypatch.setattr(invrecon.pipeline, "invert", fake.invert)
+    monkeypatch.setattr(invrecon.pipeline, "invert_batch", fake.invert_batch)
+    monkeypatch.setattr(invrecon.pipeline, "reconstruct_batch", fake.reconstruct_batch)
+    monkeypatch.setattr(invrecon.pipeline, "batch_size", lambda _, settings: 1 if settings.batch_size == "auto" else settings.batch_size)
     monkeypatch.setattr(invrecon.pipeline, "reconstruct", fake.reconstruct)
     monkeypatch.setattr(invrecon.pipeline, "boost", fake.boost)
     monkeypatch.setattr(invrecon.pipeline, "verify", fake.verify)
@@ -151,6 +169,50 @@ def test_json_is_one_object_a_line_with_all_fields_in_input_order(fake):
     assert {name for name, value in missing.items() if value is not None} == {"input", "error"}
     assert last["output"] == "d.recon.png"
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("command", ["invert", "reconstruct", "boost"])
+def test_photos_are_done_in_batches_and_seed_files_alone(fake, command):
+    fake.raises["b.png"] = InputError("b.png: is no good")
+    names = [photo(f"{letter}.png") for letter in "abcde"]
+    result = run(command, *names[:2], "nosuch.png", *names[2:], "--batch-size", "3", "--json", "--out", "out")
+    assert fake.batches == [["a.png", "b.png", "c.png"], ["d.png", "e.png"]]
+    assert [(row["input"], row["error"] is None) for row in rows(result)] == [
+        ("a.png", True), ("b.png", False), ("nosuch.png", False), ("c.png", True), ("d.png", True), ("e.png", True),
+    ]  # fmt: skip
+    assert result.exit_code == 1
+    assert len(fake.loaded) == 1
+    assert sorted({name[0] for name in os.listdir("out")}) == ["a", "c", "d", "e"]
+
+
+def test_a_seed_file_among_photos_is_regenerated_alone(fake):
+    assert run("invert", photo("x.png")).exit_code == 0
+    result = run("reconstruct", photo("a.png"), photo("b.png"), "x.seed.safetensors", photo("c.png"), "--batch-size", "4", "--json")
+    assert fake.batches[1:] == [["a.png", "b.png"], ["c.png"]]
+    assert [row["output"] for row in rows(result)] == ["a.recon.png", "b.recon.png", "x.recon.png", "c.recon.png"]
+
+
+def test_json_lines_of_a_batch_come_when_it_is_done_and_survive_an_interrupt_of_the_next(fake):
+    fake.raises["d.png"] = KeyboardInterrupt()
+    result = run("invert", *(photo(f"{letter}.png") for letter in "abcd"), "--batch-size", "2", "--json", "--out", "out")
+    assert result.exit_code == 130
+    assert [row["input"] for row in rows(result)] == ["a.png", "b.png"]
+    assert sorted(os.listdir("out")) == ["a.seed.safetensors", "b.seed.safetensors"]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "2.5", "many"])
+def test_a_bad_batch_size_exits_2(fake, value):
+    assert run("invert", photo("x.png"), "--batch-size", value).exit_code == 2
+    assert fake.done == []
+
+
+def test_a_preset_may_set_the_batch_size_to_a_number_or_a_word(fake):
+    for text, size in (("4", 4), ('"auto"', "auto")):
+        Path("preset.toml").write_text(f"batch_size = {text}")
+        assert run("invert", photo("x.png"), "--config", "preset.toml", "--force").exit_code == 0
+        assert fake.settings.batch_size == size
+    Path("preset.toml").write_text("batch_size = true")
+    assert run("invert", photo("x.png"), "--config", "preset.toml", "--force").exit_code == 2
 
 
 def test_json_has_null_for_what_is_not_finite(fake):
@@ -288,6 +350,8 @@ def test_options_override_the_preset_which_overrides_the_defaults(fake):
         ("--fit", "pad", "fit"),
         ("--device", "cpu", "device"),
         ("--dtype", "bfloat16", "dtype"),
+        ("--batch-size", 4, "batch_size"),
+        ("--batch-size", "auto", "batch_size"),
         ("--seed", 5, "seed"),
     ],
 )
@@ -301,7 +365,7 @@ def test_seed_sets_the_generators_alike_for_every_input(fake, monkeypatch):
     import invrecon.pipeline
 
     drawn = []
-    monkeypatch.setattr(invrecon.pipeline, "invert", lambda *a: (drawn.append(torch.rand(()).item()), fake.invert(*a))[1])
+    monkeypatch.setattr(invrecon.pipeline, "invert_batch", lambda *a: (drawn.append(torch.rand(()).item()), fake.invert_batch(*a))[1])
     for seed, name in (("1", "one"), ("1", "two"), ("2", "three")):
         assert run("invert", photo("x.png"), photo("y.png"), "--seed", seed, "--out", name).exit_code == 0
     assert drawn[0] == drawn[1] == drawn[2] == drawn[3] != drawn[4]
@@ -491,7 +555,8 @@ def test_boost_takes_photos_and_seed_files_with_their_photos(fake):
     assert fake.photo == Path("x.png")
     assert (rows(result)[0]["lbo_psnr"], rows(result)[0]["ilb_psnr"], rows(result)[0]["plain_seed_norm"]) == (29, 21, 1.1)
     assert run("boost", photo("y.png"), "--out", "b").exit_code == 0
-    assert fake.photo is None
+    assert fake.batches[-1] == ["y.png"]
+    assert fake.settings.boost
 
 
 @pytest.mark.parametrize("photos", [[], ["--photo", "a.png", "--photo", "b.png"]])

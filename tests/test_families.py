@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FluxPipeline
 from PIL import Image
 
-from invrecon import Settings, load_model, load_seed, reconstruct, save_seed, verify
+from invrecon import Settings, invert, invert_batch, load_model, load_seed, reconstruct, save_seed, verify
 from invrecon.errors import ModelError, UsageError
 from invrecon.metrics import latent_fidelity, psnr
 from invrecon.models.families.family import join, split
@@ -45,6 +45,17 @@ def test_a_photo_goes_there_and_back_and_the_stock_pipeline_agrees(name, guidanc
     assert ours.latent_fidelity_db > 75
     assert latent_fidelity(ours.seed.image_latents, latents) > 75
     assert psnr(ours.square, picture) > 60
+
+
+@pytest.mark.parametrize("name", checkpoints.FAMILIES)
+def test_a_batch_is_as_its_photos_alone(name, folders, photo):
+    mirrored = photo.with_name("mirrored.png")
+    with Image.open(photo) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
+    model = load_model(str(folders(name)), device="cpu")
+    settings = Settings(**{**vars(SETTINGS), "sampler": "ddim" if name == "lcm" else "auto", "guidance_scale": 2.0})
+    for one, path in zip(invert_batch([photo, mirrored], model, settings), (photo, mirrored), strict=True):
+        assert latent_fidelity(invert(path, model, settings).seed.latents, one.seed.latents) > 75
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpm++"])

@@ -44,7 +44,18 @@ _REMARKS = [
 ]
 
 
-_OWN = ("prompt", "negative_prompt", "guidance_scale", "solver", "boost", "decoder_ceiling", "target_psnr", "max_seconds", "seed")
+_OWN = (
+    "prompt",
+    "negative_prompt",
+    "guidance_scale",
+    "solver",
+    "boost",
+    "decoder_ceiling",
+    "target_psnr",
+    "max_seconds",
+    "batch_size",
+    "seed",
+)
 
 
 @options.takes_settings(without=_OWN)

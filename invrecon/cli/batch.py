@@ -1,7 +1,8 @@
 """Many inputs in one run: all are checked before the model loads, and one that fails doesn't stop the others."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 
 Files = dict[str, Path]  # from the row's field to the file that is written
 NameFiles = Callable[[Path, Path], Files]  # (input, folder) -> files
-Task = Callable[[Path, Files, "Model", Settings, "OnProgress"], Row]  # does one input, writes its files, returns its figures
+Task = Callable[[Sequence[Path], "Model", Settings, "OnProgress"], Sequence[Any]]  # inputs -> results, an error for one that failed
+Keep = Callable[[Any, Files], Row]  # writes the files of one result, returns its figures
 
 
 def run_batch(
     inputs: Sequence[Path],
     task: Task,
+    keep: Keep,
     name_files: NameFiles,
     settings: Settings,
     *,
@@ -33,28 +36,66 @@ def run_batch(
     quiet: bool,
     fields: Sequence[str] = JSON_FIELDS,
 ) -> list[Row]:
-    """Does `task` for each input and reports it. Returns one row an input, whose "error" is None where all went well.
+    """Does `task` for all inputs and reports each. Returns one row an input, whose "error" is None where all went well.
+
+    Photos are done in batches of the settings' size, seed files one by one, since each has settings of its own.
 
     Args:
         fields: of the rows, as JSON shows them.
     """
     make_folder(out)
     rows = _plan(inputs, out, name_files, force)
-    model = None
-    for number, row in enumerate(rows):
-        if row["error"] is None:
-            model = model or load(settings, quiet)
-            rows[number] = row = _do(row, task, model, settings, f"{number + 1}/{len(rows)}", quiet)
-        if as_json:
-            typer.echo(json_line(row, fields))
+    todo = [number for number, row in enumerate(rows) if row["error"] is None]
+    told = 0
+    if todo:
+        model = load(settings, quiet)
+        for batch in _batches(todo, rows, model, settings):
+            done = _do([rows[number] for number in batch], task, keep, model, settings, _place(batch, len(rows)), quiet)
+            for number, row in zip(batch, done, strict=True):
+                rows[number] = row
+            _tell(rows[told : batch[-1] + 1], fields, as_json)
+            told = batch[-1] + 1
+    _tell(rows[told:], fields, as_json)
     if not (as_json or quiet):
         print_results(rows)
     return rows
 
 
+def _tell(rows: Sequence[Row], fields: Sequence[str], as_json: bool) -> None:
+    for row in rows if as_json else ():
+        typer.echo(json_line(row, fields))
+
+
+def _batches(todo: Sequence[int], rows: Sequence[Row], model: "Model", settings: Settings) -> Iterator[list[int]]:
+    """The numbers of the inputs that are done together, in order."""
+    from invrecon import pipeline
+
+    for seeds, numbers in groupby(todo, lambda number: is_seed_name(rows[number]["input"])):
+        alike = list(numbers)
+        size = 1 if seeds or len(alike) == 1 else pipeline.batch_size(model, settings)
+        for first in range(0, len(alike), size):
+            yield alike[first : first + size]
+
+
+def _place(batch: Sequence[int], total: int) -> str:
+    """Which of all inputs these are, for people: 3/9, or 3-6/9."""
+    first, last = batch[0] + 1, batch[-1] + 1
+    return f"{first}/{total}" if first == last else f"{first}-{last}/{total}"
+
+
 def is_seed_name(path: Path) -> bool:
     """Whether an input is taken for a seed file; told by the name, before torch is imported."""
     return path.suffix.lower() == ".safetensors"
+
+
+def attempt(work: Callable[[], Any]) -> list[Any]:
+    """The result of the work on one input, or its error; for a `Task`."""
+    try:
+        return [work()]
+    except (UsageError, ModelError):
+        raise
+    except InvreconError as error:
+        return [error]
 
 
 def make_folder(out: Path) -> None:
@@ -125,15 +166,22 @@ def load(settings: Settings, quiet: bool) -> "Model":
         )
 
 
-def _do(row: Row, task: Task, model: "Model", settings: Settings, place: str, quiet: bool) -> Row:
+def _do(batch: Sequence[Row], task: Task, keep: Keep, model: "Model", settings: Settings, place: str, quiet: bool) -> list[Row]:
     import torch
 
-    source = row["input"]
-    files = {name: path for name, path in row.items() if name not in ("input", "error")}
-    torch.manual_seed(settings.seed)  # for each input anew: its result doesn't hang on its neighbours
+    sources = [row["input"] for row in batch]
+    torch.manual_seed(settings.seed)  # for each batch anew: its results don't hang on what was done before
+    with progress_bar(f"{place} {sources[0].name}", quiet) as on_progress:
+        results = task(sources, model, settings, on_progress)
+    return [_keep(row, result, keep) for row, result in zip(batch, results, strict=True)]
+
+
+def _keep(row: Row, result: Any, keep: Keep) -> Row:
+    source, files = row["input"], {name: path for name, path in row.items() if name not in ("input", "error")}
     try:
-        with progress_bar(f"{place} {source.name}", quiet) as on_progress:
-            row |= task(source, files, model, settings, on_progress)
+        if isinstance(result, InvreconError):
+            raise result
+        row = row | keep(result, files)
     except (UsageError, ModelError):
         raise  # no input can be done with these
     except InvreconError as error:

@@ -1,13 +1,15 @@
 """`invrecon boost`: photos, or seed files with their photos, to boosted seeds and their pictures."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from invrecon.cli import options
-from invrecon.cli.batch import Files, exit_code, is_seed_name, run_batch
+from invrecon.cli.batch import Files, attempt, exit_code, is_seed_name, run_batch
 from invrecon.cli.boundary import EXIT_CODES
 from invrecon.cli.output import Row
 from invrecon.cli.reconstruct import figures_of
@@ -16,7 +18,7 @@ from invrecon.errors import UsageError
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-    from invrecon.pipeline import OnProgress
+    from invrecon.pipeline import OnProgress, Reconstruction
 
 EPILOG = f"""\b
 Examples:
@@ -49,7 +51,7 @@ def boost(
     if len(seeds) != len(photos or []):
         raise UsageError(f"{len(seeds)} seed files need as many --photo, not {len(photos or [])}")
     run = partial(_run, dict(zip(seeds, photos or [], strict=True)))
-    rows = run_batch(inputs, run, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet)
+    rows = run_batch(inputs, run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet)
     return exit_code(rows, min_psnr)
 
 
@@ -58,12 +60,18 @@ def _name_files(source: Path, out: Path) -> Files:
     return {"output": out / f"{name}.boosted.png", "seed_file": out / f"{name}.boosted.seed.safetensors"}
 
 
-def _run(photos: dict[Path, Path], source: Path, files: Files, model: "Model", settings: Settings, on_progress: "OnProgress") -> Row:
+def _run(photos: dict[Path, Path], inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress") -> Sequence[Any]:
     from invrecon import pipeline
+
+    if is_seed_name(inputs[0]):  # alone
+        return attempt(lambda: pipeline.boost(inputs[0], model, settings, on_progress, photo=photos[inputs[0]]))
+    return pipeline.reconstruct_batch(inputs, model, replace(settings, boost=True), on_progress)
+
+
+def _keep(result: "Reconstruction", files: Files) -> Row:
     from invrecon.image import save_png
     from invrecon.seedfile import save_seed
 
-    result = pipeline.boost(source, model, settings, on_progress, photo=photos.get(source))
     save_seed(result.seed, files["seed_file"])
     save_png(result.picture, files["output"])
     return figures_of(result)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from invrecon.cli import options
-from invrecon.cli.batch import Files, exit_code, is_seed_name, run_batch
+from invrecon.cli.batch import Files, attempt, exit_code, is_seed_name, run_batch
 from invrecon.cli.boundary import EXIT_CODES
 from invrecon.cli.output import Row, inversion_figures
 from invrecon.cli.sweep import is_sweep, parse_sweep
@@ -40,7 +40,7 @@ def _option(flag: str, name: str, text: str, metavar: str = "FLOAT") -> Any:
     return typer.Option(flag, metavar=metavar, help=f"{text} [default: {'automatic' if default is None else default}]")
 
 
-@options.takes_settings(without=("guidance_scale", "negative_prompt", "boost", "decoder_ceiling"))
+@options.takes_settings(without=("guidance_scale", "negative_prompt", "boost", "decoder_ceiling", "batch_size"))
 def edit(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, or seed files.")],
     to: Annotated[list[str] | None, typer.Option("--to", metavar="TEXT", help="What it should show; give it again for more edits.")] = None,
@@ -100,8 +100,8 @@ def edit(
     job = _Job(combined, set(chosen[0]), _for_each("--mask", mask, inputs), _photos(inputs, photos), _inversion(inversion))
     if not to and not all(map(is_seed_name, inputs)):
         raise UsageError("say what the picture should show with --to")
-    settings = replace(settings, boost=boost)
-    rows = run_batch(inputs, job.run, job.name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet, fields=FIELDS)
+    settings = replace(settings, boost=boost, batch_size=1)
+    rows = run_batch(inputs, job.run, job.keep, job.name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet, fields=FIELDS)
     return exit_code(rows, min_psnr)
 
 
@@ -127,18 +127,21 @@ class _Job:
             files[f"seed_file{tail}"] = out / f"{name}.edit{tail}.seed.safetensors"
         return files | {"compare_file": out / f"{name}.edit.compare.png"}
 
-    def run(self, source: Path, files: Files, model: "Model", settings: Settings, on_progress: "OnProgress") -> Row:
+    def run(self, inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress") -> list[Any]:
+        [source] = inputs
+        return attempt(lambda: self.edit(source, model, settings, on_progress))
+
+    def edit(self, source: Path, model: "Model", settings: Settings, on_progress: "OnProgress") -> "Editing":
         from invrecon import pipeline
-        from invrecon.image import save_png
         from invrecon.pipeline.origin import stored_edit
-        from invrecon.seedfile import load_seed, save_seed
+        from invrecon.seedfile import load_seed
 
         if any("to" not in change for change in self.changes):
             base = stored_edit(source, load_seed(source))
             edits = [replace(base, **change) for change in self.changes]
         else:
             edits = [EditSettings(**change) for change in self.changes]
-        result = pipeline.edit(
+        return pipeline.edit(
             source,
             model,
             edits,
@@ -148,6 +151,11 @@ class _Job:
             mask=self.masks.get(source),
             inversion=self.inversion,
         )
+
+    def keep(self, result: "Editing", files: Files) -> Row:
+        from invrecon.image import save_png
+        from invrecon.seedfile import save_seed
+
         pairs = zip(*(iter([path for name, path in files.items() if name != "compare_file"]),) * 2, strict=True)
         told = []
         for one, (picture, seed_file) in zip(result.edits, pairs, strict=True):

@@ -37,7 +37,7 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".mpo", ".webp", ".tif", ".tiff", ".bmp", 
 _BOOSTING = ("boost_rounds", "decoder_steps", "proximal_weight", "perceptual_weight", "target_psnr", "max_seconds", "decoder_ceiling")
 
 
-@options.takes_settings(without=("boost", *_BOOSTING))
+@options.takes_settings(without=("boost", "batch_size", *_BOOSTING))
 def imagine(
     sources: Annotated[
         list[Path] | None, typer.Argument(metavar="PHOTO", help="References: photos in any common format, folders of them, seed files.")

@@ -1,8 +1,9 @@
 """`invrecon invert`: photos to seed files."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,12 +16,12 @@ from invrecon.errors import InputError
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-    from invrecon.pipeline import OnProgress
+    from invrecon.pipeline import Inversion, OnProgress
 
 EPILOG = f"""\b
 Examples:
   invrecon invert photo.jpg
-  invrecon invert *.jpg --out seeds --json > seeds.jsonl
+  invrecon invert *.jpg --out seeds --batch-size 4 --json > seeds.jsonl
   invrecon invert photo.jpg --config configs/smoke.toml
 
 {EXIT_CODES}"""
@@ -42,7 +43,7 @@ def invert(
     Writes NAME.seed.safetensors for each photo.
     """
     settings = replace(settings, boost=boost)
-    return exit_code(run_batch(photos, _run, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet))
+    return exit_code(run_batch(photos, _run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet))
 
 
 def _name_files(source: Path, out: Path) -> Files:
@@ -52,10 +53,14 @@ def _name_files(source: Path, out: Path) -> Files:
     return {"output": path, "seed_file": path}
 
 
-def _run(source: Path, files: Files, model: "Model", settings: Settings, on_progress: "OnProgress") -> Row:
+def _run(photos: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress") -> Sequence[Any]:
     from invrecon import pipeline
+
+    return pipeline.invert_batch(photos, model, settings, on_progress)
+
+
+def _keep(inversion: "Inversion", files: Files) -> Row:
     from invrecon.seedfile import save_seed
 
-    inversion = pipeline.invert(source, model, settings, on_progress)
     save_seed(inversion.seed, files["seed_file"])
     return inversion_figures(inversion)

@@ -13,14 +13,18 @@ from invrecon.config import DEVICES, DTYPES, FITS, OFFLOADS, SAMPLERS, SOLVERS, 
 from invrecon.models.cards import card_settings
 
 
-def _setting(flag: str, name: str, text: str, choices: tuple[str, ...] = ()) -> Any:
+def _setting(flag: str, name: str, text: str, choices: tuple[str, ...] = (), parser: Callable[[str], Any] | None = None) -> Any:
     """An option that overrides the setting `name`; None where it isn't given, so that presets count."""
     default = getattr(Settings, name)
     metavar = None if isinstance(default, bool) else "|".join(choices) or type(default).__name__.upper()
     shown = (
         "empty" if default == "" else "none" if default == math.inf else ("off", "on")[default] if isinstance(default, bool) else default
     )
-    return typer.Option(flag, metavar=metavar, help=f"{text} [default: {shown}]")
+    return typer.Option(flag, metavar=metavar, help=f"{text} [default: {shown}]", parser=parser)
+
+
+def _number_or_auto(text: str) -> int | str:
+    return "auto" if text == "auto" else int(text)
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")]
@@ -63,6 +67,13 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
     "dtype": _setting("--dtype", "dtype", "In what precision the networks run.", DTYPES),
     "offload": _setting("--offload", "offload", "Keep idle parts on the CPU; needs CUDA and accelerate.", OFFLOADS),
     "tiling": _setting("--tiling/--no-tiling", "tiling", "Let the autoencoder work in tiles; less memory."),
+    "batch_size": _setting(
+        "--batch-size",
+        "batch_size",
+        "Photos inverted at once; auto is 1, on CUDA as many as half of the free memory takes.",
+        ("N", "auto"),
+        _number_or_auto,
+    ),
     "seed": _setting("--seed", "seed", "Seed of the random generators; inversion draws nothing at random."),
 }
 

@@ -1,12 +1,13 @@
 """`invrecon reconstruct`: photos to seeds and back, or seed files to pictures."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from invrecon.cli import options
-from invrecon.cli.batch import Files, exit_code, is_seed_name, run_batch
+from invrecon.cli.batch import Files, attempt, exit_code, is_seed_name, run_batch
 from invrecon.cli.boundary import EXIT_CODES
 from invrecon.cli.output import Row, inversion_figures
 from invrecon.config import Settings
@@ -21,7 +22,7 @@ EPILOG = f"""\b
 Examples:
   invrecon reconstruct photo.jpg
   invrecon reconstruct photo.seed.safetensors --out again
-  invrecon reconstruct *.jpg --out results --json > results.jsonl
+  invrecon reconstruct *.jpg --out results --batch-size 4 --json > results.jsonl
   invrecon reconstruct photo.jpg --steps 20 --min-psnr 25
 
 {EXIT_CODES}"""
@@ -48,7 +49,7 @@ def reconstruct(
     Writes NAME.recon.png, NAME.seed.safetensors and NAME.compare.png for each photo, and NAME.recon.png for each seed file,
     whose own prompt, steps, guidance and size are used.
     """
-    rows = run_batch(inputs, _run, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet)
+    rows = run_batch(inputs, _run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet)
     return exit_code(rows, min_psnr)
 
 
@@ -59,12 +60,18 @@ def _name_files(source: Path, out: Path) -> Files:
     return {field: out / f"{source.stem}.{ending}" for field, ending in endings.items()}
 
 
-def _run(source: Path, files: Files, model: "Model", settings: Settings, on_progress: "OnProgress") -> Row:
+def _run(inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress") -> Sequence[Any]:
     from invrecon import pipeline
+
+    if is_seed_name(inputs[0]):  # alone
+        return attempt(lambda: pipeline.reconstruct(inputs[0], model, settings, on_progress))
+    return pipeline.reconstruct_batch(inputs, model, settings, on_progress)
+
+
+def _keep(result: "Reconstruction", files: Files) -> Row:
     from invrecon.image import save_png
     from invrecon.seedfile import save_seed
 
-    result = pipeline.reconstruct(source, model, settings, on_progress)
     if "compare_file" in files:
         save_seed(result.seed, files["seed_file"])
         save_png(_sheet(result), files["compare_file"])

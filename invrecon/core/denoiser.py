@@ -1,6 +1,7 @@
 """Noise predictions, and wrappers that change or count them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -53,12 +54,12 @@ class Guided:
         return negative + self.guidance_scale * (positive - negative)
 
 
+@dataclass(frozen=True)
 class Scaled:
     """e(c z, t): the network sees the latents times c."""
 
-    def __init__(self, denoiser: Denoiser, scale: float) -> None:
-        self.denoiser = denoiser
-        self.scale = scale
+    denoiser: Denoiser
+    scale: float
 
     def __call__(self, latents: Tensor, timestep: float) -> Tensor:
         return self.denoiser(self.scale * latents, timestep)

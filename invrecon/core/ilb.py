@@ -8,18 +8,35 @@ warm start are our own. Measuring distances by what a denoiser takes for noise c
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from invrecon.core import lbo
+from invrecon.solve import Talk, converse
 
 Decode = Callable[[Tensor], Tensor]  # (B, C, h, w) image latents -> (B, 3, H, W) pixels, differentiable
 Score = Callable[[Tensor], float]  # regenerated image latents -> PSNR of the final picture, dB
 Loss = Callable[[Tensor, Tensor], Tensor]  # (pixels, photo) -> scalar
 Invert = Callable[[Tensor, lbo.Inversion | None], lbo.Inversion]  # (image latents, the last round's inversion) -> inversion
+
+
+@dataclass(frozen=True, eq=False)
+class Inverting:
+    """Asks for the `lbo.Inversion` of image latents (1, C, h, w); the last round's inversion, if any, helps."""
+
+    image_latents: Tensor
+    warm: lbo.Inversion | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Regenerating:
+    """Asks for the image latents that seed noise (1, C, h, w) leads to."""
+
+    latents: Tensor
 
 
 @dataclass(frozen=True)
@@ -77,9 +94,19 @@ def squared_error(pixels: Tensor, photo: Tensor) -> Tensor:
     return (pixels - photo).square().mean()
 
 
-def boost(
-    invert: Invert,
-    regenerate: Callable[[Tensor], Tensor],
+def boost(invert: Invert, regenerate: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> Boost:
+    """`boosting` of one photo: `invert` and `regenerate` are asked whenever it asks; the rest is the same."""
+
+    def answer(asked: Mapping[int, Any]) -> dict[int, Any]:
+        question = asked[0]
+        if isinstance(question, Inverting):
+            return {0: invert(question.image_latents, question.warm)}
+        return {0: regenerate(question.latents)}
+
+    return converse([boosting(*args, **options)], answer)[0]
+
+
+def boosting(
     decode: Decode,
     encoded: Tensor,
     photo: Tensor,
@@ -90,7 +117,7 @@ def boost(
     loss: Loss = squared_error,
     budget: Budget = Budget(),
     on_step: Callable[[int, int], None] | None = None,
-) -> Boost:
+) -> Talk[Boost]:
     """Adjusts z_0 so that D(zhat_0), zhat_0 = regenerate(invert(z_0)), comes close to the photo x:
 
         argmin_z0  loss(D(zhat_0), x) + λ mean((zhat_0 - E(x)) (n(zhat_0) - n(E(x))))
@@ -98,12 +125,12 @@ def boost(
     jointly and approximately: the Jacobian of regenerate-after-invert is taken as the identity, so each round descends from
     zhat_0, adds the change to z_0, and inverts again. What the trajectory still loses is corrected with the rest.
 
+    It asks for inversions (`Inverting`) and what they give back (`Regenerating`), so that those of many photos are made together.
+
     Args:
-        invert: z_0 -> seed noise; the last round's inversion helps the next.
-        regenerate: seed noise -> zhat_0.
         decode: D, differentiable.
-        encoded: E(x), (B, C, h, w).
-        photo: x, (B, 3, H, W) in [-1, 1].
+        encoded: E(x), (1, C, h, w).
+        photo: x, (1, 3, H, W) in [-1, 1].
         score: judges zhat_0 by the final picture; the round that scores best is kept, never merely the last.
         proximal_weight: λ >= 0, in squared pixel units of [-1, 1] per squared latent.
         noise: n, what a denoiser takes for noise in image latents. Changes that it takes for part of a picture cost little then, and
@@ -115,7 +142,8 @@ def boost(
         At worst the plain inversion of E(x), which is the first round.
     """
     begun = time.monotonic()
-    image_latents, inversion, steps = encoded, None, 0
+    image_latents, steps = encoded, 0
+    inversion: lbo.Inversion | None = None
     best: Boost | None = None
     rounds: list[Round] = []
     with torch.no_grad():
@@ -134,8 +162,8 @@ def boost(
         return step < budget.decoder_steps and time.monotonic() - begun < budget.seconds
 
     while True:
-        inversion = invert(image_latents, inversion)
-        regenerated = regenerate(inversion.latents)
+        inversion = yield Inverting(image_latents, inversion)
+        regenerated = yield Regenerating(inversion.latents)
         distance = ((image_latents - encoded).norm() / encoded.norm()).item()
         rounds.append(Round(score(regenerated), distance, steps, sum(record.evaluations for record in inversion.records)))
         if best is None or rounds[-1].psnr > max(earlier.psnr for earlier in rounds[:-1]):

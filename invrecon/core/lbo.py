@@ -3,23 +3,27 @@
 Source of the idea: "Latent Bias Alignment for High-Fidelity Diffusion Inversion in Real-World Image Reconstruction and
 Manipulation" (Chen et al. 2026). Its details were not public to us; the prediction of eps, the gradient-free solvers and
 the estimate of the residual are our own derivation.
+
+The inversion of one sample is a talk (`climbing`); a batch is many of them, side by side, that share the calls of the network.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from invrecon.core.budget import Ration
-from invrecon.core.denoiser import Counted, Denoiser
+from invrecon.core.denoiser import Denoiser
 from invrecon.core.extrapolation import Extrapolation
 from invrecon.core.multistep import sweeping
+from invrecon.core.query import Tally, alone, answer
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import Transition, transitions
-from invrecon.solve import Outcome, Solution, Strategy, Tolerance, make_strategy
+from invrecon.solve import Outcome, Read, Solution, Strategy, Talk, Tolerance, converse, make_strategy
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Inversion:
-    """The seed noise z_T, (B, C, h, w), with the record and the noise prediction eps(z_t, t) of every step, from image to noise."""
+    """The seed noise z_T, (1, C, h, w), with the record and the noise prediction eps(z_t, t) of every step, from image to noise."""
 
     latents: Tensor
     records: list[StepRecord]
@@ -54,8 +58,7 @@ OnRecord = Callable[[StepRecord], None]
 
 
 @sweeping
-@torch.no_grad()
-def invert(
+def climbing(
     denoiser: Denoiser,
     schedule: Schedule,
     image_latents: Tensor,
@@ -67,7 +70,7 @@ def invert(
     warm: Inversion | None = None,
     on_step: OnRecord | None = None,
     offsets: Sequence[Tensor] | None = None,
-) -> Inversion:
+) -> Talk[Inversion]:
     """Finds z_T with generate(z_T) = z_0, step after step, from t_1 up to t_T:
 
         z_t = (z_s - B e) / A + b_t,      b_t = argmin_b ‖Phi(z_t(b)) - z_s‖²
@@ -78,11 +81,11 @@ def invert(
     Args:
         denoiser: eps(z, t), guidance included.
         schedule: the sampler's steps.
-        image_latents: z_0, (B, C, h, w); its dtype is that of the whole computation.
+        image_latents: z_0, (1, C, h, w); its dtype is that of the whole computation.
         solver: "auto", "anderson", "picard" or "adam".
         rtol: what the relative errors of all T steps may add up to in the regenerated latents. An error in z_s grows to
             1 / a_s times its size on the way down at most, so a step has converged when
-            ‖Phi(z_t) - z_s‖ < rtol (a_s / a_0) / T ‖z_s‖  (see `solve` for steps that contract slowly).
+            ‖Phi(z_t) - z_s‖ < rtol (a_s / a_0) / T ‖z_s‖  (see `solving` for steps that contract slowly).
         max_evaluations: budget of iterations a step.
         mean_evaluations: budget of network evaluations a step, on average, >= 2; it takes the place of `rtol` and `max_evaluations`
             (see `Ration`).
@@ -93,32 +96,36 @@ def invert(
     Returns:
         Finite latents, if `image_latents` are; steps that did not converge are in the records, none is raised.
     """
-    counted = Counted(denoiser)
+    if len(image_latents) != 1:
+        raise ValueError(f"one sample is inverted at a time, not {len(image_latents)}; `invert_batch` takes several")
+    ask = Tally()
     strategy = make_strategy(solver)
     ration = None if math.isinf(mean_evaluations) else Ration(schedule)
     history = Extrapolation()
     latents = image_latents
+    [size] = yield Read(torch.linalg.vector_norm(latents)[None])
     records: list[StepRecord] = []
     noises: list[Tensor] = []
     known = warm.noises if warm else [torch.zeros_like(image_latents)] * len(schedule)
-    for transition, base in zip(reversed(transitions(counted, schedule, offsets)), known, strict=True):
-        before = counted.evaluations
+    for transition, base in zip(reversed(transitions(denoiser, schedule, offsets)), known, strict=True):
+        before = ask.evaluations
         cold = not (history or warm)
-        noise = counted(latents, transition.timestep) if cold else base + history.predict(transition.time)
+        noise = (yield from ask(transition, latents)) if cold else base + history.predict(transition.time)
         start = transition.up(latents, noise)
         tolerance: float | Tolerance = rtol * transition.level / len(schedule)
         most: float = max_evaluations
         if ration:
-            left = mean_evaluations * len(schedule) - counted.evaluations
+            left = mean_evaluations * len(schedule) - ask.evaluations
             tolerance = partial(ration.tolerance, len(records), left)
             most = max(1, left - (len(schedule) - len(records) - 1))
-        solution = _solve_step(strategy, transition, latents, start, tolerance, int(most))
+        solution = yield from _solve_step(ask, strategy, transition, latents, size, start, tolerance, int(most))
+        moved, size = yield Read(torch.stack([torch.linalg.vector_norm(z) for z in (solution.x - start, solution.x)]))
         record = StepRecord(
             timestep=transition.timestep,
             residual=solution.residual,
             checked=solution.checked,
-            evaluations=counted.evaluations - before,
-            bias=_ratio(solution.x - start, solution.x),
+            evaluations=ask.evaluations - before,
+            bias=moved / max(size, 1e-30),
             outcome=solution.outcome,
         )
         noises.append(transition.implied_noise(latents, solution.x))
@@ -131,17 +138,44 @@ def invert(
     return Inversion(latents, records, noises)
 
 
+invert = alone(climbing)
+
+
+@torch.no_grad()
+def invert_batch(
+    denoiser: Denoiser, schedule: Schedule, image_latents: Tensor, *, warm: Sequence[Inversion | None] = (), **options: Any
+) -> list[Inversion]:
+    """`invert` for B samples at once, each to its own tolerance, with its own records, as if it were alone.
+
+    One call of the network carries all samples that are still at work on a step; a sample that has solved it waits for them at the next,
+    and costs nothing. Numbers are read from the device once an iteration and once a step, for all samples together. Where the
+    solver falls back on gradients, these are taken sample by sample.
+
+    Args:
+        image_latents: z_0, (B, C, h, w).
+        warm: for each sample, an inversion of image latents close to its own, or None.
+        options: as for `invert`.
+    """
+    starts = zip(image_latents.split(1), warm or [None] * len(image_latents), strict=True)
+    return converse([climbing(denoiser, schedule, z_0, warm=close, **options) for z_0, close in starts], answer)
+
+
 def _solve_step(
-    strategy: Strategy, transition: Transition, target: Tensor, start: Tensor, rtol: float | Tolerance, max_iterations: int
-) -> Solution:
-    """Phi(z) = z_s as a fixed point,  f(z) = (z_s - B eps(z, t)) / A,  where  f(z) - z = (z_s - Phi(z)) / A."""
+    ask: Tally,
+    strategy: Strategy,
+    transition: Transition,
+    target: Tensor,
+    size: float,
+    start: Tensor,
+    rtol: float | Tolerance,
+    max_iterations: int,
+) -> Talk[Solution]:
+    """Phi(z) = z_s as a fixed point,  f(z) = (z_s - B eps(z, t)) / A,  where  f(z) - z = (z_s - Phi(z)) / A.  `size` is ‖z_s‖."""
 
-    def fixed_point(latents: Tensor) -> Tensor:
-        return transition.up(target, transition.denoiser(latents, transition.timestep))
+    def fixed_point(latents: Tensor) -> Talk[Tensor]:
+        noise = yield from ask(transition, latents)
+        with torch.set_grad_enabled(latents.requires_grad):
+            return transition.up(target, noise)
 
-    scale = (torch.linalg.vector_norm(target) / transition.A).item()
-    return strategy(fixed_point, start, rtol=rtol, scale=scale or 1.0, max_iterations=max_iterations, gain=transition.B / transition.A)
-
-
-def _ratio(part: Tensor, whole: Tensor) -> float:
-    return (torch.linalg.vector_norm(part) / torch.linalg.vector_norm(whole).clamp(min=1e-30)).item()
+    scale = size / transition.A or 1.0
+    return strategy(fixed_point, start, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=transition.B / transition.A)

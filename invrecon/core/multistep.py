@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from invrecon.core.schedule import Memory, Schedule
-from invrecon.solve import Anderson, Outcome, solve
+from invrecon.solve import Anderson, Outcome, Read, Talk, solving
 
 if TYPE_CHECKING:
     from invrecon.core.lbo import Inversion
@@ -31,22 +31,21 @@ P = ParamSpec("P")
 MAX_SWEEPS = 15
 
 
-def sweeping(invert: Callable[P, Inversion]) -> Callable[P, Inversion]:
-    """`invert`, which solves step after step, made to invert schedules with a memory too."""
+def sweeping(climbing: Callable[P, Talk[Inversion]]) -> Callable[P, Talk[Inversion]]:
+    """`climbing`, which solves step after step, made to invert schedules with a memory too."""
 
-    @wraps(invert)
-    def run(*args: Any, **options: Any) -> Inversion:
+    @wraps(climbing)
+    def run(*args: Any, **options: Any) -> Talk[Inversion]:
         denoiser, schedule, image_latents = args
         if schedule.memory is None:
-            return invert(*args, **options)
-        return _sweep(invert, denoiser, schedule, image_latents, schedule.memory, **options)
+            return climbing(*args, **options)
+        return _sweep(climbing, denoiser, schedule, image_latents, schedule.memory, **options)
 
     return run
 
 
-@torch.no_grad()
 def _sweep(
-    invert: Callable[..., Inversion],
+    climbing: Callable[..., Talk[Inversion]],
     denoiser: Any,
     schedule: Schedule,
     image_latents: Tensor,
@@ -56,27 +55,30 @@ def _sweep(
     mean_evaluations: float = math.inf,
     warm: Inversion | None = None,
     **options: Any,
-) -> Inversion:
+) -> Talk[Inversion]:
     """Sweeps until the offsets stand still to rtol / 2 in the regenerated latents; the other half is the solver's."""
     kin = schedule.one_step()
     levels = torch.tensor(schedule.levels, dtype=image_latents.dtype, device=image_latents.device).view(-1, 1, 1, 1, 1)
     found, best, lowest = warm, warm, math.inf
     spent = [0] * len(schedule)
 
-    def sweep(scaled: Tensor) -> Tensor:
+    def sweep(scaled: Tensor) -> Talk[Tensor]:
         nonlocal found, best, lowest
         left = mean_evaluations - sum(spent) / len(schedule)
         offsets = scaled * levels
-        found = invert(denoiser, kin, image_latents, rtol=rtol / 2, mean_evaluations=left, warm=found, offsets=list(offsets), **options)
+        options.update(rtol=rtol / 2, mean_evaluations=left, warm=found, offsets=list(offsets))
+        found = yield from climbing(denoiser, kin, image_latents, **options)
         spent[:] = [before + record.evaluations for before, record in zip(spent, found.records, strict=True)]
         following = told_offsets(kin, memory, found, offsets) / levels
-        if (miss := (following - scaled).norm().item()) < lowest:
+        [miss] = yield Read((following - scaled).norm()[None])
+        if miss < lowest:
             best, lowest = found, miss
         return following
 
-    scale = image_latents.norm().item() or 1.0
+    [size] = yield Read(image_latents.norm()[None])
     start = told_offsets(schedule, memory, warm) if warm else image_latents.new_zeros(len(schedule), *image_latents.shape)
-    done = solve(sweep, start / levels, Anderson(5), rtol=rtol / 2 / len(schedule) ** 0.5, scale=scale, max_iterations=MAX_SWEEPS)
+    tolerance = rtol / 2 / len(schedule) ** 0.5
+    done = yield from solving(sweep, start / levels, Anderson(5), rtol=tolerance, scale=size or 1.0, max_iterations=MAX_SWEEPS)
     assert best
     records = [replace(record, evaluations=count) for record, count in zip(best.records, spent, strict=True)]
     if done.outcome is not Outcome.CONVERGED:

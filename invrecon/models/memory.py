@@ -34,6 +34,18 @@ def saved_bytes(function: Callable[[Tensor], Tensor], x: Tensor) -> int:
     return sum(kept.values())
 
 
+def fitting(device: torch.device, once: Callable[[], object], most: int) -> int:
+    """How many times what `once` takes fits into half of a CUDA device's free memory, 1 to `most`; 1 elsewhere, where nothing is run."""
+    if device.type != "cuda":
+        return 1
+    before = torch.cuda.memory_allocated(device)
+    reset_peak(device)
+    once()
+    taken = max(1, torch.cuda.max_memory_allocated(device) - before)
+    torch.cuda.empty_cache()
+    return max(1, min(most, int(free_memory(device) / 2 // taken)))
+
+
 def reset_peak(device: torch.device) -> None:
     """Lets `peak_memory` begin anew; does nothing where that can't be."""
     if device.type == "cuda":

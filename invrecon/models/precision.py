@@ -17,8 +17,8 @@ def rescued_at(denoiser: Any) -> set[float]:
 
 
 class Rescued:
-    """A denoiser whose network runs in half precision: where its output isn't finite, though the latents are, it is asked again
-    in float32. The weights are there and back again without a loss, since every half is a float32.
+    """A denoiser whose network runs in half precision: for samples whose output isn't finite, though their latents are, it is asked
+    again in float32. The weights are there and back again without a loss, since every half is a float32.
     Weights that are offloaded one by one (`--offload sequential`) can't be turned so.
 
     Args:
@@ -30,18 +30,22 @@ class Rescued:
         self.denoiser = denoiser
         self.network = network
         self.rescued: set[float] = set()
-        """Timesteps where that was so."""
+        """Timesteps where that was so, for any sample."""
 
     def __call__(self, latents: Tensor, timestep: float, condition: Tensor) -> Tensor:
         output = self.denoiser(latents, timestep, condition)
         weight = next(self.network.parameters())
         dtype = weight.dtype
-        if weight.is_meta or dtype == torch.float32 or bool(output.isfinite().all()) or not bool(latents.isfinite().all()):
+        if weight.is_meta or dtype == torch.float32:
+            return output
+        lost = latents.isfinite().flatten(1).all(1) & ~output.isfinite().flatten(1).all(1)
+        if not bool(lost.any()):
             return output
         self.rescued.add(timestep)
         try:
             self._turn(torch.float32)
-            return self.denoiser(latents, timestep, condition)
+            again = self.denoiser(latents, timestep, condition)
+            return again if again.requires_grad else torch.where(lost.view(-1, 1, 1, 1), again, output)
         finally:
             self._turn(dtype)
 

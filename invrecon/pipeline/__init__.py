@@ -1,9 +1,11 @@
 """Path in, pictures and seed out: the order of work behind every command."""
 
+from invrecon.pipeline.answering import OnProgress
+from invrecon.pipeline.batching import batch_size
 from invrecon.pipeline.editing import Edited, Editing, edit
 from invrecon.pipeline.imagination import Imagined, Reference, find_reference, imagine, interpolate
-from invrecon.pipeline.inversion import Inversion, OnProgress, invert
-from invrecon.pipeline.reconstruction import Reconstruction, boost, reconstruct
+from invrecon.pipeline.inversion import Inversion, invert, invert_batch
+from invrecon.pipeline.reconstruction import Reconstruction, boost, reconstruct, reconstruct_batch
 from invrecon.pipeline.verification import Verification, verify
 
 __all__ = [
@@ -15,12 +17,15 @@ __all__ = [
     "Reconstruction",
     "Reference",
     "Verification",
+    "batch_size",
     "boost",
     "edit",
     "find_reference",
     "imagine",
     "interpolate",
     "invert",
+    "invert_batch",
     "reconstruct",
+    "reconstruct_batch",
     "verify",
 ]

@@ -20,7 +20,8 @@ from invrecon.core.sampling import generate
 from invrecon.core.shell import PATHS, around
 from invrecon.errors import InputError, UsageError
 from invrecon.image import to_image
-from invrecon.pipeline.inversion import OnProgress, invert, sampler, sampling_header, stage
+from invrecon.pipeline.answering import OnProgress, numbered, stage
+from invrecon.pipeline.inversion import invert, sampler, sampling_header
 from invrecon.pipeline.reconstruction import check_model
 from invrecon.seedfile import Seed, is_seed_file, load_seed
 
@@ -117,7 +118,7 @@ def imagine(
     drawn = around(seeds, imagining.spread, torch.Generator().manual_seed(settings.seed))
     origin = {"spread": imagining.spread, "seed": settings.seed}
     for number, (weights, latents) in enumerate(islice(drawn, imagining.count), 1):
-        yield scene.picture(weights, latents, origin, imagining.refine, _numbered(on_progress, f"{number}/{imagining.count}"))
+        yield scene.picture(weights, latents, origin, imagining.refine, numbered(on_progress, f"{number}/{imagining.count}"))
 
 
 def interpolate(
@@ -135,7 +136,7 @@ def interpolate(
     for frame in range(imagining.frames):
         t = frame / (imagining.frames - 1)
         latents = PATHS[imagining.path_kind](first, last, t)
-        tell = _numbered(on_progress, f"{frame + 1}/{imagining.frames}")
+        tell = numbered(on_progress, f"{frame + 1}/{imagining.frames}")
         yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, tell)
 
 
@@ -150,10 +151,6 @@ def _check_size(seed: Seed, name: str, model: Model, settings: Settings) -> None
     height, width = (model.downsampling * length for length in seed.latents.shape[2:])
     if (height, width) != (settings.size, settings.size):
         raise InputError(f"{name}: is a seed for {width} x {height} pixels, not for --size {settings.size}")
-
-
-def _numbered(on_progress: OnProgress | None, place: str) -> OnProgress | None:
-    return (lambda name, done, total: on_progress(f"{place} {name}", done, total)) if on_progress else None
 
 
 class _Scene:

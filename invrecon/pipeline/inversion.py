@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,21 +18,19 @@ from invrecon.config import Settings
 from invrecon.core import ilb, lbo
 from invrecon.core.denoiser import Counted, Guided
 from invrecon.core.health import Health, health
-from invrecon.core.sampling import ddim_inversion, generate
+from invrecon.core.ilb import Inverting
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import transitions
-from invrecon.errors import UsageError
+from invrecon.errors import InvreconError, UsageError
 from invrecon.image import Canvas, Photo, load_photo, plan_canvas, to_image, to_tensor
 from invrecon.metrics import dissimilarity, psnr
 from invrecon.models.precision import rescued_at
+from invrecon.pipeline.answering import Answering, OnProgress, only, stage, together
 from invrecon.seedfile import FORMAT, Seed
-from invrecon.solve import Outcome
+from invrecon.solve import Outcome, Talk
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with (stage, steps done, steps in all)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,7 @@ class Inversion:
         boosted: the work of boosting; None without.
         steps, converged_steps: of the inversion that led to the seed; `evaluations` of the network are those of all rounds.
         health: of the seed; `plain_health` is that before boosting.
+        seconds: it took; in a batch, the photo's share.
         advice: a sentence where steps did not converge.
     """
 
@@ -88,43 +85,52 @@ def invert(
         InputError: the photo can't be used.
         UsageError, ModelError: the settings don't fit the model.
     """
+    return only(invert_batch([photo], model, settings, on_progress, method=method))
+
+
+def invert_batch(
+    photos: Sequence[Path | str],
+    model: Model,
+    settings: Settings | None = None,
+    on_progress: OnProgress | None = None,
+    *,
+    method: Literal["lbo", "ddim"] = "lbo",
+) -> list[Inversion | InvreconError]:
+    """`invert` for several photos at once: each call of the network carries all that are still at work on a step.
+
+    Returns:
+        One for each photo, in order, as if it were inverted alone; in place of one that can't be used stands its error, and the others
+        are done. `seconds` is a photo's share of the whole batch's.
+
+    Raises:
+        UsageError, ModelError: the settings don't fit the model.
+    """
     settings = settings or Settings()
-    begun = time.monotonic()
-    denoiser, schedule = sampler(model, settings)
-    subject = _subject(Path(photo), model, settings)
+    answering = Answering(*sampler(model, settings), settings, on_progress, len(photos), method == "ddim")
+    found = together([partial(inverting, Path(photo), model) for photo in photos], answering)
+    seconds = answering.seconds()
+    return [replace(one, seconds=seconds) if isinstance(one, Inversion) else one for one in found]
 
-    def solve(image_latents: Tensor, warm: lbo.Inversion | None) -> lbo.Inversion:
-        done = count(1)
-        tick = stage(on_progress, "inverting again" if warm else "inverting")
-        if method == "ddim":
-            return lbo.Inversion(ddim_inversion(denoiser, schedule, image_latents, tick), [], [])
-        return lbo.invert(
-            denoiser,
-            schedule,
-            image_latents,
-            solver=settings.solver,
-            rtol=settings.rtol,
-            max_evaluations=settings.max_evaluations,
-            mean_evaluations=settings.mean_evaluations,
-            warm=warm,
-            on_step=(lambda _: tick(next(done), len(schedule))) if tick else None,
-        )
 
-    regenerate = partial(generate, denoiser, schedule, on_step=stage(on_progress, "regenerating"))
+def inverting(photo: Path, model: Model, answering: Answering, on_progress: OnProgress | None) -> Talk[Inversion]:
+    """The work on one photo. Raises InputError where it can't be used."""
+    settings, schedule = answering.settings, answering.schedule
+    subject = _subject(photo, model, settings)
     unguided = Counted(model.with_sampler(settings.sampler).denoiser(settings.prompt))
     low = transitions(unguided, schedule)[-2:][0]  # where a picture has little noise, but some
     noise = partial(low.denoiser, timestep=low.timestep)
-    boosted = _boost(subject, model, settings, solve, regenerate, noise, on_progress) if settings.boost else None
-    found = boosted.inversion if boosted else solve(subject.encoded, None)
-    inverting = sum(r.evaluations for r in (boosted.rounds if boosted else found.records))
-    if method == "ddim":
-        inverting = len(schedule) * (len(boosted.rounds) if boosted else 1)
-    evaluations = inverting + unguided.evaluations
+    boosted = (yield from _boosting(subject, model, settings, noise, on_progress)) if settings.boost else None
+    found = boosted.inversion if boosted else (yield Inverting(subject.encoded))
+    inverted = sum(r.evaluations for r in (boosted.rounds if boosted else found.records))
+    if answering.by_ddim:
+        inverted = len(schedule) * (len(boosted.rounds) if boosted else 1)
+    evaluations = inverted + unguided.evaluations
     healths = [health(each.latents) for each in (found, boosted.plain if boosted else found)]
-    rescued = sorted(rescued_at(denoiser), reverse=True)
+    rescued = sorted(rescued_at(answering.denoiser), reverse=True)
     header = _header(model.with_sampler(settings.sampler), settings, schedule, subject, found, boosted, healths, rescued)
+    header |= {"inversion": "ddim" if answering.by_ddim else "lbo"}
     return Inversion(
-        seed=Seed(found.latents.cpu(), (boosted.image_latents if boosted else subject.encoded).cpu(), header | {"inversion": method}),
+        seed=Seed(found.latents.cpu(), (boosted.image_latents if boosted else subject.encoded).cpu(), header),
         subject=subject,
         boosted=boosted,
         steps=len(schedule),
@@ -133,7 +139,7 @@ def invert(
         evaluations_per_step=evaluations / len(schedule),
         health=healths[0],
         plain_health=healths[1],
-        seconds=time.monotonic() - begun,
+        seconds=answering.seconds(),
         advice=_advice(found.records, rescued, settings.dtype),
     )
 
@@ -151,11 +157,6 @@ def sampler(model: Model, settings: Settings) -> tuple[Guided, Schedule]:
     return denoiser, model.schedule(settings.num_inference_steps, settings.size)
 
 
-def stage(on_progress: OnProgress | None, name: str) -> Callable[[int, int], None] | None:
-    """A callback for one stage's steps."""
-    return partial(on_progress, name) if on_progress else None
-
-
 def _subject(path: Path, model: Model, settings: Settings) -> Subject:
     photo = load_photo(path)
     canvas = plan_canvas(photo.rgb.size, settings.size, settings.fit)
@@ -164,15 +165,9 @@ def _subject(path: Path, model: Model, settings: Settings) -> Subject:
     return Subject(photo, canvas, original, pixels, model.encode(pixels))
 
 
-def _boost(
-    subject: Subject,
-    model: Model,
-    settings: Settings,
-    solve: ilb.Invert,
-    regenerate: Callable[[Tensor], Tensor],
-    noise: Callable[[Tensor], Tensor],
-    on_progress: OnProgress | None,
-) -> ilb.Boost:
+def _boosting(
+    subject: Subject, model: Model, settings: Settings, noise: Callable[[Tensor], Tensor], on_progress: OnProgress | None
+) -> Talk[ilb.Boost]:
     def loss(pixels: Tensor, photo: Tensor) -> Tensor:
         error = ilb.squared_error(pixels, photo)
         return error + settings.perceptual_weight * dissimilarity(pixels, photo) if settings.perceptual_weight else error
@@ -181,9 +176,7 @@ def _boost(
     def score(image_latents: Tensor) -> float:
         return psnr(subject.original, to_image(model.decode(image_latents)))
 
-    return ilb.boost(
-        solve,
-        regenerate,
+    return ilb.boosting(
         model.decode,
         subject.encoded,
         subject.pixels,

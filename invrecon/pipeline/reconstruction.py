@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +16,15 @@ from torch import Tensor
 
 from invrecon.config import Settings
 from invrecon.core import ilb
-from invrecon.core.sampling import ddim_inversion, generate
-from invrecon.errors import InputError, UsageError
+from invrecon.core.ilb import Regenerating
+from invrecon.core.sampling import generate
+from invrecon.errors import InputError, InvreconError, UsageError
 from invrecon.image import load_photo, to_image
 from invrecon.metrics import latent_fidelity, psnr, ssim
-from invrecon.pipeline.inversion import Inversion, OnProgress, invert, sampler, stage
+from invrecon.pipeline.answering import Answering, OnProgress, Retracing, only, stage, together
+from invrecon.pipeline.inversion import Inversion, inverting, sampler
 from invrecon.seedfile import Seed, is_seed_file, load_seed, sampler_of
+from invrecon.solve import Talk
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -37,7 +42,7 @@ class Reconstruction:
         lbo_psnr, ilb_psnr: with one method alone: LBO of E(x), and the boosted latents by plain DDIM inversion.
         decoder_ceiling_db: the best that the decoder can give, where the settings ask for it.
         latent_fidelity_db: of the regenerated image latents against z_0, boosted or not.
-        seconds: for everything, comparisons included.
+        seconds: for everything, comparisons included; in a batch, the photo's share.
     """
 
     seed: Seed
@@ -70,13 +75,22 @@ def reconstruct(
         InputError: the photo or seed file can't be used, or the seed was made with another model.
         UsageError, ModelError: the settings don't fit the model.
     """
-    source, settings = Path(source), settings or Settings()
-    begun = time.monotonic()
-    if is_seed_file(source):
-        result = _from_seed(load_seed(source), source, model, on_progress)
-    else:
-        result = _judge(invert(source, model, settings, on_progress), model, settings, on_progress)
+    source, begun = Path(source), time.monotonic()
+    if not is_seed_file(source):
+        return only(reconstruct_batch([source], model, settings, on_progress))
+    result = _from_seed(load_seed(source), source, model, on_progress)
     return replace(result, seconds=time.monotonic() - begun)
+
+
+def reconstruct_batch(
+    photos: Sequence[Path | str], model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None
+) -> list[Reconstruction | InvreconError]:
+    """`reconstruct` for several photos at once: see `invert_batch`, which returns and raises alike."""
+    settings = settings or Settings()
+    answering = Answering(*sampler(model, settings), settings, on_progress, len(photos))
+    done = together([partial(_reconstructing, Path(photo), model) for photo in photos], answering)
+    seconds = answering.seconds()
+    return [replace(one, seconds=seconds) if isinstance(one, Reconstruction) else one for one in done]
 
 
 def boost(
@@ -131,14 +145,18 @@ def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Se
     return replace(settings, fit=header["photo"]["fit"], **taken)
 
 
-def _judge(inversion: Inversion, model: Model, settings: Settings, on_progress: OnProgress | None) -> Reconstruction:
+def _reconstructing(photo: Path, model: Model, answering: Answering, on_progress: OnProgress | None) -> Talk[Reconstruction]:
+    inversion = yield from inverting(photo, model, answering, on_progress)
+    return (yield from _judging(inversion, model, answering.settings))
+
+
+def _judging(inversion: Inversion, model: Model, settings: Settings) -> Talk[Reconstruction]:
     """Regenerates, and sets the result beside plain DDIM inversion, each method alone, and the ceilings."""
     seed, subject, boosted = inversion.seed, inversion.subject, inversion.boosted
-    denoiser, schedule = sampler(model, settings)
 
-    def by_ddim(image_latents: Tensor) -> Tensor:
-        noise = ddim_inversion(denoiser, schedule, image_latents, stage(on_progress, "comparing: DDIM inversion"))
-        return generate(denoiser, schedule, noise, stage(on_progress, "comparing: DDIM regeneration"))
+    def by_ddim(image_latents: Tensor) -> Talk[Tensor]:
+        noise = yield Retracing(image_latents)
+        return (yield Regenerating(noise))
 
     @torch.no_grad()
     def picture(image_latents: Tensor) -> Image:
@@ -147,11 +165,9 @@ def _judge(inversion: Inversion, model: Model, settings: Settings, on_progress: 
     def score(image_latents: Tensor) -> float:
         return psnr(subject.original, picture(image_latents))
 
-    def regenerate() -> Tensor:
-        return generate(denoiser, schedule, seed.latents.to(model.device), stage(on_progress, "regenerating"))
-
-    regenerated = boosted.regenerated if boosted else regenerate()
-    plain = by_ddim(subject.encoded)
+    regenerated = boosted.regenerated if boosted else (yield Regenerating(seed.latents.to(model.device)))
+    plain = yield from by_ddim(subject.encoded)
+    boosted_by_ddim = (yield from by_ddim(boosted.image_latents)) if boosted else None
     square, autoencoded, ddim = picture(regenerated), picture(subject.encoded), picture(plain)
     final = psnr(subject.original, square)
     ceiling = ilb.decoder_ceiling(model.decode, subject.encoded, subject.pixels, score) if settings.decoder_ceiling else None
@@ -169,7 +185,7 @@ def _judge(inversion: Inversion, model: Model, settings: Settings, on_progress: 
         decoder_ceiling_db=ceiling,
         ddim_psnr=psnr(subject.original, ddim),
         lbo_psnr=boosted.rounds[0].psnr if boosted else final,
-        ilb_psnr=score(by_ddim(boosted.image_latents)) if boosted else None,
+        ilb_psnr=None if boosted_by_ddim is None else score(boosted_by_ddim),
         latent_fidelity_db=latent_fidelity(seed.image_latents, regenerated),
         ddim_latent_fidelity_db=latent_fidelity(subject.encoded, plain),
     )

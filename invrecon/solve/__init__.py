@@ -2,26 +2,35 @@
 
     find x with f(x) = x
 
-`solve` is the one loop: it counts, checks that all is finite, keeps the best iterate and decides when to stop.
+`solving` is the one loop: it counts, checks that all is finite, keeps the best iterate and decides when to stop.
 A method says only what to try next. Not converging is an outcome, never an exception.
+
+Solves are talks: each knows one problem only, and many run side by side (see `talk`). `solve` runs one by itself.
 """
 
-from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, Tolerance, solve
+from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, Tolerance, solve, solving
 from invrecon.solve.methods import Adam, Anderson, Picard
 from invrecon.solve.strategies import STRATEGIES, Strategy, make_strategy
+from invrecon.solve.talk import Answer, Read, Talk, converse, read
 
 __all__ = [
     "STRATEGIES",
     "Adam",
     "Anderson",
+    "Answer",
     "Foresight",
     "Function",
     "Method",
     "Outcome",
     "Picard",
+    "Read",
     "Solution",
     "Strategy",
+    "Talk",
     "Tolerance",
+    "converse",
     "make_strategy",
+    "read",
     "solve",
+    "solving",
 ]

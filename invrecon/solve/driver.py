@@ -4,12 +4,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-Function = Callable[[Tensor], Tensor]
+from invrecon.solve.talk import Read, Talk, converse, read
+
+Function = Callable[[Tensor], Talk[Tensor]]
+"""f, as a talk: what it asks on its way is for whoever answers the solve's own questions. It keeps the graph of x where x has one."""
 
 Tolerance = Callable[[int], float]
 """Relative tolerance after so many evaluations of f."""
@@ -30,7 +33,7 @@ class Method(Protocol):
         """Forgets the state of the last solve."""
         ...
 
-    def step(self, fn: Function, x: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, fn: Function, x: Tensor) -> Talk[tuple[Tensor, Tensor]]:
         """Evaluates f at x, once; returns f(x) and the next x."""
         ...
 
@@ -77,7 +80,19 @@ class Foresight:
         self.falls[iteration] = min(1.0, max(fall, self.floor))
 
 
-def solve(
+def solve(fn: Callable[[Tensor], Tensor], x: Tensor, method: Method, **options: Any) -> Solution:
+    """`solving` by itself, for an f that asks for nothing; `options` are the same."""
+
+    def silent(x: Tensor) -> Talk[Tensor]:
+        with torch.set_grad_enabled(x.requires_grad):
+            return fn(x)
+        yield
+
+    with torch.no_grad():
+        return converse([solving(silent, x, method, **options)], read)[0]
+
+
+def solving(
     fn: Function,
     x: Tensor,
     method: Method,
@@ -88,8 +103,8 @@ def solve(
     foresight: Foresight | None = None,
     slack: float = 1.0,
     patience: int = 5,
-) -> Solution:
-    """Finds x with ‖f(x) - x‖ < rtol * scale.
+) -> Talk[Solution]:
+    """Finds x with ‖f(x) - x‖ < rtol * scale. Reads numbers once an iteration.
 
     Args:
         fn: f.
@@ -109,8 +124,8 @@ def solve(
     method.start(x)
     best, lowest, previous, idle, first = x, math.inf, math.inf, 0, math.inf
     for iteration in range(1, max_iterations + 1):
-        fx, proposal = method.step(fn, x)
-        residual = (torch.linalg.vector_norm(fx - x) / scale).item()
+        fx, proposal = yield from method.step(fn, x)
+        residual, finite = yield Read(torch.stack((torch.linalg.vector_norm(fx - x) / scale, proposal.isfinite().all().to(x.dtype))))
         if not math.isfinite(residual):
             return Solution(best, lowest, lowest < math.inf, iteration, Outcome.DIVERGED)
         if foresight and iteration > 1:
@@ -123,12 +138,12 @@ def solve(
         tolerance = (rtol(iteration) if callable(rtol) else rtol) * min(slack, _dearness(first, residual, iteration))
         if residual < tolerance:
             return Solution(x, residual, True, iteration, Outcome.CONVERGED)
-        if foresight and (promised := foresight.promise(iteration, residual)) < tolerance and bool(proposal.isfinite().all()):
+        if foresight and (promised := foresight.promise(iteration, residual)) < tolerance and finite:
             foresight.used(iteration)
             return Solution(proposal, promised, False, iteration, Outcome.CONVERGED)
         if idle >= patience:
             return Solution(best, lowest, True, iteration, Outcome.DIVERGED)
-        if iteration == max_iterations and residual == lowest and bool(proposal.isfinite().all()):
+        if iteration == max_iterations and residual == lowest and finite:
             return Solution(proposal, residual, False, iteration, Outcome.MAX_ITERATIONS)
         previous, x = residual, proposal
     return Solution(best, lowest, True, max_iterations, Outcome.MAX_ITERATIONS)

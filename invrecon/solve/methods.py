@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from invrecon.solve.driver import Function
+from invrecon.solve.talk import Read, Talk
 
 
 class Picard:
@@ -18,8 +19,8 @@ class Picard:
     def start(self, x: Tensor) -> None:
         """Has no state."""
 
-    def step(self, fn: Function, x: Tensor) -> tuple[Tensor, Tensor]:
-        fx = fn(x)
+    def step(self, fn: Function, x: Tensor) -> Talk[tuple[Tensor, Tensor]]:
+        fx = yield from fn(x)
         return fx, torch.lerp(x, fx, self.damping)
 
 
@@ -48,8 +49,12 @@ class Anderson:
         """Tells that the next f varies `factor` times as strongly as the last."""
         self.pairs = deque([(dx, factor * df) for dx, df in self.pairs], maxlen=self.pairs.maxlen)
 
-    def step(self, fn: Function, x: Tensor) -> tuple[Tensor, Tensor]:
-        fx = fn(x)
+    def step(self, fn: Function, x: Tensor) -> Talk[tuple[Tensor, Tensor]]:
+        fx = yield from fn(x)
+        return fx, self.propose(x, fx)
+
+    def propose(self, x: Tensor, fx: Tensor) -> Tensor:
+        """The next x."""
         if self._last is not None:
             self.pairs.append((x - self._last[0], fx - self._last[1]))
         self._last = x, fx
@@ -60,7 +65,7 @@ class Anderson:
             dr = torch.stack([pair[1].flatten() for pair in self.pairs]) - dx
             weights = _least_squares(dr, residual.flatten())
             proposal = proposal - (weights @ (dx + self.damping * dr)).view_as(x)
-        return fx, proposal
+        return proposal
 
 
 class Adam:
@@ -81,16 +86,16 @@ class Adam:
         self._optimizer = torch.optim.Adam([self._x], betas=self.betas, eps=1.0)
         self._rate, self._last = self.learning_rate, math.inf
 
-    def step(self, fn: Function, x: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, fn: Function, x: Tensor) -> Talk[tuple[Tensor, Tensor]]:
         self._x.data.copy_(x)
+        fx = yield from fn(self._x)
         with torch.enable_grad():
-            fx = fn(self._x)
             residual = fx - self._x
             (gradient,) = torch.autograd.grad(residual.square().sum() / 2, self._x)
-        rms = _rms(residual.detach())
+        rms, slope = yield Read(torch.stack((_rms(residual.detach()), _rms(gradient))))
         self._rate *= 1.2 if rms < self._last else 0.5
         self._last = rms
-        self._x.grad = gradient / max(_rms(gradient), torch.finfo(x.dtype).tiny)
+        self._x.grad = gradient / max(slope, torch.finfo(x.dtype).tiny)
         self._optimizer.param_groups[0]["lr"] = self._rate * rms
         self._optimizer.step()
         return fx.detach(), self._x.detach().clone()
@@ -101,8 +106,8 @@ def _least_squares(rows: Tensor, target: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(rows, dim=1).clamp(min=torch.finfo(rows.dtype).tiny)
     unit = rows / norms[:, None]
     ridge = 10 * torch.finfo(rows.dtype).eps * torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
-    return torch.linalg.solve(unit @ unit.T + ridge, unit @ target) / norms
+    return torch.linalg.solve_ex(unit @ unit.T + ridge, unit @ target)[0] / norms  # unlike `solve`, doesn't wait for the device
 
 
-def _rms(x: Tensor) -> float:
-    return x.square().mean().sqrt().item()
+def _rms(x: Tensor) -> Tensor:
+    return x.square().mean().sqrt()

@@ -6,17 +6,20 @@ from typing import Protocol
 
 from torch import Tensor
 
-from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, Tolerance, solve
+from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, Tolerance, solving
 from invrecon.solve.methods import Adam, Anderson, Picard
+from invrecon.solve.talk import Talk
 
-SLACK = 3.0  # see `solve`
+SLACK = 3.0  # see `solving`
 
 
 class Strategy(Protocol):
     """Solves one problem of a series."""
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Solution:
-        """As `solve`. `gain` tells how strongly f varies, up to a constant factor that all problems of the series share."""
+    def __call__(
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+    ) -> Talk[Solution]:
+        """As `solving`. `gain` tells how strongly f varies, up to a constant factor that all problems of the series share."""
         ...
 
 
@@ -27,8 +30,10 @@ class Single:
         self.method = method
         self.foresight = Foresight()
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Solution:
-        return solve(fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, slack=SLACK)
+    def __call__(
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+    ) -> Talk[Solution]:
+        return solving(fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, slack=SLACK)
 
 
 class Carried(Single):
@@ -39,7 +44,9 @@ class Carried(Single):
         self.anderson: Anderson = self.method  # type: ignore[assignment]
         self.gain: float | None = None
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Solution:
+    def __call__(
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+    ) -> Talk[Solution]:
         if self.gain:
             self.anderson.rescale(gain / self.gain)
         self.gain = gain
@@ -57,15 +64,17 @@ class Auto:
     def __init__(self) -> None:
         self.first = Carried()
 
-    def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Solution:
-        best = self.first(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain)
+    def __call__(
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+    ) -> Talk[Solution]:
+        best = yield from self.first(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain)
         used = best.iterations
         for method in (Anderson(window=8, damping=0.3), Adam()):
             if best.outcome is Outcome.CONVERGED or used >= max_iterations:
                 break
             self.first.forget()
             later = partial(_after, rtol, used) if callable(rtol) else rtol
-            again = solve(fn, best.x, method, rtol=later, scale=scale, max_iterations=max_iterations - used, slack=SLACK)
+            again = yield from solving(fn, best.x, method, rtol=later, scale=scale, max_iterations=max_iterations - used, slack=SLACK)
             used += again.iterations
             if again.residual < best.residual or again.outcome is Outcome.CONVERGED:
                 best = again

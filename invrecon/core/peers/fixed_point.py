@@ -67,7 +67,7 @@ def aidi_a(evaluations: int | None = None) -> Peer:
 
     def step(transition: Transition, target: Tensor) -> Tensor:
         anderson = Anderson(window=3)
-        return iterate(lambda latents: anderson.step(lambda z: f(transition, target, z), latents)[1], target, evaluations or 5)
+        return iterate(lambda latents: anderson.propose(latents, f(transition, target, latents)), target, evaluations or 5)
 
     return step_by_step("AIDI-A", step, note="The window of 3 is taken for differences kept, undamped.")
 

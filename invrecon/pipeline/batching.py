@@ -1,0 +1,31 @@
+"""How many photos go through the network at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from invrecon.config import Settings
+from invrecon.models.memory import fitting
+from invrecon.pipeline.inversion import sampler
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
+
+MOST = 16  # of automatic size: beyond, a card is busy enough
+
+
+def batch_size(model: Model, settings: Settings) -> int:
+    """Photos to a batch. "auto" is 1, but on CUDA as many as the network takes in half of the free memory, seen on one evaluation.
+
+    Raises:
+        UsageError, ModelError: the settings don't fit the model.
+    """
+    if settings.batch_size != "auto":
+        return int(settings.batch_size)
+    denoiser, schedule = sampler(model, settings)
+    side = settings.size // model.downsampling
+    latents = torch.zeros(1, model.latent_channels, side, side, device=model.device)
+    with torch.no_grad():
+        return fitting(model.device, lambda: denoiser(latents, schedule.timesteps[0]), MOST)

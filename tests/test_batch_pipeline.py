@@ -1,0 +1,76 @@
+"""Photos in a batch come out as they would alone: the real pipeline and the real command line."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from invrecon import Settings, invert, invert_batch, reconstruct, reconstruct_batch
+from invrecon.cli.app import app
+from invrecon.errors import InputError, UsageError
+from invrecon.metrics import latent_fidelity
+
+QUICK = Settings(size=64, num_inference_steps=5, boost=False)
+
+
+@pytest.fixture
+def photos(photo):
+    """Three photos of other shapes, the middle one broken."""
+    flipped = photo.with_name("flipped.png")
+    with Image.open(photo) as image:
+        image.transpose(Image.Transpose.ROTATE_90).point(lambda v: 255 - v // 2).save(flipped)
+    broken = photo.with_name("broken.png")
+    broken.write_bytes(photo.read_bytes()[:300])
+    return [photo, broken, flipped]
+
+
+def test_a_broken_photo_of_a_batch_is_set_aside_and_the_others_have_their_own_seeds(mini, photos):
+    seen = []
+    first, broken, last = invert_batch(photos, mini, QUICK, lambda *step: seen.append(step))
+    assert isinstance(broken, InputError)
+    assert "broken.png" in str(broken)
+    assert ("inverting", 10, 10) in seen  # the steps of the two
+    for one, path in ((first, photos[0]), (last, photos[2])):
+        alone = invert(path, mini, QUICK)
+        assert one.evaluations == alone.evaluations
+        assert one.seed.header["photo"] == alone.seed.header["photo"]
+        assert latent_fidelity(alone.seed.latents, one.seed.latents) > 80
+    assert first.seconds == last.seconds
+
+
+def test_boosted_reconstructions_of_a_batch_are_those_of_each_photo(mini, photos):
+    settings = dataclasses.replace(QUICK, boost=True, boost_rounds=1, decoder_steps=10, prompt="a red apple", guidance_scale=2.0)
+    good = [photos[0], photos[2]]
+    for one, path in zip(reconstruct_batch(good, mini, settings), good, strict=True):
+        alone = reconstruct(path, mini, settings)
+        assert one.picture.size == alone.picture.size
+        for name in ("psnr", "encoder_ceiling_db", "ddim_psnr", "lbo_psnr", "ilb_psnr"):
+            assert getattr(one, name) == pytest.approx(getattr(alone, name), abs=0.05)
+        assert one.inversion.evaluations == alone.inversion.evaluations
+
+
+def test_settings_that_fit_no_photo_are_raised(mini, photos):
+    with pytest.raises(UsageError):
+        invert_batch(photos, mini, dataclasses.replace(QUICK, prompt="apple " * 100))
+
+
+def test_the_command_line_gives_the_same_pictures_in_batches_as_one_by_one(photos, tmp_path):
+    options = ["--size", "64", "--steps", "5", "--no-boost", "--device", "cpu", "--json"]
+    results = {}
+    for size in ("1", "3"):
+        done = CliRunner().invoke(app, ["reconstruct", *map(str, photos), *options, "--batch-size", size, "--out", str(tmp_path / size)])
+        assert done.exit_code == 1
+        assert len(done.stderr.splitlines()) == 1
+        assert "broken.png" in done.stderr
+        results[size] = [json.loads(line) for line in done.stdout.splitlines()]
+    for alone, batched in zip(results["1"], results["3"], strict=True):
+        assert (alone["input"], alone["error"], alone["evaluations"]) == (batched["input"], batched["error"], batched["evaluations"])
+        if alone["error"] is None:
+            with Image.open(alone["output"]) as a, Image.open(batched["output"]) as b:
+                assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1
+    names = {path.name for path in (tmp_path / "3").iterdir()}
+    assert names == {path.name for path in (tmp_path / "1").iterdir()}
+    assert len(names) == 6

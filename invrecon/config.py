@@ -51,6 +51,7 @@ class Settings:
         device, dtype: where and in what precision the networks run; latents are float32 throughout.
         offload: "model" or "sequential" keeps parts on the CPU while they don't work; CUDA only.
         tiling: whether the autoencoder works in tiles; less memory.
+        compile: whether torch.compile makes a program of the network first, which takes minutes and needs a compiler.
         seed: of torch's generators. Inversion draws nothing at random.
     """
 
@@ -81,6 +82,7 @@ class Settings:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     offload: Literal["none", "model", "sequential"] = "none"
     tiling: bool = False
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,6 +109,8 @@ class Settings:
                 raise UsageError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
         if self.size % 8:
             raise UsageError(f"size must be a multiple of 8, not {self.size}; try {round(self.size / 8) * 8}")
+        if self.compile and self.offload != "none":
+            raise UsageError("a compiled network has to stay on its device: leave out --compile or --offload")
 
 
 @dataclass(frozen=True)

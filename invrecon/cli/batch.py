@@ -122,6 +122,7 @@ def load(settings: Settings, quiet: bool) -> "Model":
             base=settings.base,
             offload=settings.offload,
             tiling=settings.tiling,
+            compiled=settings.compile,
         )
 
 

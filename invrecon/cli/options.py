@@ -63,6 +63,7 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
     "dtype": _setting("--dtype", "dtype", "In what precision the networks run.", DTYPES),
     "offload": _setting("--offload", "offload", "Keep idle parts on the CPU; needs CUDA and accelerate.", OFFLOADS),
     "tiling": _setting("--tiling/--no-tiling", "tiling", "Let the autoencoder work in tiles; less memory."),
+    "compile": _setting("--compile/--no-compile", "compile", "Let torch.compile make a program of the network; minutes, then faster."),
     "seed": _setting("--seed", "seed", "Seed of the random generators; inversion draws nothing at random."),
 }
 

@@ -25,12 +25,12 @@ class UNet:
         dtype: Any = self.unet.dtype
         output = self.unet(
             latents.to(dtype),
-            timestep,
+            torch.full((len(latents),), timestep, device=latents.device),  # a number would be copied, and waited for, and compiled in
             encoder_hidden_states=condition.to(dtype),
             timestep_cond=None if self.guidance is None else self.guidance.to(latents.device, dtype).expand(len(latents), -1),
             **added,
         )
-        return output.sample.to(latents.dtype)
+        return output.sample.to(latents.dtype, copy=True, memory_format=torch.contiguous_format)  # CUDA graphs reuse their output
 
 
 class StableDiffusion(Family):

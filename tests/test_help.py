@@ -15,19 +15,8 @@ try:
 finally:
     print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 """
-WORKING = (
-    [],
-    ["invert"],
-    ["reconstruct"],
-    ["boost"],
-    ["edit"],
-    ["imagine"],
-    ["verify"],
-    ["audit"],
-    ["audit-edit"],
-    ["speed"],
-    ["models", "path"],
-)
+NAMES = ("invert", "reconstruct", "boost", "edit", "imagine", "verify", "audit", "audit-edit", "speed")
+WORKING = ([], *([name] for name in NAMES), ["models", "path"])
 COMMANDS = (*WORKING, ["models"], ["models", "list"], ["models", "show"], ["models", "check"])
 
 

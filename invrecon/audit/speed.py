@@ -56,7 +56,7 @@ class Bench:
     Args:
         latents: image latents of the largest batch, (B, C, h, w).
         product: seconds that a large matrix product takes, and its floating-point operations.
-        warm: whether the first run is slower than all later ones, and isn't to count.
+        warm: whether the first round with a batch of some size is slower than all later ones, and isn't to count.
     """
 
     denoiser: Denoiser
@@ -204,7 +204,7 @@ def measure(bench: Bench, batches: Sequence[int], repeats: int, on_progress: OnP
     for batch in batches:
         latents = bench.latents[:batch]
         operations = count_operations(bench.denoiser, latents, _middle(bench))
-        if bench.warm:
+        if bench.warm or batch == batches[0]:
             _round(bench, latents)
         rounds = []
         for done in range(repeats):

@@ -6,66 +6,18 @@ Machines are noisy. What is compared is therefore timed in turns, and a ratio is
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import cycle, islice
-from pathlib import Path
 from statistics import mean, median
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from invrecon.config import Settings
-from invrecon.core import lbo
+from invrecon.audit.bench import Bench, Clock, Way, count_operations, repeated
 from invrecon.core.denoiser import Denoiser
-from invrecon.core.sampling import generate
-from invrecon.core.schedule import Schedule
-from invrecon.image import load_photo, plan_canvas, to_tensor
 from invrecon.models.memory import peak_memory, reset_peak
-from invrecon.models.stock import ddim_inversion
 from invrecon.pipeline import OnProgress
-from invrecon.pipeline.inversion import sampler
-
-if TYPE_CHECKING:
-    from invrecon.models import Model
-
-Clock = Callable[[], float]
-"""Seconds, once the device has done all it was told to do."""
-
-EVALUATIONS = 5  # in a row, when one is timed
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way of inversion: its name, LBO's tolerance, and the work itself."""
-
-    name: str
-    rtol: float | None
-    run: Callable[[Denoiser, Tensor], object]
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What is timed, and by what.
-
-    Args:
-        latents: image latents of the largest batch, (B, C, h, w).
-        product: seconds that a large matrix product takes, and its floating-point operations.
-        warm: whether the first round with a batch of some size is slower than all later ones, and isn't to count.
-    """
-
-    denoiser: Denoiser
-    schedule: Schedule
-    latents: Tensor
-    ways: Sequence[Way]
-    clock: Clock
-    product: Callable[[Clock], tuple[float, float]]
-    warm: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,69 +87,6 @@ class Timed:
         return noise
 
 
-def make_bench(model: Model, settings: Settings, photos: Sequence[Path], largest: int) -> Bench:
-    """A bench for DDIM inversion and for LBO to 1e-3 and to `settings.rtol`.
-
-    Args:
-        photos: are repeated until there are `largest` of them; without any, pictures are drawn from noise.
-
-    Raises:
-        InputError: a photo can't be used.
-        UsageError, ModelError: the settings don't fit the model, or it has no DDIM steps.
-    """
-    settings = replace(settings, sampler="ddim" if hasattr(model.scheduler, "alphas_cumprod") else "auto")
-    denoiser, schedule = sampler(model, settings)
-    timed_model = model.with_sampler(settings.sampler)
-    ways = [Way("DDIM", None, lambda _, latents: ddim_inversion(timed_model, settings, latents))]
-    for rtol in dict.fromkeys((1e-3, settings.rtol)):
-        ways.append(Way("LBO", rtol, partial(_lbo, schedule, rtol)))
-    if photos:
-        latents = torch.cat([_encode(photo, model, settings) for photo in photos])
-        latents = torch.stack(list(islice(cycle(latents), largest)))
-    else:
-        side = settings.size // model.downsampling
-        noise = torch.randn(largest, model.latent_channels, side, side, generator=torch.Generator().manual_seed(settings.seed))
-        latents = torch.cat([generate(denoiser, schedule, one) for one in noise.to(model.device).split(1)])
-    kind = torch.bfloat16 if model.device.type == "cuda" else model.dtype
-    product = partial(time_product, model.device, kind)
-    return Bench(denoiser, schedule, latents, ways, make_clock(model.device), product, model.compiled or model.device.type != "cpu")
-
-
-def _lbo(schedule: Schedule, rtol: float, denoiser: Denoiser, latents: Tensor) -> None:
-    lbo.invert(denoiser, schedule, latents, rtol=rtol)
-
-
-def _encode(photo: Path, model: Model, settings: Settings) -> Tensor:
-    rgb = load_photo(photo).rgb
-    return model.encode(to_tensor(plan_canvas(rgb.size, settings.size, settings.fit).place(rgb)).to(model.device))
-
-
-def make_clock(device: torch.device) -> Clock:
-    """A clock that waits for the device."""
-
-    def clock() -> float:
-        if device.type != "cpu":
-            torch.accelerator.synchronize()
-        return time.perf_counter()
-
-    return clock
-
-
-def time_product(device: torch.device, dtype: torch.dtype, clock: Clock) -> tuple[float, float]:
-    """Seconds and floating-point operations of the product of two square matrices, large enough to keep the device busy."""
-    side = 1024 if device.type == "cpu" else 8192
-    a, b = torch.randn(2, side, side, device=device, dtype=dtype)
-    return _repeated(lambda: a @ b, clock), 2.0 * side**3
-
-
-def _repeated(work: Callable[[], object], clock: Clock) -> float:
-    """Seconds of one of several in a row."""
-    begun = clock()
-    for _ in range(EVALUATIONS):
-        work()
-    return (clock() - begun) / EVALUATIONS
-
-
 @torch.no_grad()
 def measure(bench: Bench, batches: Sequence[int], repeats: int, on_progress: OnProgress | None = None) -> Iterator[Speed]:
     """The floor and all ways, for each size of batch as soon as it is done."""
@@ -214,13 +103,6 @@ def measure(bench: Bench, batches: Sequence[int], repeats: int, on_progress: OnP
         yield from summarise(bench, batch, rounds, operations)
 
 
-def count_operations(denoiser: Denoiser, latents: Tensor, timestep: float) -> float:
-    """Floating-point operations of one evaluation; attention is taken apart, since the counter knows no fused kernels on CPUs."""
-    with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
-        denoiser(latents, timestep)
-    return float(counter.get_total_flops())
-
-
 def _middle(bench: Bench) -> float:
     return bench.schedule.timesteps[len(bench.schedule) // 2]
 
@@ -231,7 +113,7 @@ def _round(bench: Bench, latents: Tensor) -> Round:
     evaluate = partial(bench.denoiser, latents, _middle(bench))
     evaluate()  # the first is slower than all others
     for way in bench.ways:
-        evaluations.append(_repeated(evaluate, bench.clock))
+        evaluations.append(repeated(evaluate, bench.clock))
         runs.append(_run(way, bench, latents))
     seconds, operations = bench.product(bench.clock)
     return Round(mean(evaluations), runs, operations / seconds)

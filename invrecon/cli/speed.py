@@ -111,7 +111,8 @@ def _measure(
 ) -> list["Speed"]:
     import torch
 
-    from invrecon.audit.speed import make_bench, measure
+    from invrecon.audit.bench import make_bench
+    from invrecon.audit.speed import measure
 
     rows = []
     with progress_bar("speed", quiet) as on_progress:

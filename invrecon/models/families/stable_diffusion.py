@@ -25,12 +25,12 @@ class UNet:
         dtype: Any = self.unet.dtype
         output = self.unet(
             latents.to(dtype),
-            torch.full((len(latents),), timestep, device=latents.device),  # a number would be copied, and waited for, and compiled in
+            torch.full((len(latents),), timestep, dtype=torch.float32, device=latents.device),  # a number would be compiled in
             encoder_hidden_states=condition.to(dtype),
             timestep_cond=None if self.guidance is None else self.guidance.to(latents.device, dtype).expand(len(latents), -1),
             **added,
         )
-        return output.sample.to(latents.dtype, copy=True, memory_format=torch.contiguous_format)  # CUDA graphs reuse their output
+        return output.sample.to(latents.dtype).contiguous()  # the network's own is channels-last
 
 
 class StableDiffusion(Family):

@@ -52,6 +52,7 @@ class Settings:
         offload: "model" or "sequential" keeps parts on the CPU while they don't work; CUDA only.
         tiling: whether the autoencoder works in tiles; less memory.
         batch_size: photos that go through the network at once; "auto": 1, on CUDA as many as fit in half of the free memory, 16 at most.
+        compile: whether torch.compile makes a program of the network first, which takes minutes and needs a compiler.
         seed: of torch's generators. Inversion draws nothing at random.
     """
 
@@ -83,6 +84,7 @@ class Settings:
     offload: Literal["none", "model", "sequential"] = "none"
     tiling: bool = False
     batch_size: int | str = "auto"
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -111,6 +113,8 @@ class Settings:
             raise UsageError(f"batch_size must be auto or lie between 1 and 1024, not {self.batch_size}")
         if self.size % 8:
             raise UsageError(f"size must be a multiple of 8, not {self.size}; try {round(self.size / 8) * 8}")
+        if self.compile and self.offload != "none":
+            raise UsageError("a compiled network has to stay on its device: leave out --compile or --offload")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ try:
 finally:
     print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 """
-WORKING = ([], ["invert"], ["reconstruct"], ["boost"], ["edit"], ["imagine"], ["verify"], ["audit"], ["audit-edit"], ["models", "path"])
+NAMES = ("invert", "reconstruct", "boost", "edit", "imagine", "verify", "audit", "audit-edit", "speed")
+WORKING = ([], *([name] for name in NAMES), ["models", "path"])
 COMMANDS = (*WORKING, ["models"], ["models", "list"], ["models", "show"], ["models", "check"])
 
 
@@ -54,7 +55,7 @@ def test_help_shows_examples_and_exit_codes(command):
     example = lines.index(next(line for line in lines if line.startswith("Example"))) + 1
     assert lines[example].startswith(("invrecon " + " ".join(command)).strip())
     codes = {line.split()[0] for line in lines[lines.index("Exit codes:") + 1 :] if line}
-    without = {"models": {"1", "3", "130"}, "audit": {"3"}, "audit-edit": {"3"}, "imagine": {"3"}}
+    without = {"models": {"1", "3", "130"}, "audit": {"3"}, "audit-edit": {"3"}, "imagine": {"3"}, "speed": {"3"}}
     assert codes == {"0", "1", "2", "3", "130"} - without.get(command[0] if command else "", set())
 
 

@@ -23,6 +23,8 @@ from invrecon.cli.invert import invert
 from invrecon.cli.models import CHECK_EPILOG, LIST_EPILOG, PATH_EPILOG, SHOW_EPILOG, check_model, list_models, print_path, show_model
 from invrecon.cli.reconstruct import EPILOG as RECONSTRUCT_EPILOG
 from invrecon.cli.reconstruct import reconstruct
+from invrecon.cli.speed import EPILOG as SPEED_EPILOG
+from invrecon.cli.speed import speed
 from invrecon.cli.verify import EPILOG as VERIFY_EPILOG
 from invrecon.cli.verify import verify
 
@@ -55,6 +57,7 @@ app.command(epilog=VERIFY_EPILOG)(guarded(verify))
 app.command(epilog=IMAGINE_EPILOG)(guarded(imagine))
 app.command(epilog=AUDIT_EPILOG)(guarded(audit))
 app.command(epilog=AUDIT_EDIT_EPILOG)(guarded(audit_edit))
+app.command(epilog=SPEED_EPILOG)(guarded(speed))
 app.add_typer(models, name="models")
 models.command("list", epilog=LIST_EPILOG)(guarded(list_models))
 models.command("show", epilog=SHOW_EPILOG)(guarded(show_model))

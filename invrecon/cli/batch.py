@@ -163,6 +163,7 @@ def load(settings: Settings, quiet: bool) -> "Model":
             base=settings.base,
             offload=settings.offload,
             tiling=settings.tiling,
+            compiled=settings.compile,
         )
 
 

@@ -74,6 +74,7 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
         ("N", "auto"),
         _number_or_auto,
     ),
+    "compile": _setting("--compile/--no-compile", "compile", "Let torch.compile make a program of the network; minutes, then faster."),
     "seed": _setting("--seed", "seed", "Seed of the random generators; inversion draws nothing at random."),
 }
 

@@ -37,6 +37,7 @@ def load_model(
     base: str = "",
     offload: str = "none",
     tiling: bool = False,
+    compiled: bool = False,
 ) -> Model:
     """Loads a checkpoint. The network is asked only where a hub id, or the card of one, is named.
 
@@ -48,6 +49,12 @@ def load_model(
         base: for a single file, the diffusers folder or hub id that its configuration and tokenizers are taken from.
         offload: "model" or "sequential" keeps parts on the CPU while they don't work (diffusers' own offload; CUDA only).
         tiling: whether the autoencoder works in tiles, which takes less memory and differs a little at their seams.
+        compiled: whether torch.compile makes a program of the network, at its first use and again for another shape.
+
+    On CUDA float32 products are taken in TF32, for the whole process: ten bits of mantissa, relative errors of about 5e-4 each. The
+    way up and the way down share them; a program without TF32 sees a slightly different network. After loading,
+    `torch.set_float32_matmul_precision("highest")` takes it back for products, `torch.backends.cudnn.allow_tf32 = False` for
+    convolutions, which torch itself lets have it.
 
     Raises:
         ModelError: it isn't there, is damaged, isn't safetensors, or can't be inverted.
@@ -58,4 +65,4 @@ def load_model(
         from invrecon.models.load import load
     from invrecon.models.locate import locate
 
-    return load(locate(name, revision, variant, base), device, dtype, offload, tiling)
+    return load(locate(name, revision, variant, base), device, dtype, offload, tiling, compiled)

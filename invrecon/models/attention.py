@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from invrecon.core.editing.attention import Heads, Site, Watcher
@@ -21,6 +22,7 @@ class WatchedAttention:
 @contextmanager
 def watched(unet: Any) -> Iterator[WatchedAttention]:
     """Every attention layer of a `UNet2DConditionModel` asks the watcher, for as long as the block runs; then all is as before.
+    A compiled network runs as it was written meanwhile.
 
     Raises:
         ModelError: a layer mixes text and picture in one attention, which can't be told apart.
@@ -32,7 +34,8 @@ def watched(unet: Any) -> Iterator[WatchedAttention]:
     shared = WatchedAttention()
     unet.set_attn_processor({name: Processor(shared, name, depth) for name, depth in depths(before).items()})
     try:
-        yield shared
+        with torch.compiler.set_stance("force_eager"):
+            yield shared
     finally:
         unet.set_attn_processor(before)
 

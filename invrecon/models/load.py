@@ -6,36 +6,54 @@ import torch
 
 from invrecon.errors import ModelError
 from invrecon.models.checkpoint import Checkpoint
-from invrecon.models.families import FAMILIES
+from invrecon.models.compiling import compile_network
+from invrecon.models.families import FAMILIES, Family
 from invrecon.models.model import Model
 from invrecon.models.quiet import quiet
 
 
-def load(checkpoint: Checkpoint, device: str, dtype: str, offload: str = "none", tiling: bool = False) -> Model:
+def load(checkpoint: Checkpoint, device: str, dtype: str, offload: str = "none", tiling: bool = False, compiled: bool = False) -> Model:
     """Loads a checkpoint through the stock pipeline of its family, safetensors only, without network; see `load_model`.
 
     Raises:
         ModelError: something in it is missing, damaged, or of another kind.
     """
-    target = _pick_device(device)
+    target = pick_device(device)
     family = FAMILIES.get(checkpoint.kind)
     if family is None:
         raise ModelError(
             f"can't load the model {checkpoint.name}: it is a {checkpoint.kind}, and only {', '.join(FAMILIES)} can be inverted"
         )
     pipeline = checkpoint.open(family.pipeline, dtype)
-    with quiet():
-        pipeline.vae.to(torch.float32)
-        place(pipeline, target, offload)
     if tiling:
         pipeline.vae.enable_tiling()
+    return ready(checkpoint, pipeline, family, target, offload, compiled)
+
+
+def ready(
+    checkpoint: Checkpoint, pipeline: Any, family: Family, device: torch.device, offload: str = "none", compiled: bool = False
+) -> Model:
+    """A `Model` of a pipeline in memory: its parts are checked, frozen, laid out and put on the device.
+
+    Raises:
+        ModelError: a part is missing, or can't be put there.
+    """
     for part in (family.network, "vae", *family.encoders):
         module = getattr(pipeline, part)
         if module is not None:
             module.requires_grad_(False).eval()
         elif part not in family.optional:
             raise ModelError(f"can't load the model {checkpoint.name}: it has no {part}, which {family.title} can't do without")
-    return Model(checkpoint, pipeline, family, offload)
+    with quiet():
+        pipeline.vae.to(torch.float32)
+        for network in filter(None, (getattr(pipeline, "unet", None), pipeline.vae)):
+            network.to(memory_format=torch.channels_last)  # in which convolutions are about a tenth faster, on a CPU too
+        place(pipeline, device, offload)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 for products; convolutions have it by default
+    if compiled:
+        compile_network(getattr(pipeline, family.network), device)
+    return Model(checkpoint, pipeline, family, offload, compiled)
 
 
 def place(pipeline: Any, device: torch.device, offload: str) -> None:
@@ -51,7 +69,7 @@ def place(pipeline: Any, device: torch.device, offload: str) -> None:
         raise ModelError(f"--offload {offload} needs the package accelerate: pip install accelerate") from error
 
 
-def _pick_device(device: str) -> torch.device:
+def pick_device(device: str) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(kind for kind, available in there.items() if available))

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager
 from copy import copy
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from invrecon.core.schedule import Schedule
 from invrecon.errors import ModelError, UsageError
 from invrecon.models.attention import WatchedAttention, watched
 from invrecon.models.checkpoint import Checkpoint
+from invrecon.models.compiling import Compiled
 from invrecon.models.epsilon import Epsilon
 from invrecon.models.families import Family
 from invrecon.models.grid import read_schedule
@@ -33,11 +34,12 @@ class Model:
         pipeline: the stock pipeline whose parts are used.
         family: what tells it from others.
         offload: whether its parts wait on the CPU: "none", "model" or "sequential".
+        compiled: whether the network goes through torch.compile.
 
     The sampler is what the checkpoint's own scheduler stands for, unless `with_sampler` says otherwise.
     """
 
-    def __init__(self, checkpoint: Checkpoint, pipeline: Any, family: Family, offload: str = "none") -> None:
+    def __init__(self, checkpoint: Checkpoint, pipeline: Any, family: Family, offload: str = "none", compiled: bool = False) -> None:
         self.name = checkpoint.name
         self.checkpoint = checkpoint
         self.pipeline = pipeline
@@ -46,6 +48,8 @@ class Model:
         self.device: torch.device = pipeline._execution_device
         self.dtype: torch.dtype = self.network.dtype
         self.offload = offload
+        self.compiled = compiled
+        self._conditions = lru_cache(16)(partial(family.conditions, pipeline))  # photos of one run mostly share their prompt
         self._sampler = "auto"
         channels, expected = self.network.config.in_channels, self.pipeline.vae.config.latent_channels
         if channels not in (expected, 4 * expected):  # four times: Flux packs patches of 2 x 2
@@ -142,14 +146,24 @@ class Model:
         Raises:
             UsageError: a prompt is longer than the text encoder takes.
         """
-        for text in (prompt, negative_prompt):
-            self._check_length(text)
-        with quiet():
-            condition, negative = self.family.conditions(self.pipeline, prompt, negative_prompt)
-        network = Rescued(self.family.denoiser(self.pipeline, guidance_scale), self.network)
+        condition, negative = self.conditions(prompt, negative_prompt)
+        asked = self.family.denoiser(self.pipeline, guidance_scale)
+        network = Rescued(Compiled(asked) if self.compiled else asked, self.network)
         branches = 1.0 if self.family.embeds_guidance(self.pipeline) else guidance_scale
         prediction = Epsilon(network, self.scheduler.alphas_cumprod, self.scheduler.config.prediction_type) if self._in_epsilon else network
         return Guided(prediction, condition, negative, branches)
+
+    @torch.no_grad()
+    def conditions(self, prompt: str = "", negative_prompt: str = "") -> tuple[Tensor, Tensor]:
+        """(1, L, D) each: of the prompt and of the negative prompt, encoded once.
+
+        Raises:
+            UsageError: a prompt is longer than the text encoder takes.
+        """
+        for text in (prompt, negative_prompt):
+            self._check_length(text)
+        with quiet():
+            return self._conditions(prompt, negative_prompt)
 
     def words(self, prompt: str) -> Words:
         """The words of a prompt and the places of their tokens."""

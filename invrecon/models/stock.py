@@ -1,12 +1,22 @@
-"""Regeneration by diffusers alone: its pipeline, its scheduler, its loop. Shares no sampling code with the rest."""
+"""What diffusers does alone, by its pipeline, its schedulers, its loop: regeneration, and DDIM inversion. Shares no sampling code
+with the rest."""
 
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
 from PIL.Image import Image
 from torch import Tensor
 
+from invrecon.config import Settings
+from invrecon.core.denoiser import Guided
 from invrecon.errors import ModelError
 from invrecon.models.load import place
 from invrecon.models.model import Model
@@ -91,3 +101,20 @@ class StockPipeline:
         decoded = vae.decode(latents.to(self._pipeline._execution_device, vae.dtype)).sample
         pixels = self._pipeline.image_processor.denormalize(decoded.float())
         return self._pipeline.image_processor.postprocess(decoded.float(), output_type="pil")[0], pixels
+
+
+@torch.no_grad()
+def ddim_inversion(model: Model, settings: Settings, image_latents: Tensor) -> Tensor:
+    """z_T of image latents (B, C, h, w) by plain DDIM inversion, through diffusers' `DDIMInverseScheduler`. Not for flow matching."""
+    with quiet():
+        scheduler = DDIMInverseScheduler.from_config(model.scheduler.config, clip_sample=False, timestep_spacing="leading")
+    scheduler.set_timesteps(settings.num_inference_steps)
+    network = Guided(
+        model.family.denoiser(model.pipeline, settings.guidance_scale),
+        *model.conditions(settings.prompt, settings.negative_prompt),
+        1.0 if model.family.embeds_guidance(model.pipeline) else settings.guidance_scale,
+    )
+    latents = image_latents
+    for t in scheduler.timesteps:
+        latents = scheduler.step(network(latents, t.item()), t, latents).prev_sample
+    return latents

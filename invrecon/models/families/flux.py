@@ -28,7 +28,7 @@ class Transformer:
         self.guidance = guidance
 
     def __call__(self, latents: Tensor, timestep: float, condition: Tensor) -> Tensor:
-        dtype: Any = self.transformer.dtype
+        dtype = next(self.transformer.parameters()).dtype
         batch, _, height, width = latents.shape
         embeds, pooled = split(condition.to(dtype), self.width)
 

@@ -21,7 +21,7 @@ class Transformer:
         self.width = width
 
     def __call__(self, latents: Tensor, timestep: float, condition: Tensor) -> Tensor:
-        dtype: Any = self.transformer.dtype
+        dtype = next(self.transformer.parameters()).dtype
         embeds, pooled = split(condition.to(dtype), self.width)
         output = self.transformer(
             hidden_states=latents.to(dtype),

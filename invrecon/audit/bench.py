@@ -90,7 +90,7 @@ def make_bench(model: Model, settings: Settings, photos: Sequence[Path], largest
 
 
 def _lbo(schedule: Schedule, rtol: float, denoiser: Denoiser, latents: Tensor) -> None:
-    lbo.invert(denoiser, schedule, latents, rtol=rtol)
+    lbo.invert_batch(denoiser, schedule, latents, rtol=rtol)
 
 
 def _encode(photo: Path, model: Model, settings: Settings) -> Tensor:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import torch
 import typer
-from diffusers import AutoencoderKL
 
 from invrecon.training import autoencoder as autoencoders
 from invrecon.training import data
@@ -50,24 +49,13 @@ def autoencoder(
 
 
 @app.command()
-def denoiser(
-    folder: Folder,
-    device: Device = "cpu",
-    steps: int | None = None,
-    pace: float = 1.0,
-    photos: Annotated[float, typer.Option(help="which part of the pictures are crops of photos")] = denoisers.DenoiserRun.photos,
-    start_from: StartFrom = None,
-) -> None:
+def denoiser(folder: Folder, device: Device = "cpu", steps: int | None = None, pace: float = 1.0, start_from: StartFrom = None) -> None:
     """Encodes the pictures once, then trains the U-Net and the text encoder, rates times --pace; a run that was stopped goes on."""
-    run = denoisers.DenoiserRun(device=device, start_from=start_from, photos=photos)
+    run = denoisers.DenoiserRun(device=device, start_from=start_from)
     run = replace(run, steps=run.steps if steps is None else steps, muon_rate=pace * run.muon_rate, adam_rate=pace * run.adam_rate)
     latents = folder / "latents.safetensors"
     if not latents.exists():
-        vae = (
-            AutoencoderKL.from_pretrained(start_from, subfolder="vae")
-            if start_from
-            else autoencoders.load(folder / "autoencoder.safetensors", autoencoders.AutoencoderRun())
-        )
+        vae = autoencoders.load(folder / "autoencoder.safetensors", autoencoders.AutoencoderRun())
         denoisers.encode(folder / "data", vae, latents, run)
     denoisers.train(latents, tokenizers.load(folder / "tokenizer"), folder / "denoiser.safetensors", run)
 

@@ -3,7 +3,7 @@
 Loss: ‖v(z_t, t, c) - (a eps - s z_0)‖² with z_t = a z_0 + s eps, z_0 = scale E(x) + noise (v-prediction, arXiv:2202.00512),
 captions dropped one time in ten for guidance.
 
-t = 1000 u² with u uniform, since inverting is hardest where there is little noise. Every picture's latents get noise of their own
+t = 1000 u^1.5 with u uniform, since inverting is hardest where there is little noise. Every picture's latents get noise of their own
 deviation, `latent_noise` u²: boosted latents, which differ from the encoder's by a fraction of their deviation, are then no strangers
 to the network, and its answer at small t is no longer so steep that inversion hardly contracts.
 """
@@ -33,15 +33,13 @@ from invrecon.training.data import Corpus, to_unit
 class DenoiserRun:
     """Settings of a training run.
 
-    `groups` tells how many pictures of which size are encoded beforehand, `photos` which part of them are crops of photos, the others being
-    composites of cut-outs, `start_from` an exported checkpoint to go on from, and `latent_noise` the largest deviation of the noise that
-    image latents get, in units of theirs.
+    `groups` tells how many pictures of which size are encoded beforehand, `start_from` an exported checkpoint to go on from,
+    `latent_noise` the largest deviation of the noise that image latents get, in units of theirs.
     """
 
     block_out_channels: tuple[int, ...] = (96, 144, 192)
     text_width: int = 128
     groups: tuple[tuple[int, int], ...] = ((128, 12000), (256, 4000))
-    photos: float = 0.125
     batch: int = 32
     steps: int = 8000
     muon_rate: float = 3e-3
@@ -104,7 +102,7 @@ def encode(folder: Path, vae: AutoencoderKL, out: Path, run: DenoiserRun, report
     for size, count in run.groups:
         means, texts = [], []
         for done in range(0, count, 16):
-            pairs = [corpus.photo_crop(size, True) if i < 16 * run.photos else corpus.composite(size) for i in range(16)]
+            pairs = [corpus.photo_crop(size, True) if i % 8 == 7 else corpus.composite(size) for i in range(16)]
             pixels = to_unit([picture for picture, _ in pairs]).to(run.device, memory_format=torch.channels_last)
             with torch.autocast(torch.device(run.device).type, torch.bfloat16):
                 means.append(vae.encode(pixels).latent_dist.mode().half().cpu())
@@ -112,8 +110,7 @@ def encode(folder: Path, vae: AutoencoderKL, out: Path, run: DenoiserRun, report
             if done % 800 == 0:
                 report(f"encoded {done} of {count} at {size} pixels")
         tensors[str(size)], captions[str(size)] = torch.cat(means).contiguous(), texts
-    scale = vae.config.scaling_factor if run.start_from else 1 / tensors["128"].float().std().item()
-    save_file(tensors, out, metadata={"captions": json.dumps(captions), "scale": str(scale)})
+    save_file(tensors, out, metadata={"captions": json.dumps(captions)})
 
 
 def train(
@@ -123,7 +120,8 @@ def train(
     device = torch.device(run.device)
     with safe_open(latents, "pt") as file:
         data = {size: file.get_tensor(size).float() for size in checkpoint.names(file)}
-        captions, scale = json.loads(file.metadata()["captions"]), float(file.metadata()["scale"])
+        captions = json.loads(file.metadata()["captions"])
+    scale = 1 / data["128"].std().item()
     ids = {size: _ids(tokenizer, texts) for size, texts in captions.items()}
     empty = _ids(tokenizer, [""])
     models = build(run, data["128"].shape[1], len(tokenizer))
@@ -166,10 +164,10 @@ def train(
 def load(latents: Path, state: Path, vocab_size: int, run: DenoiserRun) -> tuple[nn.ModuleDict, float]:
     """The averaged models of a run and the scaling factor of the latents."""
     with safe_open(latents, "pt") as file:
-        channels, scale = file.get_slice("128").get_shape()[1], float(file.metadata()["scale"])
-    models = build(run, channels, vocab_size)
+        data = file.get_tensor("128").float()
+    models = build(run, data.shape[1], vocab_size)
     checkpoint.load_average(state, "average", models)
-    return models, scale
+    return models, 1 / data.std().item()
 
 
 def _noised(image_latents: Tensor, largest: float) -> Tensor:
@@ -178,7 +176,7 @@ def _noised(image_latents: Tensor, largest: float) -> Tensor:
 
 
 def _loss(models: nn.ModuleDict, image_latents: Tensor, tokens: Tensor, alphas: Tensor) -> Tensor:
-    timesteps = (len(alphas) * torch.rand(len(image_latents), device=image_latents.device).square()).long()
+    timesteps = (len(alphas) * torch.rand(len(image_latents), device=image_latents.device) ** 1.5).long()
     a, s = (value.sqrt().view(-1, 1, 1, 1) for value in (alphas[timesteps], 1 - alphas[timesteps]))
     noise = torch.randn_like(image_latents)
     noisy = (a * image_latents + s * noise).contiguous(memory_format=torch.channels_last)

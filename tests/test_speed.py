@@ -182,7 +182,10 @@ def test_networks_lie_channels_last_and_predictions_do_not(folder):
     model = load_model(folder, device="cpu")
     for convolution in (model.network.conv_in, model.pipeline.vae.decoder.conv_in):
         assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    pixels = torch.randn(2, 3, 64, 64)
     assert model.denoiser()(torch.randn(2, 4, 8, 8), 1.0).is_contiguous()
+    assert model.encode(pixels).is_contiguous()
+    assert model.decode(model.encode(pixels)).is_contiguous()
 
 
 def test_diffusers_own_inversion_agrees_with_ours(folder):  # for networks that predict epsilon

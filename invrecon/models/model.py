@@ -106,7 +106,7 @@ class Model:
     def encode(self, pixels: Tensor) -> Tensor:
         """Image latents z_0 = (mean of E(x) - shift) * scale: (B, 3, H, W) in [-1, 1] -> (B, C, H/8, W/8), float32."""
         vae = self.pipeline.vae
-        mean = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float()
+        mean = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float().contiguous()  # the network's own is channels-last
         shift, scale = self._normalisation(mean)
         return (mean - shift) * scale
 
@@ -122,7 +122,7 @@ class Model:
             if self._backward_bytes * pixels > free_memory(self.device) / 2:
                 vae.enable_gradient_checkpointing()
         shift, scale = self._normalisation(image_latents)
-        return vae.decode((image_latents / scale + shift).to(self.device, vae.dtype)).sample.float()
+        return vae.decode((image_latents / scale + shift).to(self.device, vae.dtype)).sample.float().contiguous()
 
     def _normalisation(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """(shift, scale), (1, C or 1, 1, 1): of all channels, or of each where the autoencoder's configuration says so."""

@@ -31,6 +31,7 @@ class StepRecord:
         residual: ‖Phi(z_t) - z_s‖ / ‖z_s‖ at the z_t that was kept; an estimate where `checked` is False.
         evaluations: network evaluations that the step took, a backward pass counted as two.
         bias: ‖b_t‖ / ‖z_t‖, the size of the latent bias that was learnt.
+        method: what found the z_t that was kept: "anderson", "picard", "adam", or "damped" for Anderson's with damping.
     """
 
     timestep: float
@@ -39,6 +40,7 @@ class StepRecord:
     evaluations: int
     bias: float
     outcome: Outcome
+    method: str
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def invert(
             evaluations=counted.evaluations - before,
             bias=_ratio(solution.x - start, solution.x),
             outcome=solution.outcome,
+            method=solution.method,
         )
         noises.append(transition.implied_noise(latents, solution.x))
         if transition.B:

@@ -1,6 +1,7 @@
 """Solvers by name, made for a series of similar problems: what one solve learns helps the next."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -28,7 +29,8 @@ class Single:
         self.foresight = Foresight()
 
     def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Solution:
-        return solve(fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, slack=SLACK)
+        found = solve(fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, slack=SLACK)
+        return replace(found, method=type(self.method).__name__.lower())
 
 
 class Carried(Single):
@@ -60,7 +62,7 @@ class Auto:
     def __call__(self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float) -> Solution:
         best = self.first(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain)
         used = best.iterations
-        for method in (Anderson(window=8, damping=0.3), Adam()):
+        for name, method in (("damped", Anderson(window=8, damping=0.3)), ("adam", Adam())):
             if best.outcome is Outcome.CONVERGED or used >= max_iterations:
                 break
             self.first.forget()
@@ -68,7 +70,7 @@ class Auto:
             again = solve(fn, best.x, method, rtol=later, scale=scale, max_iterations=max_iterations - used, slack=SLACK)
             used += again.iterations
             if again.residual < best.residual or again.outcome is Outcome.CONVERGED:
-                best = again
+                best = replace(again, method=name)
         return best
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from invrecon.config import Imagining, Settings
     from invrecon.edit_settings import EditSettings
     from invrecon.models import load_model
-    from invrecon.pipeline import boost, edit, imagine, interpolate, invert, reconstruct, verify
+    from invrecon.pipeline import boost, edit, find_guidance, imagine, interpolate, invert, reconstruct, verify
     from invrecon.seedfile import load_seed, save_seed
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Settings",
     "boost",
     "edit",
+    "find_guidance",
     "imagine",
     "interpolate",
     "invert",
@@ -36,6 +37,7 @@ _ROOMS = {
     "Settings": "config",
     "boost": "pipeline",
     "edit": "pipeline",
+    "find_guidance": "pipeline",
     "imagine": "pipeline",
     "interpolate": "pipeline",
     "invert": "pipeline",

@@ -47,7 +47,7 @@ _REMARKS = [
 _OWN = ("prompt", "negative_prompt", "guidance_scale", "solver", "boost", "decoder_ceiling", "target_psnr", "max_seconds", "seed")
 
 
-@options.takes_settings(without=_OWN)
+@options.takes_settings(without=(*_OWN, *options.GUIDANCE_SEARCH))
 def audit(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos in any common format.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")],

@@ -13,14 +13,23 @@ from invrecon.config import DEVICES, DTYPES, FITS, OFFLOADS, SAMPLERS, SOLVERS, 
 from invrecon.models.cards import card_settings
 
 
-def _setting(flag: str, name: str, text: str, choices: tuple[str, ...] = ()) -> Any:
+def _setting(flag: str, name: str, text: str, choices: tuple[str, ...] = (), **more: Any) -> Any:
     """An option that overrides the setting `name`; None where it isn't given, so that presets count."""
     default = getattr(Settings, name)
     metavar = None if isinstance(default, bool) else "|".join(choices) or type(default).__name__.upper()
     shown = (
         "empty" if default == "" else "none" if default == math.inf else ("off", "on")[default] if isinstance(default, bool) else default
     )
-    return typer.Option(flag, metavar=metavar, help=f"{text} [default: {shown}]")
+    return typer.Option(flag, **{"metavar": metavar} | more, help=f"{text} [default: {shown}]")
+
+
+def _number_or_auto(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"must be a number or auto, not {text!r}") from error
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")]
@@ -35,6 +44,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a li
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no table; warnings and errors stay.")]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="Preset; options given here override it.")]
 
+GUIDANCE_SEARCH = ("guidance_loss", "max_guidance")
+
 _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
     "model": _setting("--model", "model", "A card's name, a diffusers folder, a .safetensors file, or a hub id."),
     "revision": _setting("--revision", "revision", "Branch, tag or commit of a hub id."),
@@ -43,7 +54,15 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
     "prompt": _setting("--prompt", "prompt", "What the photo shows."),
     "negative_prompt": _setting("--negative-prompt", "negative_prompt", "What guidance leads away from."),
     "num_inference_steps": _setting("--steps", "num_inference_steps", "Steps of the sampler."),
-    "guidance_scale": _setting("--guidance-scale", "guidance_scale", "1 means no guidance."),
+    "guidance_scale": _setting(
+        "--guidance-scale",
+        "guidance_scale",
+        "1 means no guidance; auto finds the most that --guidance-loss allows.",
+        metavar="FLOAT|auto",
+        parser=_number_or_auto,
+    ),
+    "guidance_loss": _setting("--guidance-loss", "guidance_loss", "auto: dB of PSNR it may cost against the autoencoder alone."),
+    "max_guidance": _setting("--max-guidance", "max_guidance", "auto: the largest scale to try; each try is an inversion."),
     "sampler": _setting("--sampler", "sampler", "Sampler that the seed is for; auto is the checkpoint's own.", SAMPLERS),
     "solver": _setting("--solver", "solver", "How each step's latent bias is found.", SOLVERS),
     "rtol": _setting("--rtol", "rtol", "Relative error of the latents that all steps together may add up to."),

@@ -81,7 +81,7 @@ def find_reference(source: Path | str, model: Model, settings: Settings | None =
         _check_size(seed, str(source), model, settings)
         picture = _decode(model, seed.image_latents)
     else:
-        found = invert(source, model, replace(settings, boost=False, guidance_scale=1.0), on_progress)
+        found = invert(source, model, replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False), on_progress)
         seed, evaluations, advice, picture = found.seed, found.evaluations, found.advice, found.subject.original
     return Reference(seed, picture, health(seed.latents), evaluations, time.monotonic() - begun, advice)
 

@@ -5,47 +5,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from invrecon.config import Settings
 from invrecon.core import ilb, lbo
-from invrecon.core.denoiser import Counted, Guided
+from invrecon.core.denoiser import Counted
 from invrecon.core.health import Health, health
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import transitions
-from invrecon.errors import UsageError
-from invrecon.image import Canvas, Photo, load_photo, plan_canvas, to_image, to_tensor
-from invrecon.metrics import dissimilarity, psnr
+from invrecon.metrics import dissimilarity
 from invrecon.models.precision import rescued_at
+from invrecon.pipeline.groundwork import OnProgress, Subject, by_lbo, find_subject, sampler, stage
+from invrecon.pipeline.guidance import GuidanceSearch, search_guidance
 from invrecon.seedfile import FORMAT, Seed
 from invrecon.solve import Outcome
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with (stage, steps done, steps in all)."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A photo as the model sees it: `original` on the canvas, `pixels` (1, 3, H, W) in [-1, 1], and E(x), `encoded`."""
-
-    photo: Photo
-    canvas: Canvas
-    original: Image
-    pixels: Tensor
-    encoded: Tensor
 
 
 @dataclass(frozen=True)
@@ -54,7 +37,9 @@ class Inversion:
 
     Args:
         boosted: the work of boosting; None without.
-        steps, converged_steps: of the inversion that led to the seed; `evaluations` of the network are those of all rounds.
+        guidance: the search for the guidance scale; None where the settings gave it.
+        steps, converged_steps: of the inversion that led to the seed; `evaluations` of the network are those of all rounds, and of
+            the search.
         health: of the seed; `plain_health` is that before boosting.
         advice: a sentence where steps did not converge.
     """
@@ -62,6 +47,7 @@ class Inversion:
     seed: Seed
     subject: Subject
     boosted: ilb.Boost | None
+    guidance: GuidanceSearch | None
     steps: int
     converged_steps: int
     evaluations: int
@@ -90,25 +76,21 @@ def invert(
     """
     settings = settings or Settings()
     begun = time.monotonic()
+    subject = find_subject(Path(photo), model, settings)
+    search = search_guidance(subject, model, settings, on_progress) if settings.auto_guidance else None
+    if search:
+        settings = replace(settings, guidance_scale=search.guidance_scale, auto_guidance=False)
     denoiser, schedule = sampler(model, settings)
-    subject = _subject(Path(photo), model, settings)
+    if search:
+        denoiser = search.denoiser  # it knows in which steps it was rescued
 
     def solve(image_latents: Tensor, warm: lbo.Inversion | None) -> lbo.Inversion:
-        done = count(1)
         tick = stage(on_progress, "inverting again" if warm else "inverting")
         if method == "ddim":
             return lbo.Inversion(ddim_inversion(denoiser, schedule, image_latents, tick), [], [])
-        return lbo.invert(
-            denoiser,
-            schedule,
-            image_latents,
-            solver=settings.solver,
-            rtol=settings.rtol,
-            max_evaluations=settings.max_evaluations,
-            mean_evaluations=settings.mean_evaluations,
-            warm=warm,
-            on_step=(lambda _: tick(next(done), len(schedule))) if tick else None,
-        )
+        if search and not warm:
+            return search.inversion
+        return by_lbo(denoiser, schedule, image_latents, settings, warm, tick)
 
     regenerate = partial(generate, denoiser, schedule, on_step=stage(on_progress, "regenerating"))
     unguided = Counted(model.with_sampler(settings.sampler).denoiser(settings.prompt))
@@ -120,13 +102,16 @@ def invert(
     if method == "ddim":
         inverting = len(schedule) * (len(boosted.rounds) if boosted else 1)
     evaluations = inverting + unguided.evaluations
+    if search:
+        evaluations += search.evaluations - sum(record.evaluations for record in search.inversion.records)
     healths = [health(each.latents) for each in (found, boosted.plain if boosted else found)]
     rescued = sorted(rescued_at(denoiser), reverse=True)
-    header = _header(model.with_sampler(settings.sampler), settings, schedule, subject, found, boosted, healths, rescued)
+    header = _header(model.with_sampler(settings.sampler), settings, schedule, subject, found, boosted, search, healths, rescued)
     return Inversion(
         seed=Seed(found.latents.cpu(), (boosted.image_latents if boosted else subject.encoded).cpu(), header | {"inversion": method}),
         subject=subject,
         boosted=boosted,
+        guidance=search,
         steps=len(schedule),
         converged_steps=sum(record.outcome is Outcome.CONVERGED for record in found.records),
         evaluations=evaluations,
@@ -134,34 +119,8 @@ def invert(
         health=healths[0],
         plain_health=healths[1],
         seconds=time.monotonic() - begun,
-        advice=_advice(found.records, rescued, settings.dtype),
+        advice=_advice(found.records, rescued, settings.dtype, search),
     )
-
-
-def sampler(model: Model, settings: Settings) -> tuple[Guided, Schedule]:
-    """The denoiser and the steps that the settings ask for.
-
-    Raises:
-        UsageError, ModelError: the model can't do with them.
-    """
-    if settings.size % model.multiple:
-        raise UsageError(f"size must be a multiple of {model.multiple} for {model.name}, not {settings.size}")
-    model = model.with_sampler(settings.sampler)
-    denoiser = model.denoiser(settings.prompt, settings.negative_prompt, settings.guidance_scale)
-    return denoiser, model.schedule(settings.num_inference_steps, settings.size)
-
-
-def stage(on_progress: OnProgress | None, name: str) -> Callable[[int, int], None] | None:
-    """A callback for one stage's steps."""
-    return partial(on_progress, name) if on_progress else None
-
-
-def _subject(path: Path, model: Model, settings: Settings) -> Subject:
-    photo = load_photo(path)
-    canvas = plan_canvas(photo.rgb.size, settings.size, settings.fit)
-    original = canvas.place(photo.rgb)
-    pixels = to_tensor(original).to(model.device)
-    return Subject(photo, canvas, original, pixels, model.encode(pixels))
 
 
 def _boost(
@@ -177,17 +136,13 @@ def _boost(
         error = ilb.squared_error(pixels, photo)
         return error + settings.perceptual_weight * dissimilarity(pixels, photo) if settings.perceptual_weight else error
 
-    @torch.no_grad()
-    def score(image_latents: Tensor) -> float:
-        return psnr(subject.original, to_image(model.decode(image_latents)))
-
     return ilb.boost(
         solve,
         regenerate,
         model.decode,
         subject.encoded,
         subject.pixels,
-        score,
+        partial(subject.score, model),
         proximal_weight=settings.proximal_weight,
         noise=noise,
         loss=loss,
@@ -203,6 +158,7 @@ def _header(
     subject: Subject,
     found: lbo.Inversion,
     boosted: ilb.Boost | None,
+    search: GuidanceSearch | None,
     healths: list[Health],
     rescued: list[float],
 ) -> dict[str, Any]:
@@ -216,6 +172,7 @@ def _header(
             asdict(record) | {"outcome": record.outcome.name.lower(), "float32": record.timestep in rescued} for record in found.records
         ],
         "boost": boosted and {name: getattr(settings, name) for name in weights} | {"rounds": [asdict(done) for done in boosted.rounds]},
+        "guidance_curve": search and search.table(),
         "health": asdict(healths[0]),
         "plain_health": asdict(healths[1]),
     }
@@ -240,9 +197,9 @@ def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, float) and not math.isfinite(value) else value for key, value in config.items()}
 
 
-def _advice(records: list[lbo.StepRecord], rescued: list[float], dtype: str) -> str | None:
-    """What a person should know: steps that did not converge, and steps that had to be taken in float32."""
-    said = []
+def _advice(records: list[lbo.StepRecord], rescued: list[float], dtype: str, search: GuidanceSearch | None) -> str | None:
+    """What a person should know: where the search found no border, steps that did not converge, and those taken in float32."""
+    said = [search.verdict] if search and not search.bracketed else []
     if failed := [record for record in records if record.outcome is not Outcome.CONVERGED]:
         worst = max(failed, key=lambda record: record.residual)
         said.append(f"{len(failed)} of {len(records)} steps did not converge (worst residual {worst.residual:.1e}): {worst.outcome.value}")

@@ -75,7 +75,9 @@ def reconstruct(
     if is_seed_file(source):
         result = _from_seed(load_seed(source), source, model, on_progress)
     else:
-        result = _judge(invert(source, model, settings, on_progress), model, settings, on_progress)
+        inversion = invert(source, model, settings, on_progress)
+        found: float = inversion.seed.header["guidance_scale"]  # that of the settings, unless they asked to find it
+        result = _judge(inversion, model, replace(settings, guidance_scale=found, auto_guidance=False), on_progress)
     return replace(result, seconds=time.monotonic() - begun)
 
 
@@ -127,7 +129,7 @@ def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Se
     check_photo(seed, path, photo)
     header = seed.header
     names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "size")
-    taken: dict[str, Any] = {name: header[name] for name in names} | {"sampler": sampler_of(header)}
+    taken: dict[str, Any] = {name: header[name] for name in names} | {"sampler": sampler_of(header), "auto_guidance": False}
     return replace(settings, fit=header["photo"]["fit"], **taken)
 
 

@@ -2,10 +2,11 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from invrecon import Settings, find_guidance, reconstruct
@@ -19,7 +20,17 @@ from invrecon.seedfile import load_seed
 from invrecon.solve import Outcome
 from tests.analytic import ddim_schedule
 
-QUICK = Settings(size=64, num_inference_steps=3, boost=False, prompt="a red apple", max_guidance=40.0)
+# So few plain iterations lead back at small guidance only.
+HARD = Settings(
+    size=64,
+    num_inference_steps=4,
+    boost=False,
+    prompt="a red apple",
+    solver="picard",
+    max_evaluations=6,
+    guidance_loss=2.0,
+    max_guidance=8.0,
+)
 
 
 @dataclass
@@ -70,45 +81,33 @@ def test_the_search_finds_where_an_affine_map_stops_contracting():
 
 
 @pytest.fixture(scope="module")
-def searched(mini, tmp_path_factory):
+def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("guidance") / "photo.png"
-    from PIL import Image
-
     Image.radial_gradient("L").convert("RGB").save(path)
-    return path, find_guidance(path, mini, QUICK)
+    return path
 
 
-def test_the_scale_found_holds_and_the_next_does_not(searched):
-    _, search = searched
+def test_the_photo_is_reconstructed_at_the_largest_scale_that_was_seen_to_hold(path, mini):
+    result = reconstruct(path, mini, replace(HARD, auto_guidance=True))
+    search, seed = result.inversion.guidance, result.seed
     assert search.bracketed
-    above = [probe for probe in search.curve if probe.guidance_scale > search.guidance_scale]
-    assert [probe.holds for probe in search.curve] == [True] * (len(search.curve) - len(above)) + [False] * len(above)
-    assert above[0].guidance_scale - search.guidance_scale <= 0.25
     assert search.curve[0].guidance_scale == 1
-    assert search.evaluations == round(3 * sum(probe.evaluations_per_step for probe in search.curve))
+    held, failed = ([probe for probe in search.curve if probe.holds is each] for each in (True, False))
+    assert held + failed == search.curve
+    assert held[-1].guidance_scale == search.guidance_scale == seed.header["guidance_scale"]
+    assert failed[0].guidance_scale == search.guidance_scale + 0.25
+    assert all((probe.psnr >= result.encoder_ceiling_db - 2) is probe.holds for probe in search.curve)
+    assert result.psnr == pytest.approx(held[-1].psnr, abs=0.01)
+    assert result.latent_fidelity_db == pytest.approx(held[-1].latent_fidelity_db, abs=0.1)
+    assert result.inversion.evaluations == search.evaluations == 4 * sum(probe.evaluations_per_step for probe in search.curve)
+    assert seed.header["guidance_curve"] == [vars(probe) for probe in search.curve]
 
 
-def test_reconstruction_at_the_scale_found_is_what_the_search_saw(searched, mini):
-    path, search = searched
-    from dataclasses import replace
-
-    result = reconstruct(path, mini, replace(QUICK, auto_guidance=True))
-    seen = next(probe for probe in search.curve if probe.guidance_scale == search.guidance_scale)
-    assert result.psnr == pytest.approx(seen.psnr, abs=0.01)
-    assert result.latent_fidelity_db == pytest.approx(seen.latent_fidelity_db, abs=0.1)
-    assert result.inversion.evaluations == search.evaluations
-    assert result.seed.header["guidance_scale"] == search.guidance_scale
-
-
-def test_an_end_that_is_no_border_is_told(searched, mini):
-    path, _ = searched
-    from dataclasses import replace
-
-    top = find_guidance(path, mini, replace(QUICK, max_guidance=1.5))
+def test_an_end_that_is_no_border_is_told(path, mini):
+    top = find_guidance(path, mini, replace(HARD, max_guidance=1.5))
     assert (top.guidance_scale, top.bracketed) == (1.5, False)
     assert "--max-guidance" in top.verdict
-    rough = replace(QUICK, solver="picard", max_evaluations=1, guidance_loss=0.0)
-    bottom = find_guidance(path, mini, rough)
+    bottom = find_guidance(path, mini, replace(HARD, guidance_loss=0.0))
     assert (bottom.guidance_scale, bottom.bracketed, len(bottom.curve)) == (1.0, False, 1)
     assert "not even guidance 1" in bottom.verdict
 
@@ -117,24 +116,22 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(each) for each in arguments])
 
 
-def test_the_curve_is_in_the_table_the_json_and_the_seed_file(searched, tmp_path):
-    path, search = searched
-    options = ("--guidance-scale", "auto", "--prompt", "a red apple", "--size", 64, "--steps", 3, "--max-guidance", 2, "--out", tmp_path)
+def test_the_curve_is_in_the_table_the_json_and_the_seed_file(path, tmp_path):
+    options = ("--guidance-scale", "auto", "--prompt", "a red apple", "--size", 64, "--steps", 5, "--max-guidance", 2, "--out", tmp_path)
     shown = run("invert", path, *options)
     assert shown.exit_code == 0, shown.output
     assert "guidance 2, the largest allowed, regenerates within 0.5 dB" in shown.stdout
-    assert shown.stdout.count("3 of 3") == 2
+    assert shown.stdout.count(" of 5 ") == 2
+    assert "--max-guidance" in shown.stderr
     printed = run("invert", path, *options, "--json", "--force")
     assert printed.exit_code == 0
     row = json.loads(printed.stdout)
     assert row["guidance_scale"] == 2
     assert [probe["guidance_scale"] for probe in row["guidance_curve"]] == [1, 2]
     assert row["guidance_curve"] == load_seed(tmp_path / "photo.seed.safetensors").header["guidance_curve"]
-    assert row["guidance_curve"][0]["psnr"] == pytest.approx(search.curve[0].psnr)
 
 
-def test_prompts_that_are_alike_are_refused_with_the_cure(searched):
-    path, _ = searched
+def test_prompts_that_are_alike_are_refused_with_the_cure(path):
     done = run("reconstruct", path, "--guidance-scale", "auto")
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
@@ -143,8 +140,8 @@ def test_prompts_that_are_alike_are_refused_with_the_cure(searched):
         Settings(auto_guidance=True, prompt="a", negative_prompt="a")
 
 
-def test_new_pictures_have_no_best_guidance(searched):
-    done = run("imagine", searched[0], "--guidance-scale", "auto", "--prompt", "a red apple")
+def test_new_pictures_have_no_best_guidance(path):
+    done = run("imagine", path, "--guidance-scale", "auto", "--prompt", "a red apple")
     assert done.exit_code == 2
     assert "--guidance-scale" in done.stderr
 

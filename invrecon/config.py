@@ -67,7 +67,7 @@ class Settings:
     num_inference_steps: int = 50
     guidance_scale: float = 1.0
     auto_guidance: bool = False
-    guidance_loss: float = 0.5
+    guidance_loss: float = 0.1
     max_guidance: float = 15.0
     sampler: Literal["auto", "ddim", "euler", "dpm++"] = "auto"
     solver: Literal["auto", "anderson", "picard", "adam"] = "auto"

@@ -120,7 +120,7 @@ def test_the_curve_is_in_the_table_the_json_and_the_seed_file(path, tmp_path):
     options = ("--guidance-scale", "auto", "--prompt", "a red apple", "--size", 64, "--steps", 5, "--max-guidance", 2, "--out", tmp_path)
     shown = run("invert", path, *options)
     assert shown.exit_code == 0, shown.output
-    assert "guidance 2, the largest allowed, regenerates within 0.5 dB" in shown.stdout
+    assert "guidance 2, the largest allowed, regenerates within 0.1 dB" in shown.stdout
     assert shown.stdout.count(" of 5 ") == 2
     assert "--max-guidance" in shown.stderr
     printed = run("invert", path, *options, "--json", "--force")

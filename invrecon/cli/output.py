@@ -102,11 +102,12 @@ def _print_curve(row: Row) -> None:
             _cell("latent_fidelity_db", probe["latent_fidelity_db"]),
             _cell("evaluations_per_step", probe["evaluations_per_step"]),
             f"{probe['converged_steps']} of {row['steps']}",
+            _cell("seed_norm", probe["seed_norm"]),
             "yes" if probe["holds"] else "no",
         )
         for probe in row["guidance_curve"]
     ]
-    names = ("psnr", "latent_fidelity_db", "evaluations_per_step", "converged_steps")
+    names = ("psnr", "latent_fidelity_db", "evaluations_per_step", "converged_steps", "seed_norm")
     print_table(("guidance", *(_FIGURES[name][0] for name in names), "holds"), table)
     typer.echo()
 

@@ -12,6 +12,7 @@ from invrecon.config import Settings
 from invrecon.core import lbo
 from invrecon.core.denoiser import Guided
 from invrecon.core.guidance import largest_guidance
+from invrecon.core.health import health
 from invrecon.core.sampling import generate
 from invrecon.metrics import latent_fidelity
 from invrecon.pipeline.groundwork import OnProgress, Subject, by_lbo, find_subject, sampler, stage
@@ -27,7 +28,8 @@ class Probe:
 
     Args:
         psnr: of the regenerated 8-bit picture, dB; NaN where it isn't finite. `latent_fidelity_db` likewise, of the latents.
-        evaluations_per_step: of the network, by this inversion, which may have started from another's.
+        evaluations_per_step: of the network, by this inversion; all but the first start from that of a smaller scale.
+        seed_norm: ‖z_T‖ / sqrt(d), 1 for noise: guidance drives seeds off the Gaussian shell long before pictures suffer.
         holds: whether the picture is as good as was asked for.
     """
 
@@ -36,6 +38,7 @@ class Probe:
     latent_fidelity_db: float
     evaluations_per_step: float
     converged_steps: int
+    seed_norm: float
     holds: bool
 
 
@@ -108,6 +111,7 @@ def search_guidance(subject: Subject, model: Model, settings: Settings, on_progr
             latent_fidelity_db=latent_fidelity(subject.encoded, regenerated),
             evaluations_per_step=_evaluations(found) / len(schedule),
             converged_steps=sum(record.outcome is Outcome.CONVERGED for record in found.records),
+            seed_norm=health(found.latents).norm,
             holds=psnr >= ceiling - settings.guidance_loss,
         )
         return _Attempt(probe, denoiser, found)
@@ -131,7 +135,7 @@ def _verdict(scale: float, curve: Sequence[Probe], within: str) -> str:
     if not curve[0].holds:
         return f"not even guidance 1 regenerates {within}: take more --steps, or allow a larger --guidance-loss"
     if above is None:
-        return f"guidance {scale:g}, the largest allowed, regenerates {within}: where that ends a larger --max-guidance may find"
+        return f"guidance {scale:g}, the largest allowed, regenerates {within}: a larger --max-guidance may find more"
     return f"guidance {scale:g} regenerates {within}, {above:g} does not"
 
 

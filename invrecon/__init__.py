@@ -11,7 +11,18 @@ if TYPE_CHECKING:
     from invrecon.config import Imagining, Settings
     from invrecon.edit_settings import EditSettings
     from invrecon.models import load_model
-    from invrecon.pipeline import boost, edit, imagine, interpolate, invert, invert_batch, reconstruct, reconstruct_batch, verify
+    from invrecon.pipeline import (
+        boost,
+        edit,
+        find_guidance,
+        imagine,
+        interpolate,
+        invert,
+        invert_batch,
+        reconstruct,
+        reconstruct_batch,
+        verify,
+    )
     from invrecon.seedfile import load_seed, save_seed
 
 __all__ = [
@@ -20,6 +31,7 @@ __all__ = [
     "Settings",
     "boost",
     "edit",
+    "find_guidance",
     "imagine",
     "interpolate",
     "invert",
@@ -38,6 +50,7 @@ _ROOMS = {
     "Settings": "config",
     "boost": "pipeline",
     "edit": "pipeline",
+    "find_guidance": "pipeline",
     "imagine": "pipeline",
     "interpolate": "pipeline",
     "invert": "pipeline",

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,10 @@ class Settings:
         prompt, negative_prompt: what the network is told, on the way up and down alike.
         num_inference_steps: steps of the sampler, 1 to 1000.
         guidance_scale: w >= 1; 1 means no guidance.
+        auto_guidance: whether to find the guidance scale instead, the largest that still regenerates the photo; in presets,
+            guidance_scale = "auto" says the same.
+        guidance_loss: so many dB of PSNR it may cost, against what the autoencoder alone leaves of the photo.
+        max_guidance: the largest scale that is tried.
         sampler: "auto" takes what the checkpoint's own scheduler stands for.
         solver: how each step's latent bias is found.
         rtol: relative error of the regenerated latents that all steps together may add up to; each has its share.
@@ -64,6 +68,9 @@ class Settings:
     negative_prompt: str = ""
     num_inference_steps: int = 50
     guidance_scale: float = 1.0
+    auto_guidance: bool = False
+    guidance_loss: float = 0.1
+    max_guidance: float = 15.0
     sampler: Literal["auto", "ddim", "euler", "dpm++"] = "auto"
     solver: Literal["auto", "anderson", "picard", "adam"] = "auto"
     rtol: float = 2e-3
@@ -95,6 +102,8 @@ class Settings:
         for name, low, high in (
             ("num_inference_steps", 1, 1000),
             ("guidance_scale", 1, 100),
+            ("guidance_loss", 0, 100),
+            ("max_guidance", 1, 100),
             ("rtol", 1e-12, 1),
             ("max_evaluations", 1, 10_000),
             ("mean_evaluations", 2, math.inf),
@@ -111,6 +120,8 @@ class Settings:
                 raise UsageError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
         if self.batch_size != "auto" and not (isinstance(self.batch_size, int) and 1 <= self.batch_size <= 1024):
             raise UsageError(f"batch_size must be auto or lie between 1 and 1024, not {self.batch_size}")
+        if self.auto_guidance and self.prompt == self.negative_prompt:
+            raise UsageError("guidance does nothing where prompt and negative prompt are alike: say what the photo shows with --prompt")
         if self.size % 8:
             raise UsageError(f"size must be a multiple of 8, not {self.size}; try {round(self.size / 8) * 8}")
         if self.compile and self.offload != "none":
@@ -153,10 +164,20 @@ def load_settings(path: Path | None = None, by_model: Callable[[str], dict[str, 
     Raises:
         UsageError: the file is missing, isn't TOML, or holds a key or value that settings don't have.
     """
-    values = {key: value for key, value in _read(path).items() if not isinstance(value, dict)} if path else {}
-    given = {key: value for key, value in overrides.items() if value is not None}
+    values = _spelled({key: value for key, value in _read(path).items() if not isinstance(value, dict)} if path else {})
+    given = _spelled({key: value for key, value in overrides.items() if value is not None})
     suited = by_model(given.get("model", values.get("model", Settings.model))) if by_model else {}
-    return replace(Settings(**suited | _checked(values, path)), **given)
+    return Settings(**suited | _checked(values, path) | given)
+
+
+def _spelled(values: dict[str, Any]) -> dict[str, Any]:
+    """guidance_scale = "auto", or a number that ends an earlier "auto", as settings hold it."""
+    match values:
+        case {"guidance_scale": "auto", **others}:
+            return others | {"auto_guidance": True}
+        case {"guidance_scale": _}:
+            return {"auto_guidance": False} | values
+    return values
 
 
 def load_table(path: Path | None, name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ QUALITY = ["psnr", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psn
 LATENTS = ["latent_fidelity_db", "ddim_latent_fidelity_db"]
 EFFORT = ["steps", "converged_steps", "evaluations", "evaluations_per_step"]
 HEALTH = [f"{plain}seed_{name}" for name in ("norm", "autocorrelation", "normality") for plain in ("plain_", "")]
-FIELDS = ["input", *FILES, *QUALITY, *LATENTS, *EFFORT, *HEALTH, "seconds", "error"]
+FIELDS = ["input", *FILES, *QUALITY, *LATENTS, *EFFORT, *HEALTH, "seconds", "guidance_scale", "guidance_curve", "error"]
 
 
 class Pipeline:
@@ -47,7 +47,9 @@ class Pipeline:
             raise self.raises[photo.name]
         seed = Seed(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), _header())
         effort = {"steps": 50, "converged_steps": 49, "evaluations": 400, "evaluations_per_step": 8.0, "seconds": 1.5}
-        return SimpleNamespace(seed=seed, **effort, health=Health(1.0, 0.0, 0.01), plain_health=Health(1.1, 0.1, 0.02), advice=self.advice)
+        return SimpleNamespace(
+            seed=seed, guidance=None, **effort, health=Health(1.0, 0.0, 0.01), plain_health=Health(1.1, 0.1, 0.02), advice=self.advice
+        )
 
     def invert_batch(self, photos, model, settings, on_progress=None):
         self.batches.append([photo.name for photo in photos])
@@ -342,6 +344,8 @@ def test_options_override_the_preset_which_overrides_the_defaults(fake):
         ("--negative-prompt", "a dog", "negative_prompt"),
         ("--steps", 9, "num_inference_steps"),
         ("--guidance-scale", 2.5, "guidance_scale"),
+        ("--guidance-loss", 0.25, "guidance_loss"),
+        ("--max-guidance", 7, "max_guidance"),
         ("--solver", "picard", "solver"),
         ("--rtol", 0.5, "rtol"),
         ("--max-evaluations", 3, "max_evaluations"),

@@ -63,6 +63,15 @@ def test_a_denoiser_that_returns_nan_is_survived(image_latents):
     assert {record.outcome for record in found.records if record.timestep > 500} == {Outcome.DIVERGED}
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_records_say_which_method_found_each_step(solver, image_latents):
+    easy = invert(CurvedDenoiser(), ddim_schedule(10), image_latents, solver=solver)
+    assert {record.method for record in easy.records} == {"anderson" if solver == "auto" else solver}
+    hard = invert(CurvedDenoiser(strength=6.0), ddim_schedule(10), image_latents, solver=solver, rtol=1e-6)
+    fallbacks = {"auto": {"anderson", "damped", "adam"}}
+    assert {record.method for record in hard.records} == fallbacks.get(solver, {solver})
+
+
 def test_the_way_down_misses_by_less_than_rtol(image_latents):
     """What the steps' residuals, checked or foretold, add up to in the regenerated latents is what rtol allows."""
     denoiser, schedule = CurvedDenoiser(), ddim_schedule(20)

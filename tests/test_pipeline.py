@@ -111,7 +111,7 @@ def test_the_header_tells_all_that_regeneration_needs(mini, photo):
     assert header["fingerprint"] == mini.fingerprint
     assert header["scheduler"]["class"] == "DDIMScheduler"
     assert len(header["timesteps"]) == len(header["steps"]) == 8
-    assert header["steps"][0].keys() >= {"timestep", "residual", "checked", "evaluations", "bias", "outcome"}
+    assert header["steps"][0].keys() >= {"timestep", "residual", "checked", "evaluations", "bias", "outcome", "method"}
     assert header["photo"]["size"] == [200, 160]
     assert len(header["photo"]["sha256"]) == 64
     assert header["versions"].keys() == {"invrecon", "torch", "diffusers"}

@@ -23,7 +23,7 @@ from invrecon.core.schedule import Schedule
 from invrecon.errors import UsageError
 from invrecon.image import load_photo, plan_canvas, to_tensor
 from invrecon.models.stock import ddim_inversion
-from invrecon.pipeline.inversion import sampler
+from invrecon.pipeline.groundwork import sampler
 
 if TYPE_CHECKING:
     from invrecon.models import Model

@@ -58,7 +58,7 @@ _OWN = (
 )
 
 
-@options.takes_settings(without=_OWN)
+@options.takes_settings(without=(*_OWN, *options.GUIDANCE_SEARCH))
 def audit(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos in any common format.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")],

@@ -35,7 +35,9 @@ _TITLES = ("edit", "mask", "inversion", "moved", "hue\nmedian", "object\n>= 22 d
            "outside mask\nloss dB", "seconds")  # fmt: skip
 
 
-@options.takes_settings(without=("prompt", "negative_prompt", "guidance_scale", "fit", "boost", "decoder_ceiling", "batch_size"))
+@options.takes_settings(
+    without=("prompt", "negative_prompt", "guidance_scale", "fit", "boost", "decoder_ceiling", "batch_size", *options.GUIDANCE_SEARCH)
+)
 def audit_edit(
     cutouts: Annotated[list[Path], typer.Argument(metavar="CUTOUT", help="Pictures with transparency, named after what they show.")],
     old: Annotated[str, typer.Option("--from", metavar="COLOUR", help="Of the background, to begin with.")] = "blue",

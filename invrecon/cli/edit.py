@@ -40,7 +40,7 @@ def _option(flag: str, name: str, text: str, metavar: str = "FLOAT") -> Any:
     return typer.Option(flag, metavar=metavar, help=f"{text} [default: {'automatic' if default is None else default}]")
 
 
-@options.takes_settings(without=("guidance_scale", "negative_prompt", "boost", "decoder_ceiling", "batch_size"))
+@options.takes_settings(without=("guidance_scale", "negative_prompt", "boost", "decoder_ceiling", "batch_size", *options.GUIDANCE_SEARCH))
 def edit(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, or seed files.")],
     to: Annotated[list[str] | None, typer.Option("--to", metavar="TEXT", help="What it should show; give it again for more edits.")] = None,

@@ -37,7 +37,7 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".mpo", ".webp", ".tif", ".tiff", ".bmp", 
 _BOOSTING = ("boost_rounds", "decoder_steps", "proximal_weight", "perceptual_weight", "target_psnr", "max_seconds", "decoder_ceiling")
 
 
-@options.takes_settings(without=("boost", "batch_size", *_BOOSTING))
+@options.takes_settings(without=("boost", "batch_size", *_BOOSTING, *options.GUIDANCE_SEARCH))
 def imagine(
     sources: Annotated[
         list[Path] | None, typer.Argument(metavar="PHOTO", help="References: photos in any common format, folders of them, seed files.")
@@ -68,6 +68,8 @@ def imagine(
     with --guidance-scale. Writes imagine-01.png and imagine-01.seed.safetensors and so on, and imagine-sheet.png with the
     references first. With --path the same as path-01 and so on, path-sheet.png, and with --gif path.gif.
     """
+    if settings.auto_guidance:
+        raise UsageError("guidance of new pictures has no photo to be measured by: give --guidance-scale a number")
     imagining = Imagining(count, spread, refine, frames, path_kind)  # type: ignore[arg-type]
     if not (sources or path):
         raise UsageError("give photos to start from, or two with --path")

@@ -13,18 +13,26 @@ from invrecon.config import DEVICES, DTYPES, FITS, OFFLOADS, SAMPLERS, SOLVERS, 
 from invrecon.models.cards import card_settings
 
 
-def _setting(flag: str, name: str, text: str, choices: tuple[str, ...] = (), parser: Callable[[str], Any] | None = None) -> Any:
+def _setting(flag: str, name: str, text: str, choices: tuple[str, ...] = (), **more: Any) -> Any:
     """An option that overrides the setting `name`; None where it isn't given, so that presets count."""
     default = getattr(Settings, name)
     metavar = None if isinstance(default, bool) else "|".join(choices) or type(default).__name__.upper()
     shown = (
         "empty" if default == "" else "none" if default == math.inf else ("off", "on")[default] if isinstance(default, bool) else default
     )
-    return typer.Option(flag, metavar=metavar, help=f"{text} [default: {shown}]", parser=parser)
+    return typer.Option(flag, **{"metavar": metavar} | more, help=f"{text} [default: {shown}]")
 
 
-def _number_or_auto(text: str) -> int | str:
-    return "auto" if text == "auto" else int(text)
+def _or_auto(kind: Callable[[str], float]) -> Callable[[str], float | str]:
+    """A parser of numbers of that kind, and of the word auto."""
+
+    def parse(text: str) -> float | str:
+        try:
+            return text if text == "auto" else kind(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"must be {'a whole' if kind is int else 'a'} number or auto, not {text!r}") from error
+
+    return parse
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")]
@@ -39,6 +47,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a li
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no table; warnings and errors stay.")]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE.toml", help="Preset; options given here override it.")]
 
+GUIDANCE_SEARCH = ("guidance_loss", "max_guidance")
+
 _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
     "model": _setting("--model", "model", "A card's name, a diffusers folder, a .safetensors file, or a hub id."),
     "revision": _setting("--revision", "revision", "Branch, tag or commit of a hub id."),
@@ -47,7 +57,15 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
     "prompt": _setting("--prompt", "prompt", "What the photo shows."),
     "negative_prompt": _setting("--negative-prompt", "negative_prompt", "What guidance leads away from."),
     "num_inference_steps": _setting("--steps", "num_inference_steps", "Steps of the sampler."),
-    "guidance_scale": _setting("--guidance-scale", "guidance_scale", "1 means no guidance."),
+    "guidance_scale": _setting(
+        "--guidance-scale",
+        "guidance_scale",
+        "1 means no guidance; auto finds the most that --guidance-loss allows.",
+        metavar="FLOAT|auto",
+        parser=_or_auto(float),
+    ),
+    "guidance_loss": _setting("--guidance-loss", "guidance_loss", "auto: dB of PSNR it may cost against the autoencoder alone."),
+    "max_guidance": _setting("--max-guidance", "max_guidance", "auto: the largest scale to try; each try is an inversion."),
     "sampler": _setting("--sampler", "sampler", "Sampler that the seed is for; auto is the checkpoint's own.", SAMPLERS),
     "solver": _setting("--solver", "solver", "How each step's latent bias is found.", SOLVERS),
     "rtol": _setting("--rtol", "rtol", "Relative error of the latents that all steps together may add up to."),
@@ -71,8 +89,8 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
         "--batch-size",
         "batch_size",
         "Photos inverted at once; auto is 1, on CUDA as many as half of the free memory takes.",
-        ("N", "auto"),
-        _number_or_auto,
+        metavar="INT|auto",
+        parser=_or_auto(int),
     ),
     "compile": _setting("--compile/--no-compile", "compile", "Let torch.compile make a program of the network; minutes, then faster."),
     "seed": _setting("--seed", "seed", "Seed of the random generators; inversion draws nothing at random."),

@@ -44,16 +44,21 @@ _COLUMNS = (
     "psnr", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr", "ilb_psnr", "latent_fidelity_db",
     "evaluations_per_step", "plain_seed_norm", "seed_norm", "seed_autocorrelation", "seed_normality", "seconds",
 )  # fmt: skip
-JSON_FIELDS = ("input", *FILES, *_FIGURES, "error")
+JSON_FIELDS = ("input", *FILES, *_FIGURES, "guidance_scale", "guidance_curve", "error")
 
 
 def inversion_figures(inversion: "Inversion") -> Row:
     """The fields of a row that an inversion fills."""
     names = ("steps", "converged_steps", "evaluations", "evaluations_per_step", "seconds", "advice")
+    search = inversion.guidance
+    guidance = {"guidance_curve": search.table(), "verdict": search.verdict} if search else {}
+    guidance["guidance_scale"] = inversion.seed.header["guidance_scale"]
     healths = {"": inversion.health, "plain_": inversion.plain_health}
-    return {name: getattr(inversion, name) for name in names} | {
-        f"{prefix}seed_{name}": value for prefix, health in healths.items() for name, value in vars(health).items()
-    }
+    return (
+        guidance
+        | {name: getattr(inversion, name) for name in names}
+        | {f"{prefix}seed_{name}": value for prefix, health in healths.items() for name, value in vars(health).items()}
+    )
 
 
 def json_line(row: Row, fields: Sequence[str] = JSON_FIELDS) -> str:
@@ -80,8 +85,31 @@ def print_results(rows: Sequence[Row]) -> None:
     columns = [name for name in _COLUMNS if any(row.get(name) is not None for row in done)]
     table = [(printable(row["input"]), *(_cell(name, row.get(name)) for name in columns)) for row in done]
     print_table(("file", *(_FIGURES[name][0] for name in columns)), table)
+    for row in done:
+        if row.get("guidance_curve"):
+            _print_curve(row)
     for path in dict.fromkeys(value for row in done for name, value in row.items() if name != "input" and isinstance(value, Path)):
         typer.echo(printable(path))
+
+
+def _print_curve(row: Row) -> None:
+    """What each guidance scale left of a photo."""
+    typer.echo(f"\n{printable(row['input'])}: {row['verdict']}\n")
+    table = [
+        (
+            f"{probe['guidance_scale']:g}",
+            _cell("psnr", probe["psnr"]),
+            _cell("latent_fidelity_db", probe["latent_fidelity_db"]),
+            _cell("evaluations_per_step", probe["evaluations_per_step"]),
+            f"{probe['converged_steps']} of {row['steps']}",
+            _cell("seed_norm", probe["seed_norm"]),
+            "yes" if probe["holds"] else "no",
+        )
+        for probe in row["guidance_curve"]
+    ]
+    names = ("psnr", "latent_fidelity_db", "evaluations_per_step", "converged_steps", "seed_norm")
+    print_table(("guidance", *(_FIGURES[name][0] for name in names), "holds"), table)
+    typer.echo()
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

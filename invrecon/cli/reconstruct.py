@@ -24,6 +24,7 @@ Examples:
   invrecon reconstruct photo.seed.safetensors --out again
   invrecon reconstruct *.jpg --out results --batch-size 4 --json > results.jsonl
   invrecon reconstruct photo.jpg --steps 20 --min-psnr 25
+  invrecon reconstruct photo.jpg --prompt "a red apple" --guidance-scale auto
 
 {EXIT_CODES}"""
 

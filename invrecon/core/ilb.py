@@ -114,6 +114,7 @@ def boosting(
     *,
     proximal_weight: float,
     noise: Callable[[Tensor], Tensor] = lambda latents: latents,
+    known: lbo.Inversion | None = None,
     loss: Loss = squared_error,
     budget: Budget = Budget(),
     on_step: Callable[[int, int], None] | None = None,
@@ -136,6 +137,7 @@ def boosting(
         noise: n, what a denoiser takes for noise in image latents. Changes that it takes for part of a picture cost little then, and
             those that no seed on the Gaussian shell leads to cost much. The identity makes the term λ mean((zhat_0 - E(x))²).
             Taken as linear and symmetric in the gradient: none goes through the network.
+        known: the inversion of E(x), where it is.
         loss: of pixels.
 
     Returns:
@@ -143,7 +145,6 @@ def boosting(
     """
     begun = time.monotonic()
     image_latents, steps = encoded, 0
-    inversion: lbo.Inversion | None = None
     best: Boost | None = None
     rounds: list[Round] = []
     with torch.no_grad():
@@ -161,8 +162,8 @@ def boosting(
             on_step(min(step, budget.decoder_steps), budget.decoder_steps)
         return step < budget.decoder_steps and time.monotonic() - begun < budget.seconds
 
+    inversion: lbo.Inversion = known or (yield Inverting(encoded))
     while True:
-        inversion = yield Inverting(image_latents, inversion)
         regenerated = yield Regenerating(inversion.latents)
         distance = ((image_latents - encoded).norm() / encoded.norm()).item()
         rounds.append(Round(score(regenerated), distance, steps, sum(record.evaluations for record in inversion.records)))
@@ -172,6 +173,7 @@ def boosting(
             return best
         lower, steps = descend(objective, regenerated, proceed)
         image_latents = image_latents + lower - regenerated
+        inversion = yield Inverting(image_latents, inversion)
 
 
 def decoder_ceiling(decode: Decode, encoded: Tensor, photo: Tensor, score: Score, max_steps: int = 400) -> float:

@@ -35,6 +35,7 @@ class StepRecord:
         residual: ‖Phi(z_t) - z_s‖ / ‖z_s‖ at the z_t that was kept; an estimate where `checked` is False.
         evaluations: network evaluations that the step took, a backward pass counted as two.
         bias: ‖b_t‖ / ‖z_t‖, the size of the latent bias that was learnt.
+        method: what found the z_t that was kept: "anderson", "picard", "adam", or "damped" for Anderson's with damping.
     """
 
     timestep: float
@@ -43,6 +44,7 @@ class StepRecord:
     evaluations: int
     bias: float
     outcome: Outcome
+    method: str
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def climbing(
             evaluations=ask.evaluations - before,
             bias=moved / max(size, 1e-30),
             outcome=solution.outcome,
+            method=solution.method,
         )
         noises.append(transition.implied_noise(latents, solution.x))
         if transition.B:

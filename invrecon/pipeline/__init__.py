@@ -1,8 +1,9 @@
 """Path in, pictures and seed out: the order of work behind every command."""
 
-from invrecon.pipeline.answering import OnProgress
 from invrecon.pipeline.batching import batch_size
 from invrecon.pipeline.editing import Edited, Editing, edit
+from invrecon.pipeline.groundwork import OnProgress
+from invrecon.pipeline.guidance import GuidanceSearch, find_guidance
 from invrecon.pipeline.imagination import Imagined, Reference, find_reference, imagine, interpolate
 from invrecon.pipeline.inversion import Inversion, invert, invert_batch
 from invrecon.pipeline.reconstruction import Reconstruction, boost, reconstruct, reconstruct_batch
@@ -11,6 +12,7 @@ from invrecon.pipeline.verification import Verification, verify
 __all__ = [
     "Edited",
     "Editing",
+    "GuidanceSearch",
     "Imagined",
     "Inversion",
     "OnProgress",
@@ -20,6 +22,7 @@ __all__ = [
     "batch_size",
     "boost",
     "edit",
+    "find_guidance",
     "find_reference",
     "imagine",
     "interpolate",

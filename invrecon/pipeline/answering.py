@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,13 +24,13 @@ from invrecon.core.ilb import Inverting, Regenerating
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.core.schedule import Schedule
 from invrecon.errors import InvreconError, ModelError, UsageError
+from invrecon.pipeline.groundwork import OnProgress, sampler, stage
 from invrecon.solve import Talk, converse
 
+if TYPE_CHECKING:
+    from invrecon.models import Model
+
 T = TypeVar("T")
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with (stage, steps done, steps in all)."""
-
 
 Work = Callable[["Answering", OnProgress | None], Talk[T]]
 """What is to be done with one photo."""
@@ -62,6 +63,11 @@ class Answering:
         self.denoiser, self.schedule, self.settings = denoiser, schedule, settings
         self.on_progress, self.photos, self.by_ddim = on_progress, photos, by_ddim
         self.begun = time.monotonic()
+
+    def settle(self, denoiser: Guided, guidance_scale: float) -> None:
+        """Goes on with the guidance that was found for the one photo there is, and with the denoiser that knows where it was rescued."""
+        self.denoiser = denoiser
+        self.settings = replace(self.settings, guidance_scale=guidance_scale, auto_guidance=False)
 
     def seconds(self) -> float:
         """A photo's share of the time since the batch was begun."""
@@ -105,6 +111,31 @@ class Answering:
         return ddim_inversion(self.denoiser, self.schedule, latents, stage(self.on_progress, "comparing: DDIM inversion")).split(1)
 
 
+def work_on(
+    photos: Sequence[Path | str],
+    work: Callable[..., Talk[T]],
+    model: Model,
+    settings: Settings,
+    tell: OnProgress | None,
+    by_ddim: bool = False,
+) -> list[T | InvreconError]:
+    """`work(photo, model, answering, on_progress)` on photos side by side, or one by one where each is to find a guidance of its own.
+
+    Returns:
+        A result for each photo, in order, its `seconds` the photo's share; or an error for one that failed.
+
+    Raises:
+        UsageError, ModelError: no photo can be done.
+    """
+    done: list[Any] = []
+    for group in [[photo] for photo in photos] if settings.auto_guidance else [photos]:
+        answering = Answering(*sampler(model, settings), settings, tell, len(group), by_ddim)
+        found: list[Any] = together([partial(work, Path(photo), model) for photo in group], answering)
+        seconds = answering.seconds()
+        done += [one if isinstance(one, InvreconError) else replace(one, seconds=seconds) for one in found]
+    return done
+
+
 def together(works: Sequence[Work[T]], answering: Answering) -> list[T | InvreconError]:
     """Runs the work on several photos side by side. One that fails is set aside, its error in place of its result.
 
@@ -131,11 +162,6 @@ def _caught(talk: Talk[T]) -> Talk[T | InvreconError]:
         raise
     except InvreconError as error:
         return error
-
-
-def stage(on_progress: OnProgress | None, name: str) -> Callable[[int, int], None] | None:
-    """A callback for one stage's steps."""
-    return partial(on_progress, name) if on_progress else None
 
 
 def numbered(on_progress: OnProgress | None, place: str) -> OnProgress | None:

@@ -8,7 +8,7 @@ import torch
 
 from invrecon.config import Settings
 from invrecon.models.memory import fitting
-from invrecon.pipeline.inversion import sampler
+from invrecon.pipeline.groundwork import sampler
 
 if TYPE_CHECKING:
     from invrecon.models import Model

@@ -13,7 +13,7 @@ from invrecon.core.lbo import invert
 from invrecon.core.sampling import generate
 from invrecon.metrics import latent_fidelity
 from invrecon.models.precision import rescued_at
-from invrecon.pipeline.inversion import sampler
+from invrecon.pipeline.groundwork import sampler
 from invrecon.solve import Outcome
 
 if TYPE_CHECKING:

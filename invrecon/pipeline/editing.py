@@ -28,7 +28,7 @@ from invrecon.edit_settings import EditSettings
 from invrecon.errors import UsageError
 from invrecon.image import load_photo, plan_canvas, to_image
 from invrecon.metrics import psnr
-from invrecon.pipeline.answering import OnProgress, stage
+from invrecon.pipeline.groundwork import OnProgress, stage
 from invrecon.pipeline.inversion import Inversion
 from invrecon.pipeline.origin import Origin, find_origin, read_mask, stored_edit
 from invrecon.seedfile import Seed, is_seed_file, sampler_of

@@ -20,8 +20,9 @@ from invrecon.core.sampling import generate
 from invrecon.core.shell import PATHS, around
 from invrecon.errors import InputError, UsageError
 from invrecon.image import to_image
-from invrecon.pipeline.answering import OnProgress, numbered, stage
-from invrecon.pipeline.inversion import invert, sampler, sampling_header
+from invrecon.pipeline.answering import numbered
+from invrecon.pipeline.groundwork import OnProgress, sampler, stage
+from invrecon.pipeline.inversion import invert, sampling_header
 from invrecon.pipeline.reconstruction import check_model
 from invrecon.seedfile import Seed, is_seed_file, load_seed
 
@@ -82,7 +83,7 @@ def find_reference(source: Path | str, model: Model, settings: Settings | None =
         _check_size(seed, str(source), model, settings)
         picture = _decode(model, seed.image_latents)
     else:
-        found = invert(source, model, replace(settings, boost=False, guidance_scale=1.0), on_progress)
+        found = invert(source, model, replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False), on_progress)
         seed, evaluations, advice, picture = found.seed, found.evaluations, found.advice, found.subject.original
     return Reference(seed, picture, health(seed.latents), evaluations, time.monotonic() - begun, advice)
 

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from invrecon.config import Settings
 from invrecon.core import ilb, lbo
-from invrecon.core.denoiser import Counted, Guided
+from invrecon.core.denoiser import Counted
 from invrecon.core.health import Health, health
 from invrecon.core.ilb import Inverting
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import transitions
-from invrecon.errors import InvreconError, UsageError
-from invrecon.image import Canvas, Photo, load_photo, plan_canvas, to_image, to_tensor
-from invrecon.metrics import dissimilarity, psnr
+from invrecon.errors import InvreconError
+from invrecon.metrics import dissimilarity
 from invrecon.models.precision import rescued_at
-from invrecon.pipeline.answering import Answering, OnProgress, only, stage, together
+from invrecon.pipeline.answering import Answering, only, work_on
+from invrecon.pipeline.groundwork import OnProgress, Subject, find_subject, stage
+from invrecon.pipeline.guidance import GuidanceSearch, search_guidance
 from invrecon.seedfile import FORMAT, Seed
 from invrecon.solve import Outcome, Talk
 
@@ -34,23 +33,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A photo as the model sees it: `original` on the canvas, `pixels` (1, 3, H, W) in [-1, 1], and E(x), `encoded`."""
-
-    photo: Photo
-    canvas: Canvas
-    original: Image
-    pixels: Tensor
-    encoded: Tensor
-
-
-@dataclass(frozen=True)
 class Inversion:
     """A photo's seed and what it took to find it.
 
     Args:
         boosted: the work of boosting; None without.
-        steps, converged_steps: of the inversion that led to the seed; `evaluations` of the network are those of all rounds.
+        guidance: the search for the guidance scale; None where the settings gave it.
+        steps, converged_steps: of the inversion that led to the seed; `evaluations` of the network are those of all rounds, and of
+            the search.
         health: of the seed; `plain_health` is that before boosting.
         seconds: it took; in a batch, the photo's share.
         advice: a sentence where steps did not converge.
@@ -59,6 +49,7 @@ class Inversion:
     seed: Seed
     subject: Subject
     boosted: ilb.Boost | None
+    guidance: GuidanceSearch | None
     steps: int
     converged_steps: int
     evaluations: int
@@ -105,34 +96,36 @@ def invert_batch(
     Raises:
         UsageError, ModelError: the settings don't fit the model.
     """
-    settings = settings or Settings()
-    answering = Answering(*sampler(model, settings), settings, on_progress, len(photos), method == "ddim")
-    found = together([partial(inverting, Path(photo), model) for photo in photos], answering)
-    seconds = answering.seconds()
-    return [replace(one, seconds=seconds) if isinstance(one, Inversion) else one for one in found]
+    return work_on(photos, inverting, model, settings or Settings(), on_progress, method == "ddim")
 
 
 def inverting(photo: Path, model: Model, answering: Answering, on_progress: OnProgress | None) -> Talk[Inversion]:
     """The work on one photo. Raises InputError where it can't be used."""
-    settings, schedule = answering.settings, answering.schedule
-    subject = _subject(photo, model, settings)
+    subject = find_subject(photo, model, answering.settings)
+    search = search_guidance(subject, model, answering.settings, on_progress) if answering.settings.auto_guidance else None
+    if search:
+        answering.settle(search.denoiser, search.guidance_scale)
+    settings, schedule, known = answering.settings, answering.schedule, search.inversion if search else None
     unguided = Counted(model.with_sampler(settings.sampler).denoiser(settings.prompt))
     low = transitions(unguided, schedule)[-2:][0]  # where a picture has little noise, but some
     noise = partial(low.denoiser, timestep=low.timestep)
-    boosted = (yield from _boosting(subject, model, settings, noise, on_progress)) if settings.boost else None
-    found = boosted.inversion if boosted else (yield Inverting(subject.encoded))
+    boosted = (yield from _boosting(subject, model, settings, noise, known, on_progress)) if settings.boost else None
+    found = boosted.inversion if boosted else known or (yield Inverting(subject.encoded))
     inverted = sum(r.evaluations for r in (boosted.rounds if boosted else found.records))
     if answering.by_ddim:
         inverted = len(schedule) * (len(boosted.rounds) if boosted else 1)
     evaluations = inverted + unguided.evaluations
+    if search:
+        evaluations += search.evaluations - sum(record.evaluations for record in search.inversion.records)
     healths = [health(each.latents) for each in (found, boosted.plain if boosted else found)]
     rescued = sorted(rescued_at(answering.denoiser), reverse=True)
-    header = _header(model.with_sampler(settings.sampler), settings, schedule, subject, found, boosted, healths, rescued)
+    header = _header(model.with_sampler(settings.sampler), settings, schedule, subject, found, boosted, search, healths, rescued)
     header |= {"inversion": "ddim" if answering.by_ddim else "lbo"}
     return Inversion(
         seed=Seed(found.latents.cpu(), (boosted.image_latents if boosted else subject.encoded).cpu(), header),
         subject=subject,
         boosted=boosted,
+        guidance=search,
         steps=len(schedule),
         converged_steps=sum(record.outcome is Outcome.CONVERGED for record in found.records),
         evaluations=evaluations,
@@ -140,49 +133,30 @@ def inverting(photo: Path, model: Model, answering: Answering, on_progress: OnPr
         health=healths[0],
         plain_health=healths[1],
         seconds=answering.seconds(),
-        advice=_advice(found.records, rescued, settings.dtype),
+        advice=_advice(found.records, rescued, settings.dtype, search),
     )
 
 
-def sampler(model: Model, settings: Settings) -> tuple[Guided, Schedule]:
-    """The denoiser and the steps that the settings ask for.
-
-    Raises:
-        UsageError, ModelError: the model can't do with them.
-    """
-    if settings.size % model.multiple:
-        raise UsageError(f"size must be a multiple of {model.multiple} for {model.name}, not {settings.size}")
-    model = model.with_sampler(settings.sampler)
-    denoiser = model.denoiser(settings.prompt, settings.negative_prompt, settings.guidance_scale)
-    return denoiser, model.schedule(settings.num_inference_steps, settings.size)
-
-
-def _subject(path: Path, model: Model, settings: Settings) -> Subject:
-    photo = load_photo(path)
-    canvas = plan_canvas(photo.rgb.size, settings.size, settings.fit)
-    original = canvas.place(photo.rgb)
-    pixels = to_tensor(original).to(model.device)
-    return Subject(photo, canvas, original, pixels, model.encode(pixels))
-
-
 def _boosting(
-    subject: Subject, model: Model, settings: Settings, noise: Callable[[Tensor], Tensor], on_progress: OnProgress | None
+    subject: Subject,
+    model: Model,
+    settings: Settings,
+    noise: Callable[[Tensor], Tensor],
+    known: lbo.Inversion | None,
+    on_progress: OnProgress | None,
 ) -> Talk[ilb.Boost]:
     def loss(pixels: Tensor, photo: Tensor) -> Tensor:
         error = ilb.squared_error(pixels, photo)
         return error + settings.perceptual_weight * dissimilarity(pixels, photo) if settings.perceptual_weight else error
 
-    @torch.no_grad()
-    def score(image_latents: Tensor) -> float:
-        return psnr(subject.original, to_image(model.decode(image_latents)))
-
     return ilb.boosting(
         model.decode,
         subject.encoded,
         subject.pixels,
-        score,
+        partial(subject.score, model),
         proximal_weight=settings.proximal_weight,
         noise=noise,
+        known=known,
         loss=loss,
         budget=ilb.Budget(settings.boost_rounds, settings.decoder_steps, settings.target_psnr, settings.max_seconds),
         on_step=stage(on_progress, "boosting"),
@@ -196,6 +170,7 @@ def _header(
     subject: Subject,
     found: lbo.Inversion,
     boosted: ilb.Boost | None,
+    search: GuidanceSearch | None,
     healths: list[Health],
     rescued: list[float],
 ) -> dict[str, Any]:
@@ -209,6 +184,7 @@ def _header(
             asdict(record) | {"outcome": record.outcome.name.lower(), "float32": record.timestep in rescued} for record in found.records
         ],
         "boost": boosted and {name: getattr(settings, name) for name in weights} | {"rounds": [asdict(done) for done in boosted.rounds]},
+        "guidance_curve": search and search.table(),
         "health": asdict(healths[0]),
         "plain_health": asdict(healths[1]),
     }
@@ -233,9 +209,9 @@ def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, float) and not math.isfinite(value) else value for key, value in config.items()}
 
 
-def _advice(records: list[lbo.StepRecord], rescued: list[float], dtype: str) -> str | None:
-    """What a person should know: steps that did not converge, and steps that had to be taken in float32."""
-    said = []
+def _advice(records: list[lbo.StepRecord], rescued: list[float], dtype: str, search: GuidanceSearch | None) -> str | None:
+    """What a person should know: where the search found no border, steps that did not converge, and those taken in float32."""
+    said = [search.verdict] if search and not search.bracketed else []
     if failed := [record for record in records if record.outcome is not Outcome.CONVERGED]:
         worst = max(failed, key=lambda record: record.residual)
         said.append(f"{len(failed)} of {len(records)} steps did not converge (worst residual {worst.residual:.1e}): {worst.outcome.value}")

@@ -15,7 +15,7 @@ from invrecon.config import Settings
 from invrecon.edit_settings import EditSettings, read_edit
 from invrecon.errors import InputError, UsageError
 from invrecon.image import Canvas, Photo, load_photo, plan_canvas
-from invrecon.pipeline.answering import OnProgress
+from invrecon.pipeline.groundwork import OnProgress
 from invrecon.pipeline.inversion import Inversion, invert
 from invrecon.pipeline.reconstruction import check_model, check_photo
 from invrecon.seedfile import Seed, is_seed_file, load_seed

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +20,9 @@ from invrecon.core.sampling import generate
 from invrecon.errors import InputError, InvreconError, UsageError
 from invrecon.image import load_photo, to_image
 from invrecon.metrics import latent_fidelity, psnr, ssim
-from invrecon.pipeline.answering import Answering, OnProgress, Retracing, only, stage, together
-from invrecon.pipeline.inversion import Inversion, inverting, sampler
+from invrecon.pipeline.answering import Answering, Retracing, only, work_on
+from invrecon.pipeline.groundwork import OnProgress, stage
+from invrecon.pipeline.inversion import Inversion, inverting
 from invrecon.seedfile import Seed, is_seed_file, load_seed, sampler_of
 from invrecon.solve import Talk
 
@@ -86,11 +86,7 @@ def reconstruct_batch(
     photos: Sequence[Path | str], model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None
 ) -> list[Reconstruction | InvreconError]:
     """`reconstruct` for several photos at once: see `invert_batch`, which returns and raises alike."""
-    settings = settings or Settings()
-    answering = Answering(*sampler(model, settings), settings, on_progress, len(photos))
-    done = together([partial(_reconstructing, Path(photo), model) for photo in photos], answering)
-    seconds = answering.seconds()
-    return [replace(one, seconds=seconds) if isinstance(one, Reconstruction) else one for one in done]
+    return work_on(photos, _reconstructing, model, settings or Settings(), on_progress)
 
 
 def boost(
@@ -141,7 +137,7 @@ def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Se
     check_photo(seed, path, photo)
     header = seed.header
     names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "size")
-    taken: dict[str, Any] = {name: header[name] for name in names} | {"sampler": sampler_of(header)}
+    taken: dict[str, Any] = {name: header[name] for name in names} | {"sampler": sampler_of(header), "auto_guidance": False}
     return replace(settings, fit=header["photo"]["fit"], **taken)
 
 

@@ -15,7 +15,7 @@ from invrecon.core.lbo import invert
 from invrecon.errors import ModelError
 from invrecon.image import load_photo, plan_canvas, to_tensor
 from invrecon.metrics import latent_fidelity, psnr, ssim
-from invrecon.pipeline.answering import OnProgress
+from invrecon.pipeline.groundwork import OnProgress
 from invrecon.pipeline.reconstruction import check_model, check_photo
 from invrecon.seedfile import Seed, load_seed, sampler_of
 

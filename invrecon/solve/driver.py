@@ -47,6 +47,7 @@ class Solution:
         residual: ‖f(x) - x‖ / scale; where `checked` is False, as foretold.
         checked: whether f was evaluated at this very x.
         iterations: evaluations of f.
+        method: the name of what found it, where a strategy had several to choose from.
     """
 
     x: Tensor
@@ -54,6 +55,7 @@ class Solution:
     checked: bool
     iterations: int
     outcome: Outcome
+    method: str = ""
 
 
 class Foresight:

@@ -1,6 +1,7 @@
 """Solvers by name, made for a series of similar problems: what one solve learns helps the next."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -33,7 +34,10 @@ class Single:
     def __call__(
         self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
     ) -> Talk[Solution]:
-        return solving(fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, slack=SLACK)
+        found = yield from solving(
+            fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, slack=SLACK
+        )
+        return replace(found, method=type(self.method).__name__.lower())
 
 
 class Carried(Single):
@@ -69,7 +73,7 @@ class Auto:
     ) -> Talk[Solution]:
         best = yield from self.first(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain)
         used = best.iterations
-        for method in (Anderson(window=8, damping=0.3), Adam()):
+        for name, method in (("damped", Anderson(window=8, damping=0.3)), ("adam", Adam())):
             if best.outcome is Outcome.CONVERGED or used >= max_iterations:
                 break
             self.first.forget()
@@ -77,7 +81,7 @@ class Auto:
             again = yield from solving(fn, best.x, method, rtol=later, scale=scale, max_iterations=max_iterations - used, slack=SLACK)
             used += again.iterations
             if again.residual < best.residual or again.outcome is Outcome.CONVERGED:
-                best = again
+                best = replace(again, method=name)
         return best
 
 

@@ -77,9 +77,9 @@ class Settings:
     max_evaluations: int = 60
     mean_evaluations: float = math.inf
     boost: bool = True
-    boost_rounds: int = 2
-    decoder_steps: int = 40
-    proximal_weight: float = 0.002
+    boost_rounds: int = 1
+    decoder_steps: int = 80
+    proximal_weight: float = 0.15
     perceptual_weight: float = 0.0
     target_psnr: float = math.inf
     max_seconds: float = math.inf

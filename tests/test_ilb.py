@@ -42,9 +42,10 @@ def boost(score=psnr, **budget) -> ilb.Boost:
 
 
 def best_latents(weight: float) -> torch.Tensor:
-    """argmin mean((M z - x)²) + weight mean((z - e)²) in closed form; M has orthonormal columns, pictures 3 values to a latent."""
+    """argmin mean((M z - x)²) / mean((M e - x)²) + weight mean((z - e)²); M has orthonormal columns, pictures 3 values to a latent."""
     back = torch.einsum("oc,bohw->bchw", MIXING, PHOTO)
-    return (back / 3 + weight * ENCODED) / (1 / 3 + weight)
+    pull = weight * ilb.squared_error(decode(ENCODED), PHOTO)
+    return (back / 3 + pull * ENCODED) / (1 / 3 + pull)
 
 
 def test_boosting_finds_the_proximal_optimum_known_in_closed_form():

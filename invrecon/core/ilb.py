@@ -50,8 +50,8 @@ class Budget:
         seconds: after so long no round is begun, nor a bout of ten decoder steps.
     """
 
-    rounds: int = 2
-    decoder_steps: int = 40
+    rounds: int = 1
+    decoder_steps: int = 80
     target_psnr: float = math.inf
     seconds: float = math.inf
 
@@ -121,7 +121,7 @@ def boosting(
 ) -> Talk[Boost]:
     """Adjusts z_0 so that D(zhat_0), zhat_0 = regenerate(invert(z_0)), comes close to the photo x:
 
-        argmin_z0  loss(D(zhat_0), x) + λ mean((zhat_0 - E(x)) (n(zhat_0) - n(E(x))))
+        argmin_z0  loss(D(zhat_0), x) / loss(D(E(x)), x) + λ mean((zhat_0 - E(x)) (n(zhat_0) - n(E(x))))
 
     jointly and approximately: the Jacobian of regenerate-after-invert is taken as the identity, so each round descends from
     zhat_0, adds the change to z_0, and inverts again. What the trajectory still loses is corrected with the rest.
@@ -133,7 +133,8 @@ def boosting(
         encoded: E(x), (1, C, h, w).
         photo: x, (1, 3, H, W) in [-1, 1].
         score: judges zhat_0 by the final picture; the round that scores best is kept, never merely the last.
-        proximal_weight: λ >= 0, in squared pixel units of [-1, 1] per squared latent.
+        proximal_weight: λ >= 0, in parts of the autoencoder's own loss per squared latent: so it means the same for photos that the
+            autoencoder does well and for those it doesn't.
         noise: n, what a denoiser takes for noise in image latents. Changes that it takes for part of a picture cost little then, and
             those that no seed on the Gaussian shell leads to cost much. The identity makes the term λ mean((zhat_0 - E(x))²).
             Taken as linear and symmetric in the gradient: none goes through the network.
@@ -149,13 +150,14 @@ def boosting(
     rounds: list[Round] = []
     with torch.no_grad():
         familiar = noise(encoded)
+        weight = proximal_weight * loss(decode(encoded), photo)
 
     def objective(latents: Tensor) -> Tensor:
         change = latents - encoded
         with torch.no_grad():
             force = noise(latents) - familiar
         half = (change * force).mean()  # the force is half the gradient of the whole
-        return loss(decode(latents), photo) + proximal_weight * (2 * half - half.detach())
+        return loss(decode(latents), photo) + weight * (2 * half - half.detach())
 
     def proceed(step: int, _value: float) -> bool:
         if on_step:

@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from invrecon.audit.journal import Journal
 from invrecon.audit.plan import OURS, Job, Plan, Setting, key
 from invrecon.config import Settings
 from invrecon.core import ilb, lbo
@@ -25,6 +24,7 @@ from invrecon.core.sampling import generate
 from invrecon.core.schedule import Schedule
 from invrecon.errors import UsageError
 from invrecon.image import load_photo, plan_canvas, save_png, to_image, to_tensor
+from invrecon.journal import Journal
 from invrecon.metrics import latent_fidelity, lpips, psnr, ssim
 from invrecon.models.memory import peak_memory, reset_peak
 from invrecon.pipeline import OnProgress, invert

@@ -10,6 +10,7 @@ import typer
 
 from invrecon.cli.boundary import say
 from invrecon.cli.output import JSON_FIELDS, Row, json_line, print_results, progress_bar
+from invrecon.cli.resume import Earlier
 from invrecon.config import Settings
 from invrecon.errors import InputError, InvreconError, ModelError, UsageError, printable
 
@@ -34,6 +35,7 @@ def run_batch(
     force: bool,
     as_json: bool,
     quiet: bool,
+    resume: bool = False,
     fields: Sequence[str] = JSON_FIELDS,
 ) -> list[Row]:
     """Does `task` for all inputs and reports each. Returns one row an input, whose "error" is None where all went well.
@@ -44,13 +46,14 @@ def run_batch(
         fields: of the rows, as JSON shows them.
     """
     make_folder(out)
-    rows = _plan(inputs, out, name_files, force)
-    todo = [number for number, row in enumerate(rows) if row["error"] is None]
+    earlier = Earlier(out, settings) if resume else None
+    rows = _plan(inputs, out, name_files, force, earlier)
+    todo = [number for number, row in enumerate(rows) if row["error"] is None and not row["resumed"]]
     told = 0
     if todo:
         model = load(settings, quiet)
         for batch in _batches(todo, rows, model, settings):
-            done = _do([rows[number] for number in batch], task, keep, model, settings, _place(batch, len(rows)), quiet)
+            done = _do([rows[number] for number in batch], task, keep, model, settings, _place(batch, len(rows)), quiet, earlier)
             for number, row in zip(batch, done, strict=True):
                 rows[number] = row
             _tell(rows[told : batch[-1] + 1], fields, as_json)
@@ -108,21 +111,23 @@ def make_folder(out: Path) -> None:
         raise UsageError(f"can't write into the folder {out}; choose another --out")
 
 
-def _plan(inputs: Sequence[Path], out: Path, name_files: NameFiles, force: bool) -> list[Row]:
-    """A row for each input: its files where it can be done, else its error."""
+def _plan(inputs: Sequence[Path], out: Path, name_files: NameFiles, force: bool, earlier: Earlier | None) -> list[Row]:
+    """A row for each input: its files where it can be done, its figures where it was before, else its error."""
     rows: list[Row] = []
     owners: dict[Path, Path] = {}
     for source in inputs:
         try:
             check_input(source)
             files = name_files(source, out)
+            mine = force or (earlier is not None and earlier.begun(source, files.values()))
             for path in files.values():
-                check_output(path, inputs, owners, force)
+                check_output(path, inputs, owners, mine)
         except (InputError, OSError) as error:
             rows.append(failure(source, error))
         else:
             owners |= dict.fromkeys(files.values(), source)
-            rows.append({"input": source, **files, "error": None})
+            figures = earlier.figures(source, files.values()) if earlier else None
+            rows.append({"input": source, **files, **(figures or {}), "resumed": figures is not None, "error": None})
     return rows
 
 
@@ -167,22 +172,36 @@ def load(settings: Settings, quiet: bool) -> "Model":
         )
 
 
-def _do(batch: Sequence[Row], task: Task, keep: Keep, model: "Model", settings: Settings, place: str, quiet: bool) -> list[Row]:
+def _do(
+    batch: Sequence[Row],
+    task: Task,
+    keep: Keep,
+    model: "Model",
+    settings: Settings,
+    place: str,
+    quiet: bool,
+    earlier: Earlier | None,
+) -> list[Row]:
     import torch
 
     sources = [row["input"] for row in batch]
     torch.manual_seed(settings.seed)  # for each batch anew: its results don't hang on what was done before
     with progress_bar(f"{place} {sources[0].name}", quiet) as on_progress:
         results = task(sources, model, settings, on_progress)
-    return [_keep(row, result, keep) for row, result in zip(batch, results, strict=True)]
+    return [_keep(row, result, keep, earlier) for row, result in zip(batch, results, strict=True)]
 
 
-def _keep(row: Row, result: Any, keep: Keep) -> Row:
-    source, files = row["input"], {name: path for name, path in row.items() if name not in ("input", "error")}
+def _keep(row: Row, result: Any, keep: Keep, earlier: Earlier | None) -> Row:
+    source, files = row["input"], {name: path for name, path in row.items() if name not in ("input", "resumed", "error")}
     try:
         if isinstance(result, InvreconError):
             raise result
-        row = row | keep(result, files)
+        if earlier:
+            earlier.note(source, files.values(), None)
+        figures = keep(result, files)
+        if earlier:
+            earlier.note(source, files.values(), figures)
+        row = row | figures
     except (UsageError, ModelError):
         raise  # no input can be done with these
     except InvreconError as error:

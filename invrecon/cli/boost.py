@@ -36,6 +36,7 @@ def boost(
     photos: options.Photos = None,
     out: options.Out = Path("."),
     force: options.Force = False,
+    resume: options.Resume = False,
     min_psnr: options.MinPsnr = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -51,7 +52,7 @@ def boost(
     if len(seeds) != len(photos or []):
         raise UsageError(f"{len(seeds)} seed files need as many --photo, not {len(photos or [])}")
     run = partial(_run, dict(zip(seeds, photos or [], strict=True)))
-    rows = run_batch(inputs, run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet)
+    rows = run_batch(inputs, run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet, resume=resume)
     return exit_code(rows, min_psnr)
 
 

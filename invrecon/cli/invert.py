@@ -32,6 +32,7 @@ def invert(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos in any common format.")],
     out: options.Out = Path("."),
     force: options.Force = False,
+    resume: options.Resume = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     boost: Annotated[bool, typer.Option("--boost", help="Boost the image latents above the autoencoder's own (ILB).")] = False,
@@ -43,7 +44,9 @@ def invert(
     Writes NAME.seed.safetensors for each photo.
     """
     settings = replace(settings, boost=boost)
-    return exit_code(run_batch(photos, _run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet))
+    return exit_code(
+        run_batch(photos, _run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet, resume=resume)
+    )
 
 
 def _name_files(source: Path, out: Path) -> Files:

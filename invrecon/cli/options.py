@@ -37,6 +37,7 @@ def _or_auto(kind: Callable[[str], float]) -> Callable[[str], float | str]:
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite results that exist.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Take over what an earlier run with --resume finished with the same settings.")]
 MinPsnr = Annotated[
     float | None, typer.Option("--min-psnr", metavar="DB", help="Exit with 3 where a photo's result falls short of this PSNR.")
 ]

@@ -44,7 +44,7 @@ _COLUMNS = (
     "psnr", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr", "ilb_psnr", "latent_fidelity_db",
     "evaluations_per_step", "plain_seed_norm", "seed_norm", "seed_autocorrelation", "seed_normality", "seconds",
 )  # fmt: skip
-JSON_FIELDS = ("input", *FILES, *_FIGURES, "guidance_scale", "guidance_curve", "error")
+JSON_FIELDS = ("input", *FILES, *_FIGURES, "guidance_scale", "guidance_curve", "resumed", "error")
 
 
 def inversion_figures(inversion: "Inversion") -> Row:

@@ -39,6 +39,7 @@ def reconstruct(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, and seed files.")],
     out: options.Out = Path("."),
     force: options.Force = False,
+    resume: options.Resume = False,
     min_psnr: options.MinPsnr = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
@@ -50,7 +51,7 @@ def reconstruct(
     Writes NAME.recon.png, NAME.seed.safetensors and NAME.compare.png for each photo, and NAME.recon.png for each seed file,
     whose own prompt, steps, guidance and size are used.
     """
-    rows = run_batch(inputs, _run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet)
+    rows = run_batch(inputs, _run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet, resume=resume)
     return exit_code(rows, min_psnr)
 
 

@@ -1,4 +1,4 @@
-"""The audit's memory: one JSON object a line, so that a killed run goes on where it stopped."""
+"""Memory on disk: one JSON object a line, so that a killed run goes on where it stopped."""
 
 import json
 import os

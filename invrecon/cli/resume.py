@@ -1,0 +1,58 @@
+"""`--resume`: what an earlier run finished is taken over, what it left half-done is done again."""
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from invrecon.cli.output import strict
+from invrecon.config import Settings
+from invrecon.errors import InvreconError, UsageError
+from invrecon.journal import Journal
+
+_ELSEWHERE = {"device", "offload", "tiling", "batch_size", "compile"}  # settings that change how soon a result comes, not the result
+
+
+class Earlier:
+    """Notes beside the results, in `.invrecon.jsonl`: which inputs were begun, and the figures of those that were finished.
+
+    An input is known by its bytes, the settings, and the files it is written to.
+
+    Raises:
+        UsageError: the notes can't be read.
+    """
+
+    def __init__(self, out: Path, settings: Settings) -> None:
+        path = out / ".invrecon.jsonl"
+        try:
+            self.journal = Journal(path)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{path}: isn't what --resume left there; delete it, and results with --force, to start anew") from error
+        self.settings = {name: value for name, value in asdict(settings).items() if name not in _ELSEWHERE}
+
+    def begun(self, source: Path, files: Collection[Path]) -> bool:
+        """Whether the files are an earlier run's own, and may be replaced."""
+        return self._key(source, files) in self.journal
+
+    def figures(self, source: Path, files: Collection[Path]) -> dict[str, Any] | None:
+        """Those of an input that was finished and whose files are still there, else None."""
+        note = self.journal.rows.get(self._key(source, files), {})
+        figures: dict[str, Any] | None = note.get("figures")
+        return figures if all(path.exists() for path in files) else None
+
+    def note(self, source: Path, files: Collection[Path], figures: dict[str, Any] | None) -> None:
+        """Notes that an input is begun, or finished with these figures.
+
+        Raises:
+            InvreconError: the disk doesn't take it.
+        """
+        try:
+            self.journal.add(self._key(source, files), {"figures": strict(figures)})
+        except OSError as error:
+            raise InvreconError(f"{self.journal.path}: can't be written ({error.strerror}); free some space") from error
+
+    def _key(self, source: Path, files: Collection[Path]) -> str:
+        told = json.dumps([self.settings, sorted(str(path.absolute()) for path in files)], sort_keys=True)
+        return hashlib.sha256(source.read_bytes() + told.encode()).hexdigest()

@@ -127,7 +127,7 @@ def _plan(inputs: Sequence[Path], out: Path, name_files: NameFiles, force: bool,
         else:
             owners |= dict.fromkeys(files.values(), source)
             figures = earlier.figures(source, files.values()) if earlier else None
-            rows.append({"input": source, **files, **(figures or {}), "resumed": figures is not None, "error": None})
+            rows.append(_warned({"input": source, **files, **(figures or {}), "resumed": figures is not None, "error": None}))
     return rows
 
 
@@ -206,8 +206,12 @@ def _keep(row: Row, result: Any, keep: Keep, earlier: Earlier | None) -> Row:
         raise  # no input can be done with these
     except InvreconError as error:
         return failure(source, error)
+    return _warned(row)
+
+
+def _warned(row: Row) -> Row:
     if row.get("advice"):
-        say(f"warning: {source}: {row['advice']}")
+        say(f"warning: {row['input']}: {row['advice']}")
     return row
 
 

@@ -74,7 +74,7 @@ def test_an_edit_writes_picture_seed_and_comparison(fake):
     assert load_seed("out/x.edit.seed.safetensors").header["edit"]["to"] == "a dog"
     assert fake.settings.prompt == "a cat"
     assert fake.settings.guidance_scale == 1.0
-    assert not fake.settings.boost
+    assert fake.settings.boost
     assert result.stdout.splitlines()[-3:] == ["out/x.edit.png", "out/x.edit.seed.safetensors", "out/x.edit.compare.png"]
 
 

@@ -12,13 +12,15 @@ from typer.testing import CliRunner
 from invrecon import Settings, find_guidance, reconstruct
 from invrecon.cli.app import app
 from invrecon.config import load_settings
-from invrecon.core.denoiser import Guided
-from invrecon.core.guidance import largest_guidance
-from invrecon.core.lbo import invert
+from invrecon.core.denoiser import Counted, Guided
+from invrecon.core.guidance import invert_guided, largest_guidance
+from invrecon.core.lbo import invert, invert_batch
+from invrecon.core.sampling import generate
 from invrecon.errors import UsageError
+from invrecon.metrics import latent_fidelity
 from invrecon.seedfile import load_seed
 from invrecon.solve import Outcome
-from tests.analytic import ddim_schedule
+from tests.analytic import CurvedDenoiser, ddim_schedule
 
 # So few plain iterations lead back at small guidance only.
 HARD = Settings(
@@ -78,6 +80,35 @@ def test_the_search_finds_where_an_affine_map_stops_contracting():
     found, _ = largest_guidance(attempt, 15)
     assert 2 < border < 15
     assert found <= border < found + 0.25
+
+
+@pytest.mark.parametrize("solver", ["auto", "anderson"])
+def test_a_ramp_is_climbed_where_steps_fail_and_the_better_inversion_is_kept(solver):
+    """Guidance 3 is too much for one sample of the two, in so few iterations; in the other, a small one, no noise is seen."""
+    curved, schedule = CurvedDenoiser(), ddim_schedule(10)
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+
+    def seen(z):
+        return (torch.linalg.vector_norm(z, dim=(1, 2, 3), keepdim=True) > 1).to(z)
+
+    network = Counted(lambda z, t, condition: curved(z, t) * (0.4 + 0.6 * condition[..., None]) * seen(z))
+    denoiser = Guided(network, one, 0 * one, 3.0)
+    hard = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    latents = torch.cat((hard, 0.001 * hard))
+    cold = invert_batch(denoiser, schedule, latents, solver=solver, max_evaluations=15)
+    done = [all(record.outcome is Outcome.CONVERGED for record in found.records) for found in cold]
+    assert done == [False, True]
+    alone = invert_guided(denoiser, schedule, latents[:1], solver=solver, max_evaluations=15)
+    network.forward = 0
+    both = invert_guided(denoiser, schedule, latents, solver=solver, max_evaluations=15)
+    assert torch.equal(both[1].latents, cold[1].latents)
+    torch.testing.assert_close(both[0].latents, alone[0].latents)
+    fidelity = [latent_fidelity(hard, generate(denoiser, schedule, found.latents)) for found in (cold[0], both[0])]
+    assert fidelity[1] >= fidelity[0]
+    network.forward = 0
+    [again] = invert_guided(denoiser, schedule, hard, solver=solver, max_evaluations=15)
+    assert sum(record.evaluations for record in again.records) == network.forward
+    assert invert_guided(denoiser, schedule, latents[1:], solver=solver)[0].records[0].evaluations < 5
 
 
 @pytest.fixture(scope="module")

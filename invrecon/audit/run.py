@@ -15,8 +15,9 @@ from torch import Tensor
 
 from invrecon.audit.plan import OURS, Job, Plan, Setting, key
 from invrecon.config import Settings
-from invrecon.core import ilb, lbo
+from invrecon.core import ilb
 from invrecon.core.denoiser import Counted, Guided
+from invrecon.core.guidance import invert_guided
 from invrecon.core.health import health
 from invrecon.core.peers import Stored, make_peer
 from invrecon.core.peers.levels import levels
@@ -158,7 +159,9 @@ def _invert(job: Job, denoiser: Guided, schedule: Schedule, z_0: Tensor, setting
     """(what is stored, LBO's records, a function that regenerates from it)."""
     if job.method == OURS:
         mean = math.inf if job.budget is None else job.budget
-        found = lbo.invert(denoiser, schedule, z_0, rtol=settings.rtol, max_evaluations=settings.max_evaluations, mean_evaluations=mean)
+        [found] = invert_guided(
+            denoiser, schedule, z_0, rtol=settings.rtol, max_evaluations=settings.max_evaluations, mean_evaluations=mean
+        )
         return Stored(found.latents, {}), found.records, lambda: generate(denoiser, schedule, found.latents)
     peer = make_peer(job.method, job.budget)
     stored = peer.invert(denoiser, schedule, z_0)

@@ -50,7 +50,7 @@ def audit_edit(
     ] = None,
     masks: Annotated[str, typer.Option(metavar="LIST", help="Out of none, auto and drawn (the background's own).")] = "none,auto,drawn",
     inversions: Annotated[str, typer.Option(metavar="LIST", help="Out of lbo and ddim.")] = "lbo,ddim",
-    boost: Annotated[bool, typer.Option("--boost", help="Boost the image latents above the autoencoder's own (ILB).")] = False,
+    boost: Annotated[bool, typer.Option("--boost/--no-boost", help="Boost the image latents above the autoencoder's own (ILB).")] = True,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for a sheet of pictures of each cut-out.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     quiet: options.Quiet = False,

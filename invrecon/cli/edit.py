@@ -70,7 +70,7 @@ def edit(
     inversion: Annotated[
         str, typer.Option("--inversion", metavar="|".join(INVERSIONS), help="How a photo's seed is found.  [default: lbo]")
     ] = "lbo",
-    boost: Annotated[bool, typer.Option("--boost", help="Boost the image latents above the autoencoder's own (ILB).")] = False,
+    boost: Annotated[bool, typer.Option("--boost/--no-boost", help="Boost the image latents above the autoencoder's own (ILB).")] = True,
     out: options.Out = Path("."),
     force: options.Force = False,
     min_psnr: options.MinPsnr = None,

@@ -1,11 +1,21 @@
-"""The largest guidance scale that something still holds at.
+"""Inversion under guidance, and the largest guidance scale that something still holds at.
 
 Guidance multiplies how strongly eps(z, t) depends on z. Beyond some w the equation of a step no longer contracts, or its seed no longer
 leads back; where that is hangs on the photo, the prompt and the steps, so it has to be tried out.
 """
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
+
+from invrecon.core.denoiser import Guided
+from invrecon.core.lbo import Inversion, invert_batch
+from invrecon.core.sampling import generate
+from invrecon.core.schedule import Schedule
+from invrecon.solve import Outcome
 
 
 class Attempt(Protocol):
@@ -18,6 +28,45 @@ class Attempt(Protocol):
 
 
 A = TypeVar("A", bound=Attempt)
+
+
+def invert_guided(
+    denoiser: Guided,
+    schedule: Schedule,
+    image_latents: Tensor,
+    *,
+    warm: Sequence[Inversion | None] = (),
+    mean_evaluations: float = math.inf,
+    **options: Any,
+) -> list[Inversion]:
+    """`invert_batch`; samples of which a step fails under guidance climb a ramp: they are inverted at w = 1, and from there at w.
+
+    Of the two inversions the one that regenerates the image latents better is kept. Its records count the evaluations of all attempts,
+    and those of the comparison. A budget of `mean_evaluations` leaves no room for a ramp.
+    """
+    found = invert_batch(denoiser, schedule, image_latents, warm=warm, mean_evaluations=mean_evaluations, **options)
+    failed = [sample for sample, one in enumerate(found) if not _all_converged(one)]
+    if denoiser.guidance_scale == 1 or not failed or math.isfinite(mean_evaluations):
+        return found
+    unguided = Guided(denoiser.denoiser, denoiser.condition, denoiser.negative, 1.0)
+    foot = invert_batch(unguided, schedule, image_latents[failed], **options)
+    top = invert_batch(denoiser, schedule, image_latents[failed], warm=foot, **options)
+    for sample, low, ramp in zip(failed, foot, top, strict=True):
+        cold, image = found[sample], image_latents[sample : sample + 1]
+
+        def miss(one: Inversion, image: Tensor = image) -> float:
+            error = (generate(denoiser, schedule, one.latents) - image).norm().item()
+            return error if math.isfinite(error) else math.inf
+
+        best = min(cold, ramp, key=miss)
+        attempts = zip(best.records, cold.records, low.records, ramp.records, strict=True)
+        records = [replace(record, evaluations=2 + sum(step.evaluations for step in steps)) for record, *steps in attempts]
+        found[sample] = replace(best, records=records)
+    return found
+
+
+def _all_converged(found: Inversion) -> bool:
+    return all(record.outcome is Outcome.CONVERGED for record in found.records)
 
 
 def largest_guidance(attempt: Callable[[float, A | None], A], highest: float, resolution: float = 0.25) -> tuple[float, list[A]]:

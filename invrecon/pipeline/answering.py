@@ -20,6 +20,7 @@ from torch import Tensor
 from invrecon.config import Settings
 from invrecon.core import lbo
 from invrecon.core.denoiser import Guided
+from invrecon.core.guidance import invert_guided
 from invrecon.core.ilb import Inverting, Regenerating
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.core.schedule import Schedule
@@ -87,10 +88,11 @@ class Answering:
     def _invert(self, questions: list[Inverting]) -> list[lbo.Inversion]:
         image_latents, warm = torch.cat([each.image_latents for each in questions]), [each.warm for each in questions]
         tick, done = stage(self.on_progress, "inverting again" if any(warm) else "inverting"), count(1)
+        total = len(questions) * len(self.schedule)
         if self.by_ddim:
             found = ddim_inversion(self.denoiser, self.schedule, image_latents, tick)
             return [lbo.Inversion(latents, [], []) for latents in found.split(1)]
-        return lbo.invert_batch(
+        return invert_guided(
             self.denoiser,
             self.schedule,
             image_latents,
@@ -99,7 +101,7 @@ class Answering:
             rtol=self.settings.rtol,
             max_evaluations=self.settings.max_evaluations,
             mean_evaluations=self.settings.mean_evaluations,
-            on_step=(lambda _: tick(next(done), len(questions) * len(self.schedule))) if tick else None,
+            on_step=(lambda _: tick(min(next(done), total), total)) if tick else None,
         )
 
     def _regenerate(self, questions: list[Regenerating]) -> Sequence[Tensor]:

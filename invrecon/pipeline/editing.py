@@ -92,7 +92,7 @@ def edit(
     Args:
         edits: one or several; None repeats the edit that a seed file's header holds.
         settings: of the inversion; for a seed file only its prompt counts, which must be the seed's if it isn't empty.
-            Plain seeds (`boost=False`) edit better than boosted ones, which are louder than noise is.
+            Boosted seeds keep more of the photo; plain ones (`boost=False`) are found sooner.
         photo: what a seed file was made from, to give the picture the photo's size.
         mask: a picture of the photo's size, white where the edit may happen.
         inversion: how a photo's seed is found; "ddim" for comparisons.

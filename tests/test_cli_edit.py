@@ -175,7 +175,7 @@ def test_audit_edit_tells_what_became_of_ground_and_object(mini, tmp_path, monke
     cutout.paste((220, 30, 30, 255), (5, 5, 35, 35))
     cutout.save(tmp_path / "red_box.png")
     (tmp_path / "names.toml").write_text('red_box = "red box"')
-    common = [str(tmp_path / "red_box.png"), "--size", "64", "--steps", "3", "--rtol", "0.1", "--sweep", "mode=swap"]
+    common = [str(tmp_path / "red_box.png"), "--size", "64", "--steps", "3", "--rtol", "0.1", "--sweep", "mode=swap", "guidance=3"]
     arguments = ["audit-edit", *common, "--names", str(tmp_path / "names.toml"), "--out", str(tmp_path / "out"), "--json"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output

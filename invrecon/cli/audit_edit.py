@@ -10,7 +10,7 @@ import typer
 from invrecon.cli import options
 from invrecon.cli.batch import load, make_folder
 from invrecon.cli.output import print_table, progress_bar, strict
-from invrecon.cli.sweep import parse_sweep
+from invrecon.cli.sweep import parse_sweep, part_sweeps
 from invrecon.config import Settings, load_captions
 from invrecon.edit_settings import INVERSIONS, MODES, EditSettings
 from invrecon.errors import UsageError
@@ -61,7 +61,8 @@ def audit_edit(
 
     An edit has moved the ground where the hue of its mean colour goes by the new colour's name.
     """
-    chosen = parse_sweep(sweep or ["mode=" + ",".join(MODES)], None)
+    cutouts, sweeps = part_sweeps(cutouts, sweep)
+    chosen = parse_sweep(sweeps or ["mode=" + ",".join(MODES)], None)
     edits = [EditSettings(**{"to": "", **each}) for each in chosen]
     kinds = _among(masks, ("none", "auto", "drawn"), "masks")
     ways = _among(inversions, INVERSIONS, "inversions")

@@ -12,7 +12,7 @@ from invrecon.cli import options
 from invrecon.cli.batch import Files, attempt, exit_code, is_seed_name, run_batch
 from invrecon.cli.boundary import EXIT_CODES
 from invrecon.cli.output import Row, inversion_figures
-from invrecon.cli.sweep import is_sweep, parse_sweep
+from invrecon.cli.sweep import parse_sweep, part_sweeps
 from invrecon.config import Settings
 from invrecon.edit_settings import INVERSIONS, MODES, WORDS, EditSettings
 from invrecon.errors import UsageError
@@ -89,8 +89,7 @@ def edit(
         "mask_threshold": mask_threshold, "forget": forget, "words": words, "weights": _weights(weight), "cross_steps": cross_steps,
         "self_steps": self_steps, "start_step": start_step, "start_layer": start_layer, "strength": strength,
     }  # fmt: skip
-    sweeps = [*(sweep or []), *(str(one) for one in inputs if sweep and is_sweep(one))]
-    inputs = [one for one in inputs if not (sweep and is_sweep(one))]
+    inputs, sweeps = part_sweeps(inputs, sweep)
     changes = {name: value for name, value in given.items() if value is not None}
     wanted: list[str | None] = [*to] if to else [None]
     chosen = parse_sweep(sweeps, mode or (EditSettings.mode if to else None))

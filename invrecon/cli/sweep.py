@@ -17,9 +17,10 @@ _NAMES: dict[str, str] = {  # as users write them: settings of an edit
 _WORDS = {"mode": MODES, "words": WORDS}
 
 
-def is_sweep(text: Path) -> bool:
-    """Whether an argument that stands among the inputs is a further sweep, as in `--sweep guidance=3,5 strength=0.4,0.6`."""
-    return str(text).partition("=")[0] in _NAMES and "=" in str(text) and not text.exists()
+def part_sweeps(inputs: Sequence[Path], sweep: Sequence[str] | None) -> tuple[list[Path], list[str]]:
+    """(inputs, sweeps), where further sweeps stand among the inputs, as in `--sweep guidance=3,5 strength=0.4,0.6`."""
+    further = [one for one in inputs if sweep and str(one).partition("=")[0] in _NAMES and "=" in str(one) and not one.exists()]
+    return [one for one in inputs if one not in further], [*(sweep or []), *map(str, further)]
 
 
 def parse_sweep(texts: Iterable[str], mode: str | None) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from invrecon import Settings, boost, invert, reconstruct, verify
+from invrecon import Settings, boost, invert, load_model, reconstruct, verify
 from invrecon.errors import InputError, UsageError
 from invrecon.image import load_photo, plan_canvas, to_tensor
 from invrecon.metrics import latent_fidelity, psnr
@@ -180,3 +180,14 @@ def test_verification_splits_off_the_part_of_guidance_and_tries_other_samplers(m
     assert by_name["DDIM", 8, "float32"] == pytest.approx(verified.psnr)
     assert len(by_name) == 9
     assert by_name["DDIM", 4, "float32"] < verified.psnr
+
+
+@pytest.mark.parametrize(("dtype", "fidelity"), [("bfloat16", 40), ("float16", 45)])
+def test_half_precision_costs_few_evaluations_and_ends_where_rounding_does(dtype, fidelity, photo):
+    settings = dataclasses.replace(QUICK, size=64, num_inference_steps=20, dtype=dtype)
+    found = reconstruct(photo, load_model("mini", device="cpu", dtype=dtype), settings)
+    assert found.inversion.converged_steps == 20
+    assert found.inversion.evaluations_per_step < 5
+    assert found.latent_fidelity_db > fidelity
+    if dtype == "bfloat16":
+        assert {step["outcome"] for step in found.seed.header["steps"]} == {"converged", "rounded"}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from invrecon.solve import Adam, Anderson, Outcome, Picard, solve
+from invrecon.solve import Adam, Anderson, Foresight, Outcome, Picard, solve
 
 
 def affine(matrix: torch.Tensor, offset: torch.Tensor):
@@ -66,6 +66,40 @@ def test_nan_ends_the_solve_with_the_last_good_point():
     found = solve(fn, torch.ones(4), Picard(), rtol=1e-9, scale=1.0, max_iterations=50)
     assert found.outcome is Outcome.DIVERGED
     assert found.x.isfinite().all()
+
+
+def rounded(fn):
+    """f as a network in half precision would compute it."""
+    return lambda x: fn(x.bfloat16().to(x.dtype)).bfloat16().to(x.dtype)
+
+
+def test_a_residual_that_is_but_rounding_ends_the_solve(problem):
+    fn, solution = problem
+    size = solution.norm().item()
+    known = {"scale": size, "floor": torch.finfo(torch.bfloat16).eps}
+    found, endless = (run(rounded(fn), Anderson(8), **options) for options in (known, {"scale": size}))
+    assert found.outcome is Outcome.ROUNDED
+    assert found.outcome.solved
+    assert found.iterations < 20 < endless.iterations
+    assert found.residual < torch.finfo(torch.bfloat16).eps
+    assert not endless.outcome.solved
+
+
+def test_what_rounding_left_in_one_solve_is_known_in_the_next(problem):
+    fn, solution = problem
+    foresight = Foresight()
+    options = {"scale": solution.norm().item(), "floor": torch.finfo(torch.bfloat16).eps, "foresight": foresight}
+    first = run(rounded(fn), Anderson(8), **options)
+    grain = foresight.grain
+    assert first.residual == pytest.approx(grain * torch.finfo(torch.bfloat16).eps)
+    again = run(rounded(fn), Anderson(8), **options)
+    assert again.outcome is Outcome.ROUNDED
+    assert again.iterations < first.iterations
+    assert 0 < foresight.grain < grain  # and a little less is believed of it each time
+
+
+def test_a_floor_does_not_end_what_still_falls():
+    assert run(lambda x: 0.5 * x + 1, Picard(), floor=0.1).outcome is Outcome.CONVERGED
 
 
 def test_carried_pairs_save_evaluations_on_a_series_of_similar_problems(problem):

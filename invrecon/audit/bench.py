@@ -77,7 +77,7 @@ def make_bench(model: Model, settings: Settings, photos: Sequence[Path], largest
     model, settings = model.with_sampler("ddim"), replace(settings, sampler="ddim")
     denoiser, schedule = sampler(model, settings)
     ways = [Way("DDIM", None, lambda _, latents: ddim_inversion(model, settings, latents))]
-    ways += [Way("LBO", rtol, partial(_lbo, schedule, rtol)) for rtol in dict.fromkeys((1e-3, settings.rtol))]
+    ways += [Way("LBO", rtol, partial(_lbo, schedule, rtol, denoiser.rounding)) for rtol in dict.fromkeys((1e-3, settings.rtol))]
     if photos:
         encoded = cycle([_encode(photo, model, settings) for photo in photos])
         latents = torch.cat(list(islice(encoded, largest)))
@@ -89,8 +89,8 @@ def make_bench(model: Model, settings: Settings, photos: Sequence[Path], largest
     return Bench(denoiser, schedule, latents, ways, make_clock(model.device), product, model.compiled or model.device.type != "cpu")
 
 
-def _lbo(schedule: Schedule, rtol: float, denoiser: Denoiser, latents: Tensor) -> None:
-    lbo.invert_batch(denoiser, schedule, latents, rtol=rtol)
+def _lbo(schedule: Schedule, rtol: float, precision: float, denoiser: Denoiser, latents: Tensor) -> None:
+    lbo.invert_batch(denoiser, schedule, latents, rtol=rtol, precision=precision)
 
 
 def _encode(photo: Path, model: Model, settings: Settings) -> Tensor:

@@ -127,7 +127,7 @@ def _run(job: Job, bench: Bench, model: Model, schedule: Schedule, plan: Plan, s
     z_0 = _boosted(bench, model, settings, job.setting, prompt) if job.boosted else bench.encoded
     guided = model.denoiser(prompt, "", job.setting.guidance_scale)
     network = Counted(guided.denoiser)
-    counted = Guided(network, guided.condition, guided.negative, guided.guidance_scale)
+    counted = Guided(network, guided.condition, guided.negative, guided.guidance_scale, guided.precision)
     reset_peak(model.device)
     begun = time.monotonic()
     stored, records, regenerate = _invert(job, counted, schedule, z_0, settings)
@@ -145,7 +145,7 @@ def _run(job: Job, bench: Bench, model: Model, schedule: Schedule, plan: Plan, s
             "seconds": seconds,
             "peak_memory_mb": None if memory is None else memory / 1e6,
             "stored_bytes": sum(tensor.nbytes for tensor in (stored.latents, *stored.extras.values())),
-            "converged_steps": sum(record.outcome is Outcome.CONVERGED for record in records) if records else None,
+            "converged_steps": sum(record.outcome.solved for record in records) if records else None,
             "diverged_steps": sum(record.outcome is Outcome.DIVERGED for record in records) if records else None,
             "timesteps": [record.timestep for record in records],
             "residuals": [finite(record.residual) for record in records],

@@ -1,5 +1,6 @@
 """Noise predictions, and wrappers that change or count them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,13 +37,26 @@ class Guided:
         condition: c, (1, L, D).
         negative: c_neg, (1, L, D).
         guidance_scale: w >= 0.
+        precision: relative error that rounding leaves in a branch, torch.finfo(dtype).eps of what the network computes in.
     """
 
-    def __init__(self, denoiser: ConditionalDenoiser, condition: Tensor, negative: Tensor, guidance_scale: float = 1.0) -> None:
+    def __init__(
+        self, denoiser: ConditionalDenoiser, condition: Tensor, negative: Tensor, guidance_scale: float = 1.0, precision: float = 0.0
+    ) -> None:
         self.denoiser = denoiser
         self.condition = condition
         self.negative = negative
         self.guidance_scale = guidance_scale
+        self.precision = precision
+
+    @property
+    def rounding(self) -> float:
+        """Relative error that rounding may leave in eps(z, t): that of both branches, w and w - 1 times."""
+        return self.precision * math.hypot(self.guidance_scale, self.guidance_scale - 1)
+
+    def at(self, guidance_scale: float) -> "Guided":
+        """The same under another guidance."""
+        return Guided(self.denoiser, self.condition, self.negative, guidance_scale, self.precision)
 
     def __call__(self, latents: Tensor, timestep: float) -> Tensor:
         batch = len(latents)

@@ -15,7 +15,6 @@ from invrecon.core.denoiser import Guided
 from invrecon.core.lbo import Inversion, invert_batch
 from invrecon.core.sampling import generate
 from invrecon.core.schedule import Schedule
-from invrecon.solve import Outcome
 
 
 class Attempt(Protocol):
@@ -44,13 +43,14 @@ def invert_guided(
     Of the two inversions the one that regenerates the image latents better is kept. Its records count the evaluations of all attempts,
     and those of the comparison. A budget of `mean_evaluations` leaves no room for a ramp.
     """
-    found = invert_batch(denoiser, schedule, image_latents, warm=warm, mean_evaluations=mean_evaluations, **options)
+    own = options | {"precision": denoiser.rounding}
+    found = invert_batch(denoiser, schedule, image_latents, warm=warm, mean_evaluations=mean_evaluations, **own)
     failed = [sample for sample, one in enumerate(found) if not _all_converged(one)]
     if denoiser.guidance_scale == 1 or not failed or math.isfinite(mean_evaluations):
         return found
-    unguided = Guided(denoiser.denoiser, denoiser.condition, denoiser.negative, 1.0)
-    foot = invert_batch(unguided, schedule, image_latents[failed], **options)
-    top = invert_batch(denoiser, schedule, image_latents[failed], warm=foot, **options)
+    unguided = denoiser.at(1.0)
+    foot = invert_batch(unguided, schedule, image_latents[failed], precision=unguided.rounding, **options)
+    top = invert_batch(denoiser, schedule, image_latents[failed], warm=foot, **own)
     for sample, low, ramp in zip(failed, foot, top, strict=True):
         cold, image = found[sample], image_latents[sample : sample + 1]
 
@@ -66,7 +66,7 @@ def invert_guided(
 
 
 def _all_converged(found: Inversion) -> bool:
-    return all(record.outcome is Outcome.CONVERGED for record in found.records)
+    return all(record.outcome.solved for record in found.records)
 
 
 def largest_guidance(attempt: Callable[[float, A | None], A], highest: float, resolution: float = 0.25) -> tuple[float, list[A]]:

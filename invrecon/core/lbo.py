@@ -69,6 +69,7 @@ def climbing(
     rtol: float = 2e-3,
     max_evaluations: int = 60,
     mean_evaluations: float = math.inf,
+    precision: float = 0.0,
     warm: Inversion | None = None,
     on_step: OnRecord | None = None,
     offsets: Sequence[Tensor] | None = None,
@@ -91,6 +92,8 @@ def climbing(
         max_evaluations: budget of iterations a step.
         mean_evaluations: budget of network evaluations a step, on average, >= 2; it takes the place of `rtol` and `max_evaluations`
             (see `Ration`).
+        precision: relative error that rounding may leave in the denoiser's output. A step whose residual stops falling at that level
+            is as exact as can be.
         warm: an inversion of image latents close to these, on the same schedule.
         on_step: called after every step.
         offsets: what a multistep sampler adds to each step, from noise to image; `sweeping` finds them.
@@ -120,7 +123,8 @@ def climbing(
             left = mean_evaluations * len(schedule) - ask.evaluations
             tolerance = partial(ration.tolerance, len(records), left)
             most = max(1, left - (len(schedule) - len(records) - 1))
-        solution = yield from _solve_step(ask, strategy, transition, latents, size, start, tolerance, int(most))
+        floor = precision * abs(transition.B) * latents.numel() ** 0.5 / (size or 1.0)
+        solution = yield from _solve_step(ask, strategy, transition, latents, size, start, tolerance, int(most), floor)
         moved, size = yield Read(torch.stack([torch.linalg.vector_norm(z) for z in (solution.x - start, solution.x)]))
         record = StepRecord(
             timestep=transition.timestep,
@@ -172,6 +176,7 @@ def _solve_step(
     start: Tensor,
     rtol: float | Tolerance,
     max_iterations: int,
+    floor: float,
 ) -> Talk[Solution]:
     """Phi(z) = z_s as a fixed point,  f(z) = (z_s - B eps(z, t)) / A,  where  f(z) - z = (z_s - Phi(z)) / A.  `size` is ‖z_s‖."""
 
@@ -181,4 +186,5 @@ def _solve_step(
             return transition.up(target, noise)
 
     scale = size / transition.A or 1.0
-    return strategy(fixed_point, start, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=transition.B / transition.A)
+    gain = transition.B / transition.A
+    return strategy(fixed_point, start, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor)

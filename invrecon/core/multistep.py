@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from invrecon.core.schedule import Memory, Schedule
-from invrecon.solve import Anderson, Outcome, Read, Talk, solving
+from invrecon.solve import Anderson, Read, Talk, solving
 
 if TYPE_CHECKING:
     from invrecon.core.lbo import Inversion
@@ -53,6 +53,7 @@ def _sweep(
     *,
     rtol: float = 2e-3,
     mean_evaluations: float = math.inf,
+    precision: float = 0.0,
     warm: Inversion | None = None,
     **options: Any,
 ) -> Talk[Inversion]:
@@ -66,7 +67,7 @@ def _sweep(
         nonlocal found, best, lowest
         left = mean_evaluations - sum(spent) / len(schedule)
         offsets = scaled * levels
-        options.update(rtol=rtol / 2, mean_evaluations=left, warm=found, offsets=list(offsets))
+        options.update(rtol=rtol / 2, mean_evaluations=left, precision=precision, warm=found, offsets=list(offsets))
         found = yield from climbing(denoiser, kin, image_latents, **options)
         spent[:] = [before + record.evaluations for before, record in zip(spent, found.records, strict=True)]
         following = told_offsets(kin, memory, found, offsets) / levels
@@ -78,10 +79,11 @@ def _sweep(
     [size] = yield Read(image_latents.norm()[None])
     start = told_offsets(schedule, memory, warm) if warm else image_latents.new_zeros(len(schedule), *image_latents.shape)
     tolerance = rtol / 2 / len(schedule) ** 0.5
-    done = yield from solving(sweep, start / levels, Anderson(5), rtol=tolerance, scale=size or 1.0, max_iterations=MAX_SWEEPS)
+    anderson, scale = Anderson(5), size or 1.0
+    done = yield from solving(sweep, start / levels, anderson, rtol=tolerance, scale=scale, max_iterations=MAX_SWEEPS, floor=precision)
     assert best
     records = [replace(record, evaluations=count) for record, count in zip(best.records, spent, strict=True)]
-    if done.outcome is not Outcome.CONVERGED:
+    if not done.outcome.solved:
         records = [replace(record, outcome=done.outcome, residual=record.residual + done.residual) for record in records]
     return replace(best, records=records)
 

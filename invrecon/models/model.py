@@ -151,7 +151,7 @@ class Model:
         network = Rescued(Compiled(asked) if self.compiled else asked, self.network)
         branches = 1.0 if self.family.embeds_guidance(self.pipeline) else guidance_scale
         prediction = Epsilon(network, self.scheduler.alphas_cumprod, self.scheduler.config.prediction_type) if self._in_epsilon else network
-        return Guided(prediction, condition, negative, branches)
+        return Guided(prediction, condition, negative, branches, torch.finfo(self.dtype).eps)
 
     @torch.no_grad()
     def conditions(self, prompt: str = "", negative_prompt: str = "") -> tuple[Tensor, Tensor]:

@@ -14,7 +14,6 @@ from invrecon.core.sampling import generate
 from invrecon.metrics import latent_fidelity
 from invrecon.models.precision import rescued_at
 from invrecon.pipeline.groundwork import sampler
-from invrecon.solve import Outcome
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -79,7 +78,7 @@ def check(model: Model, settings: Settings) -> Checkup:
         vae_dtype=str(model.pipeline.vae.dtype).removeprefix("torch."),
         device=str(model.device),
         latent_fidelity_db=latent_fidelity(image_latents, regenerated),
-        converged_steps=sum(record.outcome is Outcome.CONVERGED for record in found.records),
+        converged_steps=sum(record.outcome.solved for record in found.records),
         rescued=len(rescued_at(denoiser)),
         seconds=time.monotonic() - begun,
     )

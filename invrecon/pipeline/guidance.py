@@ -18,7 +18,6 @@ from invrecon.core.sampling import generate
 from invrecon.metrics import latent_fidelity
 from invrecon.pipeline.answering import Answering, numbered
 from invrecon.pipeline.groundwork import OnProgress, Subject, find_subject, sampler
-from invrecon.solve import Outcome
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -112,7 +111,7 @@ def search_guidance(subject: Subject, model: Model, settings: Settings, on_progr
             psnr=psnr,
             latent_fidelity_db=latent_fidelity(subject.encoded, regenerated),
             evaluations_per_step=_evaluations(found) / len(schedule),
-            converged_steps=sum(record.outcome is Outcome.CONVERGED for record in found.records),
+            converged_steps=sum(record.outcome.solved for record in found.records),
             seed_norm=health(found.latents).norm,
             holds=psnr >= ceiling - settings.guidance_loss,
         )

@@ -22,8 +22,14 @@ class Outcome(str, Enum):
     """How a solve ended; the text is advice for a person."""
 
     CONVERGED = "converged"
+    ROUNDED = "as near as the rounding of the function lets it: compute in higher precision for more"
     MAX_ITERATIONS = "ran out of iterations: raise the budget or rtol"
     DIVERGED = "does not contract: lower the guidance scale, take more steps, or try another solver"
+
+    @property
+    def solved(self) -> bool:
+        """Whether there is nothing left to be done."""
+        return self in (Outcome.CONVERGED, Outcome.ROUNDED)
 
 
 class Method(Protocol):
@@ -68,6 +74,8 @@ class Foresight:
     def __init__(self, caution: float = 1.25, floor: float = 0.03) -> None:
         self.caution, self.floor = caution, floor
         self.falls: dict[int, float] = {}
+        self.grain = 0.0
+        """Where the residual stalled in an earlier solve, in parts of the floor; it grows stale too."""
 
     def promise(self, iteration: int, residual: float) -> float:
         """The residual expected at the point after this iteration; the residual itself where nothing is known."""
@@ -103,6 +111,7 @@ def solving(
     scale: float,
     max_iterations: int,
     foresight: Foresight | None = None,
+    floor: float = 0.0,
     slack: float = 1.0,
     patience: int = 5,
 ) -> Talk[Solution]:
@@ -116,6 +125,7 @@ def solving(
         scale: norm that makes the residual dimensionless, > 0.
         max_iterations: evaluations of f, >= 1.
         foresight: shared by a series of similar problems; without it, every solution is checked.
+        floor: relative residual that rounding in f may leave; one below it that stalls is the end.
         slack: where the residual falls by less than a factor of e an iteration, each digit is dear, and up to `slack` times
             the tolerance will do: 1 / sqrt(rate) times, which shares iterations best among the problems of a series.
         patience: iterations without a new best after which it is called diverged.
@@ -143,12 +153,26 @@ def solving(
         if foresight and (promised := foresight.promise(iteration, residual)) < tolerance and finite:
             foresight.used(iteration)
             return Solution(proposal, promised, False, iteration, Outcome.CONVERGED)
+        if lowest < floor and _is_rounding(residual > 0.9 * previous, lowest / floor, foresight):
+            return Solution(best, lowest, True, iteration, Outcome.ROUNDED)
         if idle >= patience:
             return Solution(best, lowest, True, iteration, Outcome.DIVERGED)
         if iteration == max_iterations and residual == lowest and finite:
             return Solution(proposal, residual, False, iteration, Outcome.MAX_ITERATIONS)
         previous, x = residual, proposal
     return Solution(best, lowest, True, max_iterations, Outcome.MAX_ITERATIONS)
+
+
+def _is_rounding(stalled: bool, height: float, foresight: Foresight | None) -> bool:
+    """Whether a residual `height` floors high is but rounding: it stalled, or is not above twice what another solve's stalled at."""
+    if not foresight:
+        return stalled
+    known = height < 2 * foresight.grain
+    if stalled:
+        foresight.grain = height
+    elif known:
+        foresight.grain /= foresight.caution
+    return stalled or known
 
 
 def _dearness(first: float, residual: float, iteration: int) -> float:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, Tolerance, solving
+from invrecon.solve.driver import Foresight, Function, Method, Solution, Tolerance, solving
 from invrecon.solve.methods import Adam, Anderson, Picard
 from invrecon.solve.talk import Talk
 
@@ -18,7 +18,7 @@ class Strategy(Protocol):
     """Solves one problem of a series."""
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float, floor: float = 0.0
     ) -> Talk[Solution]:
         """As `solving`. `gain` tells how strongly f varies, up to a constant factor that all problems of the series share."""
         ...
@@ -32,10 +32,10 @@ class Single:
         self.foresight = Foresight()
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float, floor: float = 0.0
     ) -> Talk[Solution]:
         found = yield from solving(
-            fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, slack=SLACK
+            fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, floor=floor, slack=SLACK
         )
         return replace(found, method=type(self.method).__name__.lower())
 
@@ -49,12 +49,12 @@ class Carried(Single):
         self.gain: float | None = None
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float, floor: float = 0.0
     ) -> Talk[Solution]:
         if self.gain:
             self.anderson.rescale(gain / self.gain)
         self.gain = gain
-        return super().__call__(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain)
+        return super().__call__(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor)
 
     def forget(self) -> None:
         """Drops what was learnt; for when it has led astray."""
@@ -69,18 +69,19 @@ class Auto:
         self.first = Carried()
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float
+        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float, floor: float = 0.0
     ) -> Talk[Solution]:
-        best = yield from self.first(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain)
+        best = yield from self.first(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor)
         used = best.iterations
         for name, method in (("damped", Anderson(window=8, damping=0.3)), ("adam", Adam())):
-            if best.outcome is Outcome.CONVERGED or used >= max_iterations:
+            if best.outcome.solved or used >= max_iterations:
                 break
             self.first.forget()
             later = partial(_after, rtol, used) if callable(rtol) else rtol
-            again = yield from solving(fn, best.x, method, rtol=later, scale=scale, max_iterations=max_iterations - used, slack=SLACK)
+            left = max_iterations - used
+            again = yield from solving(fn, best.x, method, rtol=later, scale=scale, max_iterations=left, floor=floor, slack=SLACK)
             used += again.iterations
-            if again.residual < best.residual or again.outcome is Outcome.CONVERGED:
+            if again.residual < best.residual or again.outcome.solved:
                 best = replace(again, method=name)
         return best
 

@@ -70,7 +70,7 @@ def _generate_null_text(guided: Guided, schedule: Schedule, stored: Stored) -> T
 
 def _pivots(guided: Guided, schedule: Schedule, image_latents: Tensor) -> list[Tensor]:
     """z*_T ... z*_0 by plain DDIM inversion under the condition alone (w = 1)."""
-    unguided = Guided(guided.denoiser, guided.condition, guided.negative, 1.0)
+    unguided = guided.at(1.0)
     pivots = [image_latents]
     for transition in reversed(transitions(unguided, schedule)):
         pivots.append(transition.up(pivots[-1], unguided(pivots[-1], transition.timestep)))

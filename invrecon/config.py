@@ -22,6 +22,7 @@ DEVICES = ("auto", "cuda", "cpu", "mps")
 OFFLOADS = ("none", "model", "sequential")
 DTYPES = ("float32", "float16", "bfloat16")
 PATH_KINDS = ("shell", "slerp", "linear")
+OR_AUTO: dict[str, type] = {"batch_size": int, "proximal_weight": float}
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Settings:
         max_evaluations: budget of iterations a step.
         mean_evaluations: budget of network evaluations a step, on average; where given, all of it is spent, whatever `rtol` says.
         boost: whether the image latents are boosted (ILB); `invert` does so only where it is asked to.
-        boost_rounds, decoder_steps: re-inversions, and passes through the decoder before each.
-        proximal_weight: λ of the term that keeps boosted latents where the network knows them (see `core.ilb.boost`).
+        boost_rounds, decoder_steps: re-inversions, and passes through the decoder before each; fewer where they stop gaining.
+        proximal_weight: λ of the term that keeps boosted latents where the network knows them (see `core.ilb.boosting`); "auto" takes
+            as little as a seed no louder than noise asks for, by a rough inversion.
         perceptual_weight: of 1 - SSIM beside the squared error of the pixels in [-1, 1].
         target_psnr, max_seconds: boosting stops as soon as it is so good, or has taken so long; photos of a batch share one clock.
         decoder_ceiling: whether to find what the decoder could give at best; slow.
@@ -78,8 +80,8 @@ class Settings:
     mean_evaluations: float = math.inf
     boost: bool = True
     boost_rounds: int = 1
-    decoder_steps: int = 80
-    proximal_weight: float = 0.15
+    decoder_steps: int = 160
+    proximal_weight: float | str = "auto"
     perceptual_weight: float = 0.0
     target_psnr: float = math.inf
     max_seconds: float = math.inf
@@ -109,7 +111,6 @@ class Settings:
             ("mean_evaluations", 2, math.inf),
             ("boost_rounds", 0, 100),
             ("decoder_steps", 1, 10_000),
-            ("proximal_weight", 0, 1e6),
             ("perceptual_weight", 0, 1e6),
             ("target_psnr", 0, math.inf),
             ("max_seconds", 0, math.inf),
@@ -118,8 +119,10 @@ class Settings:
         ):
             if not low <= getattr(self, name) <= high:
                 raise UsageError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
-        if self.batch_size != "auto" and not (isinstance(self.batch_size, int) and 1 <= self.batch_size <= 1024):
-            raise UsageError(f"batch_size must be auto or lie between 1 and 1024, not {self.batch_size}")
+        for name, low, high in (("batch_size", 1, 1024), ("proximal_weight", 0, 1e6)):
+            value = getattr(self, name)
+            if value != "auto" and not (type(value) in (int, OR_AUTO[name]) and low <= value <= high):
+                raise UsageError(f"{name} must be auto or lie between {low} and {high}, not {value}")
         if self.auto_guidance and self.prompt == self.negative_prompt:
             raise UsageError("guidance does nothing where prompt and negative prompt are alike: say what the photo shows with --prompt")
         if self.size % 8:
@@ -222,8 +225,9 @@ def _checked(values: dict[str, Any], path: Path | None) -> dict[str, Any]:
     for key, value in values.items():
         if key not in kinds:
             raise UsageError(f"{path}: unknown setting {key!r}; known are {', '.join(kinds)}")
-        if kinds[key] is float and type(value) is int:
+        kind = OR_AUTO[key] if key in OR_AUTO and value != "auto" else kinds[key]
+        if kind is float and type(value) is int:
             values[key] = float(value)
-        elif type(value) is not kinds[key] and (key, type(value)) != ("batch_size", int):
-            raise UsageError(f"{path}: {key} must be of type {kinds[key].__name__}, not {type(value).__name__}")
+        elif type(value) is not kind:
+            raise UsageError(f"{path}: {key} must be of type {kind.__name__}, not {type(value).__name__}")
     return values

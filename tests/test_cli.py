@@ -202,18 +202,30 @@ def test_json_lines_of_a_batch_come_when_it_is_done_and_survive_an_interrupt_of_
     assert sorted(os.listdir("out")) == ["a.seed.safetensors", "b.seed.safetensors"]
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "2.5", "many"])
-def test_a_bad_batch_size_exits_2(fake, value):
-    assert run("invert", photo("x.png"), "--batch-size", value).exit_code == 2
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[("--batch-size", value) for value in ("0", "-1", "2.5", "many")],
+        *[("--proximal-weight", value) for value in ("-1", "nan", "light")],
+    ],
+)
+def test_a_number_that_may_be_auto_but_is_neither_exits_2(fake, option, value):
+    assert run("invert", photo("x.png"), option, value).exit_code == 2
     assert fake.done == []
 
 
-def test_a_preset_may_set_the_batch_size_to_a_number_or_a_word(fake):
-    for text, size in (("4", 4), ('"auto"', "auto")):
-        Path("preset.toml").write_text(f"batch_size = {text}")
-        assert run("invert", photo("x.png"), "--config", "preset.toml", "--force").exit_code == 0
-        assert fake.settings.batch_size == size
-    Path("preset.toml").write_text("batch_size = true")
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [("batch_size", "4", 4), ("batch_size", '"auto"', "auto"), ("proximal_weight", "1", 1.0), ("proximal_weight", '"auto"', "auto")],
+)
+def test_a_preset_may_hold_a_number_or_the_word_auto(fake, name, text, value):
+    Path("preset.toml").write_text(f"{name} = {text}")
+    assert run("invert", photo("x.png"), "--config", "preset.toml").exit_code == 0
+    assert getattr(fake.settings, name) == value
+    for wrong in ("true", '"many"'):
+        Path("preset.toml").write_text(f"{name} = {wrong}")
+        assert run("invert", photo("x.png"), "--config", "preset.toml", "--force").exit_code == 2
+    Path("preset.toml").write_text('rtol = "auto"')
     assert run("invert", photo("x.png"), "--config", "preset.toml", "--force").exit_code == 2
 
 
@@ -354,6 +366,8 @@ def test_options_override_the_preset_which_overrides_the_defaults(fake):
         ("--fit", "pad", "fit"),
         ("--device", "cpu", "device"),
         ("--dtype", "bfloat16", "dtype"),
+        ("--proximal-weight", 0.5, "proximal_weight"),
+        ("--proximal-weight", "auto", "proximal_weight"),
         ("--batch-size", 4, "batch_size"),
         ("--batch-size", "auto", "batch_size"),
         ("--seed", 5, "seed"),

@@ -58,6 +58,17 @@ def test_a_batch_is_as_its_photos_alone(name, folders, photo):
         assert latent_fidelity(invert(path, model, settings).seed.latents, one.seed.latents) > 75
 
 
+@pytest.mark.parametrize("name", checkpoints.FAMILIES)
+def test_boosting_lifts_the_picture_in_every_family(name, folders, photo):
+    ours, picture, _ = there_and_back(
+        folders(name), photo, sampler="ddim" if name == "lcm" else "auto", boost=True, decoder_steps=30, guidance_scale=2.0
+    )
+    plain, boosted = ours.inversion.boosted.rounds
+    assert boosted.psnr > plain.psnr + 0.1
+    assert 0.03 <= boosted.proximal_weight <= 0.75
+    assert psnr(ours.square, picture) > 55
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpm++"])
 @pytest.mark.parametrize("name", ["sd", "sdxl", "lcm"])
 def test_every_sampler_serves_every_family_that_is_not_flow_matching(name, sampler, folders, photo, tmp_path):

@@ -62,6 +62,28 @@ def test_a_larger_weight_keeps_nearer_to_the_encoder():
     assert distances[0] > distances[1] > distances[2] > 0
 
 
+@pytest.mark.parametrize("wanted", [0.3, 0.5, 0.8])
+def test_the_weight_follows_loudness_to_where_it_is_wanted(wanted):
+    """Loudness that grows with the distance from the encoder: the weight settles where that is the wanted one."""
+
+    def loudness(latents: torch.Tensor) -> float:
+        return ((latents - ENCODED).norm() / ENCODED.norm() / wanted).item() ** 0.4
+
+    found = ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=0.3, loudness=loudness)
+    assert found.rounds[-1].distance == pytest.approx(wanted, rel=0.1)
+    torch.testing.assert_close(found.image_latents, best_latents(found.rounds[-1].proximal_weight), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(("loudness", "weight"), [(10.0, 0.25), (0.1, 0.01), (1.0, 0.05)])
+def test_the_weight_stays_within_a_factor_of_five(loudness, weight):
+    found = ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=0.05, loudness=lambda _: loudness)
+    assert found.rounds[-1].proximal_weight == pytest.approx(weight)
+
+
+def test_descent_ends_where_it_gains_no_more():
+    assert boost(rounds=1, decoder_steps=1000).rounds[-1].decoder_steps < 100
+
+
 def test_the_first_round_is_the_plain_inversion():
     found = boost(rounds=1)
     assert found.rounds[0].distance == found.rounds[0].decoder_steps == 0

@@ -22,6 +22,11 @@ Decode = Callable[[Tensor], Tensor]  # (B, C, h, w) image latents -> (B, 3, H, W
 Score = Callable[[Tensor], float]  # regenerated image latents -> PSNR of the final picture, dB
 Loss = Callable[[Tensor, Tensor], Tensor]  # (pixels, photo) -> scalar
 Invert = Callable[[Tensor, lbo.Inversion | None], lbo.Inversion]  # (image latents, the last round's inversion) -> inversion
+Proceed = Callable[[int, float, Tensor], bool]  # (evaluations so far, the lowest value of the last ten, the latents there) -> go on?
+Loudness = Callable[[Tensor], float]  # image latents -> how loud the seed will be that leads to them, 1 being as loud as it may
+
+WEIGHT = 0.15  # λ, where nothing else is known: on four photos it left seeds with norms of 1.05 to 1.2
+STIFFNESS = 2.5  # seeds' norms go with about the fifth root of 1 / λ there; latents lag behind, so half of that is made up for at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +50,13 @@ class Budget:
 
     Args:
         rounds: re-inversions after the first inversion, >= 0.
-        decoder_steps: passes through the decoder and back, between two inversions.
+        decoder_steps: passes through the decoder and back, between two inversions; fewer where they stop gaining.
         target_psnr: of the regenerated picture, dB.
         seconds: after so long no round is begun, nor a bout of ten decoder steps.
     """
 
     rounds: int = 1
-    decoder_steps: int = 80
+    decoder_steps: int = 160
     target_psnr: float = math.inf
     seconds: float = math.inf
 
@@ -65,12 +70,14 @@ class Round:
         distance: rms(z_0 - E(x)) / rms(E(x)), how far the latents were moved.
         decoder_steps: taken before this inversion.
         evaluations: of the network, by this inversion.
+        proximal_weight: λ at the end of these decoder steps.
     """
 
     psnr: float
     distance: float
     decoder_steps: int
     evaluations: int
+    proximal_weight: float
 
 
 @dataclass(frozen=True)
@@ -106,13 +113,39 @@ def boost(invert: Invert, regenerate: Callable[[Tensor], Tensor], *args: Any, **
     return converse([boosting(*args, **options)], answer)[0]
 
 
+class Objective:
+    """What decoder steps minimise, and `boosting` with them:
+
+        loss(D(z), x) / loss(D(E(x)), x) + λ mean((z - E(x)) (n(z) - n(E(x)))),      as a whole times loss(D(E(x)), x)
+
+    Args:
+        weight: λ, which may be set anew between evaluations.
+    """
+
+    def __init__(
+        self, decode: Decode, encoded: Tensor, photo: Tensor, noise: Callable[[Tensor], Tensor], loss: Loss, weight: float
+    ) -> None:
+        self.decode, self.encoded, self.photo, self.noise, self.loss, self.weight = decode, encoded, photo, noise, loss, weight
+        with torch.no_grad():
+            self.familiar = noise(encoded)
+            self.unit = loss(decode(encoded), photo)
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        change = latents - self.encoded
+        with torch.no_grad():
+            force = self.noise(latents) - self.familiar
+        half = (change * force).mean()  # the force is half the gradient of the whole
+        return self.loss(self.decode(latents), self.photo) + self.weight * self.unit * (2 * half - half.detach())
+
+
 def boosting(
     decode: Decode,
     encoded: Tensor,
     photo: Tensor,
     score: Score,
     *,
-    proximal_weight: float,
+    proximal_weight: float = WEIGHT,
+    loudness: Loudness | None = None,
     noise: Callable[[Tensor], Tensor] = lambda latents: latents,
     known: lbo.Inversion | None = None,
     loss: Loss = squared_error,
@@ -135,6 +168,8 @@ def boosting(
         score: judges zhat_0 by the final picture; the round that scores best is kept, never merely the last.
         proximal_weight: λ >= 0, in parts of the autoencoder's own loss per squared latent: so it means the same for photos that the
             autoencoder does well and for those it doesn't.
+        loudness: where given, λ is a start, and set anew on the way so that the latents' loudness comes to 1: some photos leave
+            room for more, some for less. It stays between a fifth of the start and five times that.
         noise: n, what a denoiser takes for noise in image latents. Changes that it takes for part of a picture cost little then, and
             those that no seed on the Gaussian shell leads to cost much. The identity makes the term λ mean((zhat_0 - E(x))²).
             Taken as linear and symmetric in the gradient: none goes through the network.
@@ -148,18 +183,9 @@ def boosting(
     image_latents, steps = encoded, 0
     best: Boost | None = None
     rounds: list[Round] = []
-    with torch.no_grad():
-        familiar = noise(encoded)
-        weight = proximal_weight * loss(decode(encoded), photo)
+    objective = Objective(decode, encoded, photo, noise, loss, proximal_weight)
 
-    def objective(latents: Tensor) -> Tensor:
-        change = latents - encoded
-        with torch.no_grad():
-            force = noise(latents) - familiar
-        half = (change * force).mean()  # the force is half the gradient of the whole
-        return loss(decode(latents), photo) + weight * (2 * half - half.detach())
-
-    def proceed(step: int, _value: float) -> bool:
+    def go_on(step: int) -> bool:
         if on_step:
             on_step(min(step, budget.decoder_steps), budget.decoder_steps)
         return step < budget.decoder_steps and time.monotonic() - begun < budget.seconds
@@ -168,14 +194,32 @@ def boosting(
     while True:
         regenerated = yield Regenerating(inversion.latents)
         distance = ((image_latents - encoded).norm() / encoded.norm()).item()
-        rounds.append(Round(score(regenerated), distance, steps, sum(record.evaluations for record in inversion.records)))
+        evaluations = sum(record.evaluations for record in inversion.records)
+        rounds.append(Round(score(regenerated), distance, steps, evaluations, objective.weight))
         if best is None or rounds[-1].psnr > max(earlier.psnr for earlier in rounds[:-1]):
             best = Boost(image_latents, inversion, regenerated, best.plain if best else inversion, rounds)
         if len(rounds) > budget.rounds or rounds[-1].psnr >= budget.target_psnr or time.monotonic() - begun >= budget.seconds:
             return best
-        lower, steps = descend(objective, regenerated, proceed)
+        lower, steps = descend(objective, regenerated, _watching(objective, loudness, go_on))
         image_latents = image_latents + lower - regenerated
         inversion = yield Inverting(image_latents, inversion)
+
+
+def _watching(objective: Objective, loudness: Loudness | None, go_on: Callable[[int], bool]) -> Proceed:
+    """Where ten steps gain less than 0.01 dB they have settled: the weight is set anew, and if that changes little, all is done."""
+    least, most = objective.weight / 5, objective.weight * 5
+    last = math.inf
+
+    def proceed(step: int, value: float, latents: Tensor) -> bool:
+        nonlocal last
+        settled, last = value > 0.9977 * last, value
+        if settled and loudness:
+            before = objective.weight
+            objective.weight = min(max(before * loudness(latents) ** STIFFNESS, least), most)
+            settled, last = abs(objective.weight / before - 1) < 0.1, math.inf
+        return go_on(step) and not settled
+
+    return proceed
 
 
 def decoder_ceiling(decode: Decode, encoded: Tensor, photo: Tensor, score: Score, max_steps: int = 400) -> float:
@@ -185,7 +229,7 @@ def decoder_ceiling(decode: Decode, encoded: Tensor, photo: Tensor, score: Score
     """
     values: list[float] = []
 
-    def proceed(step: int, value: float) -> bool:
+    def proceed(step: int, value: float, _latents: Tensor) -> bool:
         values.append(10 * math.log10(max(value, 1e-30)))
         return step < max_steps and (len(values) < 3 or values[-3] - values[-1] > 0.02)
 
@@ -193,12 +237,12 @@ def decoder_ceiling(decode: Decode, encoded: Tensor, photo: Tensor, score: Score
     return score(best)
 
 
-def descend(objective: Callable[[Tensor], Tensor], start: Tensor, proceed: Callable[[int, float], bool]) -> tuple[Tensor, int]:
-    """Minimises by L-BFGS (torch's, strong Wolfe). Returns the lowest point seen and the evaluations taken.
+def descend(objective: Callable[[Tensor], Tensor], start: Tensor, proceed: Proceed) -> tuple[Tensor, int]:
+    """Minimises by L-BFGS (torch's, strong Wolfe). Returns the lowest point of the last ten evaluations or so, and how many were taken.
 
     Args:
-        objective: latents -> scalar, differentiable.
-        proceed: asked about every ten evaluations, with their number so far and the lowest value seen.
+        objective: latents -> scalar, differentiable. It may change a little between bouts of ten.
+        proceed: asked after each bout.
     """
     # torch's first trial step has an L1 norm of 1: in these units it moves latents by 5 % of their deviation
     unit = 0.05 * start.std() * start.numel()
@@ -218,6 +262,7 @@ def descend(objective: Callable[[Tensor], Tensor], start: Tensor, proceed: Calla
         return value.detach()
 
     while True:
+        lowest = math.inf
         optimizer.step(closure)
-        if not proceed(steps, lowest):
+        if not proceed(steps, lowest, best):
             return best, steps

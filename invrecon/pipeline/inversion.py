@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from invrecon.config import Settings
 from invrecon.core import ilb, lbo
-from invrecon.core.denoiser import Counted
+from invrecon.core.denoiser import Counted, Denoiser
 from invrecon.core.health import Health, health
 from invrecon.core.ilb import Inverting
+from invrecon.core.sampling import ddim_inversion
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import transitions
 from invrecon.errors import InvreconError
@@ -26,7 +27,7 @@ from invrecon.pipeline.answering import Answering, only, work_on
 from invrecon.pipeline.groundwork import OnProgress, Subject, find_subject, stage
 from invrecon.pipeline.guidance import GuidanceSearch, search_guidance
 from invrecon.seedfile import FORMAT, Seed
-from invrecon.solve import Outcome, Talk
+from invrecon.solve import Talk
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -107,9 +108,7 @@ def inverting(photo: Path, model: Model, answering: Answering, on_progress: OnPr
         answering.settle(search.denoiser, search.guidance_scale)
     settings, schedule, known = answering.settings, answering.schedule, search.inversion if search else None
     unguided = Counted(model.with_sampler(settings.sampler).denoiser(settings.prompt))
-    low = transitions(unguided, schedule)[-2:][0]  # where a picture has little noise, but some
-    noise = partial(low.denoiser, timestep=low.timestep)
-    boosted = (yield from _boosting(subject, model, settings, noise, known, on_progress)) if settings.boost else None
+    boosted = (yield from _boosting(subject, model, settings, unguided, schedule, known, on_progress)) if settings.boost else None
     found = boosted.inversion if boosted else known or (yield Inverting(subject.encoded))
     inverted = sum(r.evaluations for r in (boosted.rounds if boosted else found.records))
     if answering.by_ddim:
@@ -127,7 +126,7 @@ def inverting(photo: Path, model: Model, answering: Answering, on_progress: OnPr
         boosted=boosted,
         guidance=search,
         steps=len(schedule),
-        converged_steps=sum(record.outcome is Outcome.CONVERGED for record in found.records),
+        converged_steps=sum(record.outcome.solved for record in found.records),
         evaluations=evaluations,
         evaluations_per_step=evaluations / len(schedule),
         health=healths[0],
@@ -141,10 +140,19 @@ def _boosting(
     subject: Subject,
     model: Model,
     settings: Settings,
-    noise: Callable[[Tensor], Tensor],
+    unguided: Denoiser,
+    schedule: Schedule,
     known: lbo.Inversion | None,
     on_progress: OnProgress | None,
 ) -> Talk[ilb.Boost]:
+    low = transitions(unguided, schedule)[-2:][0]  # where a picture has little noise, but some
+    rough = model.with_sampler(settings.sampler).schedule(10, settings.size)
+    by_health = isinstance(settings.proximal_weight, str)
+
+    def loudness(latents: Tensor) -> float:
+        """By a quick look, whose norm is less than the seed's: 0.95 where that is 1.2 to 1.25."""
+        return health(ddim_inversion(unguided, rough, latents)).norm / 0.95
+
     def loss(pixels: Tensor, photo: Tensor) -> Tensor:
         error = ilb.squared_error(pixels, photo)
         return error + settings.perceptual_weight * dissimilarity(pixels, photo) if settings.perceptual_weight else error
@@ -154,8 +162,9 @@ def _boosting(
         subject.encoded,
         subject.pixels,
         partial(subject.score, model),
-        proximal_weight=settings.proximal_weight,
-        noise=noise,
+        proximal_weight=ilb.WEIGHT if by_health else float(settings.proximal_weight),
+        loudness=loudness if by_health else None,
+        noise=partial(low.denoiser, timestep=low.timestep),
         known=known,
         loss=loss,
         budget=ilb.Budget(settings.boost_rounds, settings.decoder_steps, settings.target_psnr, settings.max_seconds),
@@ -212,7 +221,7 @@ def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
 def _advice(records: list[lbo.StepRecord], rescued: list[float], dtype: str, search: GuidanceSearch | None) -> str | None:
     """What a person should know: where the search found no border, steps that did not converge, and those taken in float32."""
     said = [search.verdict] if search and not search.bracketed else []
-    if failed := [record for record in records if record.outcome is not Outcome.CONVERGED]:
+    if failed := [record for record in records if not record.outcome.solved]:
         worst = max(failed, key=lambda record: record.residual)
         said.append(f"{len(failed)} of {len(records)} steps did not converge (worst residual {worst.residual:.1e}): {worst.outcome.value}")
     if rescued:

@@ -117,6 +117,16 @@ def test_a_budget_is_spent_and_kept_and_buys_fidelity(steps, image_latents):
     assert fidelities == sorted(fidelities)
 
 
+@pytest.mark.parametrize("budget", [5, 10])
+def test_a_budget_is_kept_where_a_step_can_t_be_solved(budget, image_latents):
+    """A network that jumps about: damping and gradients would be tried without end, at the cost of all other steps."""
+    counted = Counted(lambda latents, timestep: torch.sin(1e6 * latents))
+    found = invert(counted, ddim_schedule(10), image_latents, mean_evaluations=budget)
+    assert counted.evaluations <= 10 * budget
+    assert counted.backward == 0
+    assert any(not record.outcome.solved for record in found.records)
+
+
 @pytest.mark.parametrize("budget", [2, 3, 5])
 @pytest.mark.parametrize("peer", ["FPI", "AIDI-E", "AIDI-A"])
 def test_with_the_evaluations_of_a_peer_lbo_comes_closer(peer, budget, image_latents):

@@ -91,7 +91,7 @@ def climbing(
             ‖Phi(z_t) - z_s‖ < rtol (a_s / a_0) / T ‖z_s‖  (see `solving` for steps that contract slowly).
         max_evaluations: budget of iterations a step.
         mean_evaluations: budget of network evaluations a step, on average, >= 2; it takes the place of `rtol` and `max_evaluations`
-            (see `Ration`).
+            (see `Ration`). "auto" then stays with Anderson: what damping and gradients would spend on one step is worth more to the others.
         precision: relative error that rounding may leave in the denoiser's output. A step whose residual stops falling at that level
             is as exact as can be.
         warm: an inversion of image latents close to these, on the same schedule.
@@ -104,8 +104,8 @@ def climbing(
     if len(image_latents) != 1:
         raise ValueError(f"one sample is inverted at a time, not {len(image_latents)}; `invert_batch` takes several")
     ask = Tally()
-    strategy = make_strategy(solver)
     ration = None if math.isinf(mean_evaluations) else Ration(schedule)
+    strategy = make_strategy("anderson" if ration and solver == "auto" else solver)
     history = Extrapolation()
     latents = image_latents
     [size] = yield Read(torch.linalg.vector_norm(latents)[None])

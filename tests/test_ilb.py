@@ -74,7 +74,7 @@ def test_the_weight_follows_loudness_to_where_it_is_wanted(wanted):
     torch.testing.assert_close(found.image_latents, best_latents(found.rounds[-1].proximal_weight), rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize(("loudness", "weight"), [(10.0, 0.25), (0.1, 0.01), (1.0, 0.05)])
+@pytest.mark.parametrize(("loudness", "weight"), [(10.0, 0.25), (0.1, 0.01), (1.0, 0.05), (math.nan, 0.25)])
 def test_the_weight_stays_within_a_factor_of_five(loudness, weight):
     found = ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=0.05, loudness=lambda _: loudness)
     assert found.rounds[-1].proximal_weight == pytest.approx(weight)

@@ -215,7 +215,7 @@ def _watching(objective: Objective, loudness: Loudness | None, go_on: Callable[[
         settled, last = value > 0.9977 * last, value
         if settled and loudness:
             before = objective.weight
-            objective.weight = min(max(before * loudness(latents) ** STIFFNESS, least), most)
+            objective.weight = max(least, min(most, before * loudness(latents) ** STIFFNESS))  # the most, where that is not a number
             settled, last = abs(objective.weight / before - 1) < 0.1, math.inf
         return go_on(step) and not settled
 

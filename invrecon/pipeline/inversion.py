@@ -40,8 +40,8 @@ class Inversion:
     Args:
         boosted: the work of boosting; None without.
         guidance: the search for the guidance scale; None where the settings gave it.
-        steps, converged_steps: of the inversion that led to the seed; `evaluations` of the network are those of all rounds, and of
-            the search.
+        steps, converged_steps: of the inversion that led to the seed, solved to `rtol` or to the network's own rounding;
+            `evaluations` of the network are those of all rounds, and of the search.
         health: of the seed; `plain_health` is that before boosting.
         seconds: it took; in a batch, the photo's share.
         advice: a sentence where steps did not converge.

@@ -23,10 +23,10 @@ Score = Callable[[Tensor], float]  # regenerated image latents -> PSNR of the fi
 Loss = Callable[[Tensor, Tensor], Tensor]  # (pixels, photo) -> scalar
 Invert = Callable[[Tensor, lbo.Inversion | None], lbo.Inversion]  # (image latents, the last round's inversion) -> inversion
 Proceed = Callable[[int, float, Tensor], bool]  # (evaluations so far, the lowest value of the last ten, the latents there) -> go on?
-Loudness = Callable[[Tensor], float]  # image latents -> how loud the seed will be that leads to them, 1 being as loud as it may
+Loudness = Callable[[Tensor], tuple[float, Tensor]]  # image latents -> how loud their seed will be, 1 being as loud as it may; gradient
 
-WEIGHT = 0.15  # λ, where nothing else is known: on four photos it left seeds with norms of 1.05 to 1.2
-STIFFNESS = 2.5  # seeds' norms go with about the fifth root of 1 / λ there; latents lag behind, so half of that is made up for at once
+WEIGHT = 0.04  # λ beside a limit of loudness; half as much and descent is slow, twice as much wins less
+STIFFNESS = 10.0  # κ: descent ends about 1 % above the limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +70,12 @@ class Round:
         distance: rms(z_0 - E(x)) / rms(E(x)), how far the latents were moved.
         decoder_steps: taken before this inversion.
         evaluations: of the network, by this inversion.
-        proximal_weight: λ at the end of these decoder steps.
     """
 
     psnr: float
     distance: float
     decoder_steps: int
     evaluations: int
-    proximal_weight: float
 
 
 @dataclass(frozen=True)
@@ -116,16 +114,16 @@ def boost(invert: Invert, regenerate: Callable[[Tensor], Tensor], *args: Any, **
 class Objective:
     """What decoder steps minimise, and `boosting` with them:
 
-        loss(D(z), x) / loss(D(E(x)), x) + λ mean((z - E(x)) (n(z) - n(E(x)))),      as a whole times loss(D(E(x)), x)
+        loss(D(z), x) / loss(D(E(x)), x) + λ mean((z - E(x)) (n(z) - n(E(x)))) + κ max(0, N(z) - 1)²,      as a whole times loss(D(E(x)), x)
 
-    Args:
-        weight: λ, which may be set anew between evaluations.
+    where N is as it was last seen and foretold from there,  N(z_k) + <∇N(z_k), z - z_k>.
     """
 
     def __init__(
         self, decode: Decode, encoded: Tensor, photo: Tensor, noise: Callable[[Tensor], Tensor], loss: Loss, weight: float
     ) -> None:
         self.decode, self.encoded, self.photo, self.noise, self.loss, self.weight = decode, encoded, photo, noise, loss, weight
+        self.seen: tuple[Tensor, float, Tensor] | None = None
         with torch.no_grad():
             self.familiar = noise(encoded)
             self.unit = loss(decode(encoded), photo)
@@ -135,7 +133,20 @@ class Objective:
         with torch.no_grad():
             force = self.noise(latents) - self.familiar
         half = (change * force).mean()  # the force is half the gradient of the whole
-        return self.loss(self.decode(latents), self.photo) + self.weight * self.unit * (2 * half - half.detach())
+        total = self.loss(self.decode(latents), self.photo) + self.weight * self.unit * (2 * half - half.detach())
+        return total + STIFFNESS * self.unit * (self.foretell(latents) - 1).clamp(min=0).square() if self.seen else total
+
+    def foretell(self, latents: Tensor) -> Tensor:
+        """N, from where it was last seen."""
+        assert self.seen
+        where, loudness, slope = self.seen
+        return loudness + (slope * (latents - where)).sum()
+
+    def look(self, latents: Tensor, loudness: Loudness) -> float:
+        """Finds N and its gradient here, and takes N as linear from now on. Returns N; NaN where the gradient is not finite."""
+        value, slope = loudness(latents)
+        self.seen = latents, value, slope
+        return value if slope.isfinite().all() else math.nan
 
 
 def boosting(
@@ -154,7 +165,7 @@ def boosting(
 ) -> Talk[Boost]:
     """Adjusts z_0 so that D(zhat_0), zhat_0 = regenerate(invert(z_0)), comes close to the photo x:
 
-        argmin_z0  loss(D(zhat_0), x) / loss(D(E(x)), x) + λ mean((zhat_0 - E(x)) (n(zhat_0) - n(E(x))))
+        argmin_z0  loss(D(zhat_0), x) / loss(D(E(x)), x) + λ mean((zhat_0 - E(x)) (n(zhat_0) - n(E(x))))      where  N(zhat_0) <= 1
 
     jointly and approximately: the Jacobian of regenerate-after-invert is taken as the identity, so each round descends from
     zhat_0, adds the change to z_0, and inverts again. What the trajectory still loses is corrected with the rest.
@@ -168,8 +179,8 @@ def boosting(
         score: judges zhat_0 by the final picture; the round that scores best is kept, never merely the last.
         proximal_weight: λ >= 0, in parts of the autoencoder's own loss per squared latent: so it means the same for photos that the
             autoencoder does well and for those it doesn't.
-        loudness: where given, λ is a start, and set anew on the way so that the latents' loudness comes to 1: some photos leave
-            room for more, some for less. It stays between a fifth of the start and five times that.
+        loudness: N, where seeds are to be kept from being too loud. It is asked every twenty decoder steps and taken as linear between,
+            and the penalty κ max(0, N - 1)² holds it: so latents give way where that costs the picture least.
         noise: n, what a denoiser takes for noise in image latents. Changes that it takes for part of a picture cost little then, and
             those that no seed on the Gaussian shell leads to cost much. The identity makes the term λ mean((zhat_0 - E(x))²).
             Taken as linear and symmetric in the gradient: none goes through the network.
@@ -195,7 +206,7 @@ def boosting(
         regenerated = yield Regenerating(inversion.latents)
         distance = ((image_latents - encoded).norm() / encoded.norm()).item()
         evaluations = sum(record.evaluations for record in inversion.records)
-        rounds.append(Round(score(regenerated), distance, steps, evaluations, objective.weight))
+        rounds.append(Round(score(regenerated), distance, steps, evaluations))
         if best is None or rounds[-1].psnr > max(earlier.psnr for earlier in rounds[:-1]):
             best = Boost(image_latents, inversion, regenerated, best.plain if best else inversion, rounds)
         if len(rounds) > budget.rounds or rounds[-1].psnr >= budget.target_psnr or time.monotonic() - begun >= budget.seconds:
@@ -206,18 +217,22 @@ def boosting(
 
 
 def _watching(objective: Objective, loudness: Loudness | None, go_on: Callable[[int], bool]) -> Proceed:
-    """Where ten steps gain less than 0.01 dB they have settled: the weight is set anew, and if that changes little, all is done."""
-    least, most = objective.weight / 5, objective.weight * 5
-    last = math.inf
+    """Looks at the loudness every second bout; ends the descent where the last one gained less than 0.005 dB and N is as foretold."""
+    values: list[float] = []
 
     def proceed(step: int, value: float, latents: Tensor) -> bool:
-        nonlocal last
-        settled, last = value > 0.9977 * last, value
-        if settled and loudness:
-            before = objective.weight
-            objective.weight = max(least, min(most, before * loudness(latents) ** STIFFNESS))  # the most, where that is not a number
-            settled, last = abs(objective.weight / before - 1) < 0.1, math.inf
-        return go_on(step) and not settled
+        values.append(value)
+        if not go_on(step):
+            return False
+        if len(values) % 2:
+            return True
+        settled = value > 0.99885 * values[-2]
+        if loudness is None:
+            return not settled
+        foretold = objective.foretell(latents).item() if objective.seen else 1.0
+        found = objective.look(latents, loudness)
+        as_foretold = abs(found - foretold) < 0.03 or (found < 1 and len(values) == 2)
+        return math.isfinite(found) and not (settled and as_foretold)
 
     return proceed
 

@@ -17,7 +17,7 @@ from invrecon.core import ilb, lbo
 from invrecon.core.denoiser import Counted, Denoiser
 from invrecon.core.health import Health, health
 from invrecon.core.ilb import Inverting
-from invrecon.core.sampling import ddim_inversion
+from invrecon.core.loudness import loudness
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import transitions
 from invrecon.errors import InvreconError
@@ -149,9 +149,10 @@ def _boosting(
     rough = model.with_sampler(settings.sampler).schedule(10, settings.size)
     by_health = isinstance(settings.proximal_weight, str)
 
-    def loudness(latents: Tensor) -> float:
-        """By a quick look, whose norm is less than the seed's: 0.95 where that is 1.2 to 1.25."""
-        return health(ddim_inversion(unguided, rough, latents)).norm / 0.95
+    def by_a_quick_look(latents: Tensor) -> tuple[float, Tensor]:
+        """Its norm is less than the seed's: 0.95 where that is about 1.2."""
+        norm, slope = loudness(unguided, rough, latents)
+        return norm / 0.95, slope / 0.95
 
     def loss(pixels: Tensor, photo: Tensor) -> Tensor:
         error = ilb.squared_error(pixels, photo)
@@ -163,7 +164,7 @@ def _boosting(
         subject.pixels,
         partial(subject.score, model),
         proximal_weight=ilb.WEIGHT if by_health else float(settings.proximal_weight),
-        loudness=loudness if by_health else None,
+        loudness=by_a_quick_look if by_health else None,
         noise=partial(low.denoiser, timestep=low.timestep),
         known=known,
         loss=loss,

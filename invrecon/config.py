@@ -44,7 +44,8 @@ class Settings:
         solver: how each step's latent bias is found.
         rtol: relative error of the regenerated latents that all steps together may add up to; each has its share.
         max_evaluations: budget of iterations a step.
-        mean_evaluations: budget of network evaluations a step, on average; where given, all of it is spent, whatever `rtol` says.
+        mean_evaluations: budget of network evaluations a step, on average; where given, it is spent down to rounding, whatever `rtol`
+            says.
         boost: whether the image latents are boosted (ILB); `invert` does so only where it is asked to.
         boost_rounds, decoder_steps: re-inversions, and passes through the decoder before each; fewer where they stop gaining.
         proximal_weight: λ of the term that keeps boosted latents where the network knows them (see `core.ilb.boosting`); "auto" takes

@@ -117,6 +117,19 @@ def test_a_budget_is_spent_and_kept_and_buys_fidelity(steps, image_latents):
     assert fidelities == sorted(fidelities)
 
 
+def test_no_budget_is_spent_on_the_last_digits_of_a_slow_step(image_latents):
+    """In float32 the second step, which contracts slowly, could take all there is."""
+
+    def denoiser(latents: torch.Tensor, timestep: float) -> torch.Tensor:
+        return CurvedDenoiser()(latents.double(), timestep).float()
+
+    schedule, coarse = ddim_schedule(20), image_latents.float()
+    found = invert(denoiser, schedule, coarse, mean_evaluations=40)
+    assert sum(record.evaluations for record in found.records) < 20 * 20
+    assert all(record.outcome.solved for record in found.records)
+    assert latent_fidelity(coarse, generate(denoiser, schedule, found.latents)) > 110
+
+
 @pytest.mark.parametrize("budget", [5, 10])
 def test_a_budget_is_kept_where_a_step_can_t_be_solved(budget, image_latents):
     """A network that jumps about: damping and gradients would be tried without end, at the cost of all other steps."""

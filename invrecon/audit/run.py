@@ -80,8 +80,7 @@ def run_audit(
             done += 1
             if on_progress:
                 on_progress(f"{path.name}: {job.method}, {job.setting.name}", done, len(jobs) * len(photos))
-            boosting = (settings.proximal_weight, settings.boost_rounds, settings.decoder_steps) if job.boosted else ()
-            name = key(bench.identity, *asdict(job).values(), settings.rtol, *boosting)
+            name = key(bench.identity, *asdict(job).values(), settings.rtol, *(_boosting(settings) if job.boosted else ()))
             if name not in journal:
                 journal.add(name, _run(job, bench, model, schedule, plan, settings, name))
     return journal
@@ -191,9 +190,14 @@ def _judge(bench: Bench, model: Model, z_0: Tensor, regenerated: Tensor, name: s
     }
 
 
+def _boosting(settings: Settings) -> tuple[float | str, ...]:
+    """What boosted latents depend on, so that those of other settings or of other defaults are not taken for them."""
+    return settings.proximal_weight, settings.boost_rounds, settings.decoder_steps, ilb.WEIGHT
+
+
 def _boosted(bench: Bench, model: Model, settings: Settings, setting: Setting, prompt: str) -> Tensor:
     """ILB's z_0 under a setting, found once and kept."""
-    name = key(bench.identity, prompt, setting.guidance_scale, settings.proximal_weight, settings.boost_rounds, settings.decoder_steps)
+    name = key(bench.identity, prompt, setting.guidance_scale, *_boosting(settings))
     path = bench.out / "latents" / f"{name}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,8 @@ from invrecon.core.schedule import Schedule
 from invrecon.core.transition import Transition, transitions
 from invrecon.solve import Outcome, Read, Solution, Strategy, Talk, Tolerance, converse, make_strategy
 
+GRAIN = 16  # units in the last place of latents: a residual below so many that stalls is but rounding
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -92,8 +94,8 @@ def climbing(
         max_evaluations: budget of iterations a step.
         mean_evaluations: budget of network evaluations a step, on average, >= 2; it takes the place of `rtol` and `max_evaluations`
             (see `Ration`). "auto" then stays with Anderson: what damping and gradients would spend on one step is worth more to the others.
-        precision: relative error that rounding may leave in the denoiser's output. A step whose residual stops falling at that level
-            is as exact as can be.
+        precision: relative error that rounding may leave in the denoiser's output. A step whose residual stops falling at that level,
+            or at that of the latents' own rounding, is as exact as can be.
         warm: an inversion of image latents close to these, on the same schedule.
         on_step: called after every step.
         offsets: what a multistep sampler adds to each step, from noise to image; `sweeping` finds them.
@@ -123,7 +125,7 @@ def climbing(
             left = mean_evaluations * len(schedule) - ask.evaluations
             tolerance = partial(ration.tolerance, len(records), left)
             most = max(1, left - (len(schedule) - len(records) - 1))
-        floor = precision * abs(transition.B) * latents.numel() ** 0.5 / (size or 1.0)
+        floor = GRAIN * torch.finfo(latents.dtype).eps + precision * abs(transition.B) * latents.numel() ** 0.5 / (size or 1.0)
         solution = yield from _solve_step(ask, strategy, transition, latents, size, start, tolerance, int(most), floor)
         moved, size = yield Read(torch.stack([torch.linalg.vector_norm(z) for z in (solution.x - start, solution.x)]))
         record = StepRecord(

@@ -49,7 +49,7 @@ class Settings:
         boost: whether the image latents are boosted (ILB); `invert` does so only where it is asked to.
         boost_rounds, decoder_steps: re-inversions, and passes through the decoder before each; fewer where they stop gaining.
         proximal_weight: λ of the term that keeps boosted latents where the network knows them (see `core.ilb.boosting`); "auto" takes
-            as little as leaves the seed not much louder than noise, by a rough inversion (norms of 1.04 to 1.29 have been seen).
+            little, and keeps the seed from being much louder than noise by the gradient of a rough inversion's norm; a number doesn't.
         perceptual_weight: of 1 - SSIM beside the squared error of the pixels in [-1, 1].
         target_psnr, max_seconds: boosting stops as soon as it is so good, or has taken so long; photos of a batch share one clock.
         decoder_ceiling: whether to find what the decoder could give at best; slow.

@@ -78,7 +78,7 @@ _SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
     "proximal_weight": _setting(
         "--proximal-weight",
         "proximal_weight",
-        "Keeps boosted latents where the network knows them; auto is as little as leaves the seed not much louder than noise.",
+        "Keeps boosted latents where the network knows them; auto takes little, and limits the seed's loudness too.",
         metavar="FLOAT|auto",
         parser=_or_auto(float),
     ),

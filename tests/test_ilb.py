@@ -208,3 +208,8 @@ def test_what_the_denoiser_takes_for_noise_is_left_and_the_rest_is_boosted():
     )
     expected = torch.cat((best_latents(WEIGHT)[:, :2], best_latents(0.0)[:, 2:]), 1)
     torch.testing.assert_close(found.image_latents, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_denoiser_that_likes_what_is_far_away_does_not_lure_there():
+    found = ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=1.0, noise=lambda latents: -latents)
+    torch.testing.assert_close(found.image_latents, best_latents(0.0), rtol=1e-2, atol=1e-2)

@@ -132,7 +132,7 @@ class Objective:
         change = latents - self.encoded
         with torch.no_grad():
             force = self.noise(latents) - self.familiar
-        half = (change * force).mean()  # the force is half the gradient of the whole
+        half = (change * force).mean().clamp(min=0)  # the force is half the gradient of the whole
         total = self.loss(self.decode(latents), self.photo) + self.weight * self.unit * (2 * half - half.detach())
         return total + STIFFNESS * self.unit * (self.foretell(latents) - 1).clamp(min=0).square() if self.seen else total
 
@@ -143,10 +143,12 @@ class Objective:
         return loudness + (slope * (latents - where)).sum()
 
     def look(self, latents: Tensor, loudness: Loudness) -> float:
-        """Finds N and its gradient here, and takes N as linear from now on. Returns N; NaN where the gradient is not finite."""
+        """Finds N and its gradient here, and takes N as linear from now on. Returns N; NaN where one of them is not finite."""
         value, slope = loudness(latents)
+        if not (math.isfinite(value) and slope.isfinite().all()):
+            return math.nan
         self.seen = latents, value, slope
-        return value if slope.isfinite().all() else math.nan
+        return value
 
 
 def boosting(
@@ -183,7 +185,8 @@ def boosting(
             and the penalty κ max(0, N - 1)² holds it: so latents give way where that costs the picture least.
         noise: n, what a denoiser takes for noise in image latents. Changes that it takes for part of a picture cost little then, and
             those that no seed on the Gaussian shell leads to cost much. The identity makes the term λ mean((zhat_0 - E(x))²).
-            Taken as linear and symmetric in the gradient: none goes through the network.
+            Taken as linear and symmetric in the gradient: none goes through the network. Where the denoiser takes a change for less noise
+            than there was, the term is 0: there is no reward.
         known: the inversion of E(x), where it is.
         loss: of pixels.
 
@@ -217,7 +220,7 @@ def boosting(
 
 
 def _watching(objective: Objective, loudness: Loudness | None, go_on: Callable[[int], bool]) -> Proceed:
-    """Looks at the loudness every second bout; ends the descent where the last one gained less than 0.005 dB and N is as foretold."""
+    """Looks at the loudness every second bout; ends the descent where the last one gained less than 0.005 dB and N is as expected."""
     values: list[float] = []
 
     def proceed(step: int, value: float, latents: Tensor) -> bool:
@@ -229,10 +232,10 @@ def _watching(objective: Objective, loudness: Loudness | None, go_on: Callable[[
         settled = value > 0.99885 * values[-2]
         if loudness is None:
             return not settled
-        foretold = objective.foretell(latents).item() if objective.seen else 1.0
+        foretold = objective.foretell(latents).item() if objective.seen else None
         found = objective.look(latents, loudness)
-        as_foretold = abs(found - foretold) < 0.03 or (found < 1 and len(values) == 2)
-        return math.isfinite(found) and not (settled and as_foretold)
+        expected = found < 1.03 if foretold is None else abs(found - foretold) < 0.03
+        return math.isfinite(found) and not (settled and expected)
 
     return proceed
 

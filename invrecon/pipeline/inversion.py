@@ -146,8 +146,16 @@ def _boosting(
     on_progress: OnProgress | None,
 ) -> Talk[ilb.Boost]:
     low = transitions(unguided, schedule)[-2:][0]  # where a picture has little noise, but some
-    rough = model.with_sampler(settings.sampler).schedule(10, settings.size)
+    sampled = model.with_sampler(settings.sampler)
+    rough = sampled.schedule(10, settings.size)
     by_health = isinstance(settings.proximal_weight, str)
+
+    def noise(latents: Tensor) -> Tensor:
+        """In flow matching the network predicts v = eps - z_0, and eps = z + (1 - sigma) v."""
+        predicted = low.denoiser(latents, low.timestep)
+        if sampled.prediction != "flow":
+            return predicted
+        return latents + (1 - low.timestep / sampled.scheduler.config.num_train_timesteps) * predicted
 
     def by_a_quick_look(latents: Tensor) -> tuple[float, Tensor]:
         """Its norm is less than the seed's: 0.95 where that is about 1.2."""
@@ -165,7 +173,7 @@ def _boosting(
         partial(subject.score, model),
         proximal_weight=ilb.WEIGHT if by_health else float(settings.proximal_weight),
         loudness=by_a_quick_look if by_health else None,
-        noise=partial(low.denoiser, timestep=low.timestep),
+        noise=noise,
         known=known,
         loss=loss,
         budget=ilb.Budget(settings.boost_rounds, settings.decoder_steps, settings.target_psnr, settings.max_seconds),

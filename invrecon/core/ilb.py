@@ -114,7 +114,7 @@ def boost(invert: Invert, regenerate: Callable[[Tensor], Tensor], *args: Any, **
 class Objective:
     """What decoder steps minimise, and `boosting` with them:
 
-        loss(D(z), x) / loss(D(E(x)), x) + λ mean((z - E(x)) (n(z) - n(E(x)))) + κ max(0, N(z) - 1)²,      as a whole times loss(D(E(x)), x)
+        loss(D(z), x) / loss(D(E(x)), x) + λ mean((z - E(x)) (n(z) - n(E(x)))) + κ max(0, N(z) - limit)²,  as a whole times loss(D(E(x)), x)
 
     where N is as it was last seen and foretold from there,  N(z_k) + <∇N(z_k), z - z_k>.
     """
@@ -124,6 +124,7 @@ class Objective:
     ) -> None:
         self.decode, self.encoded, self.photo, self.noise, self.loss, self.weight = decode, encoded, photo, noise, loss, weight
         self.seen: tuple[Tensor, float, Tensor] | None = None
+        self.limit = 1.0
         with torch.no_grad():
             self.familiar = noise(encoded)
             self.unit = loss(decode(encoded), photo)
@@ -134,7 +135,7 @@ class Objective:
             force = self.noise(latents) - self.familiar
         half = (change * force).mean().clamp(min=0)  # the force is half the gradient of the whole
         total = self.loss(self.decode(latents), self.photo) + self.weight * self.unit * (2 * half - half.detach())
-        return total + STIFFNESS * self.unit * (self.foretell(latents) - 1).clamp(min=0).square() if self.seen else total
+        return total + STIFFNESS * self.unit * (self.foretell(latents) - self.limit).clamp(min=0).square() if self.seen else total
 
     def foretell(self, latents: Tensor) -> Tensor:
         """N, from where it was last seen."""
@@ -182,7 +183,8 @@ def boosting(
         proximal_weight: λ >= 0, in parts of the autoencoder's own loss per squared latent: so it means the same for photos that the
             autoencoder does well and for those it doesn't.
         loudness: N, where seeds are to be kept from being too loud. It is asked every twenty decoder steps and taken as linear between,
-            and the penalty κ max(0, N - 1)² holds it: so latents give way where that costs the picture least.
+            and the penalty κ max(0, N - 1)² holds it: so latents give way where that costs the picture least. Where E(x) itself is
+            louder than 1, that is the limit.
         noise: n, what a denoiser takes for noise in image latents. Changes that it takes for part of a picture cost little then, and
             those that no seed on the Gaussian shell leads to cost much. The identity makes the term λ mean((zhat_0 - E(x))²).
             Taken as linear and symmetric in the gradient: none goes through the network. Where the denoiser takes a change for less noise
@@ -198,6 +200,8 @@ def boosting(
     best: Boost | None = None
     rounds: list[Round] = []
     objective = Objective(decode, encoded, photo, noise, loss, proximal_weight)
+    if loudness:
+        objective.limit = max(1.0, loudness(encoded)[0])
 
     def go_on(step: int) -> bool:
         if on_step:
@@ -234,7 +238,7 @@ def _watching(objective: Objective, loudness: Loudness | None, go_on: Callable[[
             return not settled
         foretold = objective.foretell(latents).item() if objective.seen else None
         found = objective.look(latents, loudness)
-        expected = found < 1.03 if foretold is None else abs(found - foretold) < 0.03
+        expected = found < objective.limit + 0.03 if foretold is None else abs(found - foretold) < 0.03
         return math.isfinite(found) and not (settled and expected)
 
     return proceed

@@ -76,7 +76,7 @@ class Settings:
     max_guidance: float = 15.0
     sampler: Literal["auto", "ddim", "euler", "dpm++"] = "auto"
     solver: Literal["auto", "anderson", "picard", "adam"] = "auto"
-    rtol: float = 2e-3
+    rtol: float = 1.8e-3
     max_evaluations: int = 60
     mean_evaluations: float = math.inf
     boost: bool = True

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 from safetensors import safe_open
 
@@ -79,6 +79,15 @@ def test_the_stock_pipeline_runs_what_is_exported(checkpoint):
     image = pipeline("a ball", num_inference_steps=2, height=64, width=64, generator=torch.Generator().manual_seed(0)).images[0]
     assert image.size == (64, 64)
     assert np.asarray(image).std() > 0
+
+
+def test_mini_s_noise_schedule_is_the_recipe_s_and_skips_the_lowest_levels(mini):
+    assert mini.scheduler.config.trained_betas == denoiser.scheduler().config.trained_betas
+    whole = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
+    abar = mini.scheduler.alphas_cumprod
+    torch.testing.assert_close(abar[0], whole[0])
+    torch.testing.assert_close(abar[1 : 1000 - denoiser.SKIPPED], whole[1 + denoiser.SKIPPED :], rtol=1e-5, atol=0)
+    assert (abar.diff() < 0).all()
 
 
 def test_the_adversarial_phase_trains_the_decoder_alone(checkpoint, folder, tmp_path):

@@ -51,7 +51,7 @@ def _sweep(
     image_latents: Tensor,
     memory: Memory,
     *,
-    rtol: float = 2e-3,
+    rtol: float = 1.8e-3,
     mean_evaluations: float = math.inf,
     precision: float = 0.0,
     warm: Inversion | None = None,

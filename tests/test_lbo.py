@@ -1,13 +1,16 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
 from invrecon.core.denoiser import Counted
-from invrecon.core.lbo import invert
+from invrecon.core.lbo import growth, invert
 from invrecon.core.peers import make_peer
 from invrecon.core.sampling import ddim_inversion, generate
+from invrecon.core.transition import transitions
 from invrecon.metrics import latent_fidelity
 from invrecon.solve import STRATEGIES, Outcome
-from tests.analytic import CurvedDenoiser, GaussianDenoiser, alphas_cumprod, ddim_schedule
+from tests.analytic import CurvedDenoiser, GaussianDenoiser, ddim_schedule
 
 SOLVERS = sorted(STRATEGIES)
 
@@ -82,13 +85,20 @@ def test_the_way_down_misses_by_less_than_rtol(image_latents):
         assert 1e-3 * rtol < ((way_down - image_latents).norm() / image_latents.norm()).item() < rtol
 
 
-def test_tolerances_fall_with_the_level_of_noise(image_latents):
-    """An error in z_s may grow to 1 / a_s times its size."""
-    found = invert(CurvedDenoiser(), ddim_schedule(20), image_latents, rtol=1e-6)
-    abar = alphas_cumprod()
-    for record in found.records[1:]:
-        a_s = abar[max(record.timestep - 50, 0)].sqrt().item()
-        assert record.residual < 3 * 1e-6 / 20 * a_s * 1.001
+def test_tolerances_fall_as_errors_grow(image_latents):
+    schedule = ddim_schedule(20)
+    found = invert(CurvedDenoiser(), schedule, image_latents, rtol=1e-6)
+    for record, level in zip(found.records, reversed(schedule.levels), strict=True):
+        assert record.residual < 3 * 1e-6 / 20 / growth(level) * 1.001
+
+
+@pytest.mark.parametrize("variance", [0.01, 0.3, 1.0, 10.0, 1e4])
+def test_an_error_grows_on_the_way_down_by_no_more_than_foretold(variance):
+    steps = transitions(GaussianDenoiser(variance=variance), ddim_schedule(200))[::-1]
+    gain, one = 1.0, torch.ones(1, dtype=torch.float64)
+    for below, above in pairwise(steps):
+        gain *= (below.down(one) - below.down(0 * one)).item()
+        assert 0 < gain < growth(above.level)
 
 
 def test_evaluations_are_those_that_the_network_saw(image_latents):

@@ -44,8 +44,8 @@ class Schedule:
         A: T factors of the latents, positive.
         B: T factors of the network's prediction.
         scales: T factors c_k of what the network sees; 1 where left out.
-        levels: a / sqrt(a² + s²) at the lower end of each step over that of the image, in (0, 1]: an error there grows to its
-            reciprocal times the size on the way down at most. Where left out they follow from A, as is right in epsilon form.
+        levels: a / sqrt(a² + s²) at the lower end of each step over that of the image, in (0, 1]: the lower, the more an error there
+            grows on the way down. Where left out they follow from A, as is right in epsilon form.
         memory: of a multistep sampler.
     """
 

@@ -23,7 +23,7 @@ from invrecon.core.multistep import sweeping
 from invrecon.core.query import Tally, alone, answer
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import Transition, transitions
-from invrecon.solve import Outcome, Read, Solution, Strategy, Talk, Tolerance, converse, make_strategy
+from invrecon.solve import Limit, Outcome, Read, Solution, Strategy, Talk, converse, make_strategy
 
 GRAIN = 16  # units in the last place of latents: a residual below so many that stalls is but rounding
 ROUNDED = 0.4  # part of what rounding may leave that need not be undercut: there it costs evaluations and gains little
@@ -120,13 +120,16 @@ def climbing(
         cold = not (history or warm)
         noise = (yield from ask(transition, latents)) if cold else base + history.predict(transition.time)
         start = transition.up(latents, noise)
-        floor = GRAIN * torch.finfo(latents.dtype).eps + precision * abs(transition.B) * latents.numel() ** 0.5 / (size or 1.0)
-        tolerance: float | Tolerance = max(rtol / (growth(transition.level) * len(schedule)), ROUNDED * floor * transition.level)
+        rounding = GRAIN * torch.finfo(latents.dtype).eps + precision * abs(transition.B) * latents.numel() ** 0.5 / (size or 1.0)
+        floor: Limit = rounding
+        tolerance: Limit = max(rtol / (growth(transition.level) * len(schedule)), ROUNDED * rounding * transition.level)
         most: float = max_evaluations
         if ration:
             left = mean_evaluations * len(schedule) - ask.evaluations
             tolerance = partial(ration.tolerance, len(records), left)
             most = max(1, left - (len(schedule) - len(records) - 1))
+            if 2 * len(records) >= len(schedule):
+                floor = partial(_spending, rounding, left / (len(schedule) - len(records)))
         solution = yield from _solve_step(ask, strategy, transition, latents, size, start, tolerance, int(most), floor)
         moved, size = yield Read(torch.stack([torch.linalg.vector_norm(z) for z in (solution.x - start, solution.x)]))
         record = StepRecord(
@@ -135,7 +138,7 @@ def climbing(
             checked=solution.checked,
             evaluations=ask.evaluations - before,
             bias=moved / max(size, 1e-30),
-            outcome=solution.outcome,
+            outcome=Outcome.ROUNDED if solution.residual < rounding and not solution.outcome.solved else solution.outcome,
             method=solution.method,
         )
         noises.append(transition.implied_noise(latents, solution.x))
@@ -158,6 +161,11 @@ def growth(level: float) -> float:
     what the picture will be: up to twice as much on `mini`, by measurement.
     """
     return (1 + 4 * level**2 * (1 - level**2)) / level
+
+
+def _spending(rounding: float, share: float, iteration: int) -> float:
+    """What ends a step of a budget's later half: rounding, once it took its share of what is left, which nothing else would need."""
+    return rounding if iteration >= share else 0.0
 
 
 @torch.no_grad()
@@ -186,9 +194,9 @@ def _solve_step(
     target: Tensor,
     size: float,
     start: Tensor,
-    rtol: float | Tolerance,
+    rtol: Limit,
     max_iterations: int,
-    floor: float,
+    floor: Limit,
 ) -> Talk[Solution]:
     """Phi(z) = z_s as a fixed point,  f(z) = (z_s - B eps(z, t)) / A,  where  f(z) - z = (z_s - Phi(z)) / A.  `size` is ‖z_s‖."""
 

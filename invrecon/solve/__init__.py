@@ -8,7 +8,7 @@ A method says only what to try next. Not converging is an outcome, never an exce
 Solves are talks: each knows one problem only, and many run side by side (see `talk`). `solve` runs one by itself.
 """
 
-from invrecon.solve.driver import Foresight, Function, Method, Outcome, Solution, Tolerance, solve, solving
+from invrecon.solve.driver import Foresight, Function, Limit, Method, Outcome, Solution, solve, solving
 from invrecon.solve.methods import Adam, Anderson, Picard
 from invrecon.solve.strategies import STRATEGIES, Strategy, make_strategy
 from invrecon.solve.talk import Answer, Read, Talk, converse, read
@@ -20,6 +20,7 @@ __all__ = [
     "Answer",
     "Foresight",
     "Function",
+    "Limit",
     "Method",
     "Outcome",
     "Picard",
@@ -27,7 +28,6 @@ __all__ = [
     "Solution",
     "Strategy",
     "Talk",
-    "Tolerance",
     "converse",
     "make_strategy",
     "read",

@@ -17,6 +17,9 @@ Function = Callable[[Tensor], Talk[Tensor]]
 Tolerance = Callable[[int], float]
 """Relative tolerance after so many evaluations of f."""
 
+Limit = float | Tolerance
+"""Of a residual: fixed, or one that depends on the evaluations taken."""
+
 
 class Outcome(str, Enum):
     """How a solve ended; the text is advice for a person."""
@@ -107,11 +110,11 @@ def solving(
     x: Tensor,
     method: Method,
     *,
-    rtol: float | Tolerance,
+    rtol: Limit,
     scale: float,
     max_iterations: int,
     foresight: Foresight | None = None,
-    floor: float = 0.0,
+    floor: Limit = 0.0,
     slack: float = 1.0,
     patience: int = 5,
 ) -> Talk[Solution]:
@@ -121,7 +124,7 @@ def solving(
         fn: f.
         x: where to start.
         method: see `Method`.
-        rtol: relative tolerance; a function where it depends on the evaluations taken.
+        rtol: relative tolerance.
         scale: norm that makes the residual dimensionless, > 0.
         max_iterations: evaluations of f, >= 1.
         foresight: shared by a series of similar problems; without it, every solution is checked.
@@ -147,13 +150,14 @@ def solving(
         else:
             idle += 1
         first = residual if iteration == 1 else first
-        tolerance = (rtol(iteration) if callable(rtol) else rtol) * min(slack, _dearness(first, residual, iteration))
+        tolerance = _now(rtol, iteration) * min(slack, _dearness(first, residual, iteration))
         if residual < tolerance:
             return Solution(x, residual, True, iteration, Outcome.CONVERGED)
         if foresight and (promised := foresight.promise(iteration, residual)) < tolerance and finite:
             foresight.used(iteration)
             return Solution(proposal, promised, False, iteration, Outcome.CONVERGED)
-        if lowest < floor and _is_rounding(residual > 0.9 * previous, lowest / floor, foresight):
+        least = _now(floor, iteration)
+        if lowest < least and _is_rounding(residual > 0.9 * previous, lowest / least, foresight):
             return Solution(best, lowest, True, iteration, Outcome.ROUNDED)
         if idle >= patience:
             return Solution(best, lowest, True, iteration, Outcome.DIVERGED)
@@ -161,6 +165,10 @@ def solving(
             return Solution(proposal, residual, False, iteration, Outcome.MAX_ITERATIONS)
         previous, x = residual, proposal
     return Solution(best, lowest, True, max_iterations, Outcome.MAX_ITERATIONS)
+
+
+def _now(limit: Limit, iteration: int) -> float:
+    return limit(iteration) if callable(limit) else limit
 
 
 def _is_rounding(stalled: bool, height: float, foresight: Foresight | None) -> bool:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from invrecon.solve.driver import Foresight, Function, Method, Solution, Tolerance, solving
+from invrecon.solve.driver import Foresight, Function, Limit, Method, Solution, Tolerance, solving
 from invrecon.solve.methods import Adam, Anderson, Picard
 from invrecon.solve.talk import Talk
 
@@ -18,7 +18,7 @@ class Strategy(Protocol):
     """Solves one problem of a series."""
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float, floor: float = 0.0
+        self, fn: Function, x: Tensor, *, rtol: Limit, scale: float, max_iterations: int, gain: float, floor: Limit = 0.0
     ) -> Talk[Solution]:
         """As `solving`. `gain` tells how strongly f varies, up to a constant factor that all problems of the series share."""
         ...
@@ -32,7 +32,7 @@ class Single:
         self.foresight = Foresight()
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float, floor: float = 0.0
+        self, fn: Function, x: Tensor, *, rtol: Limit, scale: float, max_iterations: int, gain: float, floor: Limit = 0.0
     ) -> Talk[Solution]:
         found = yield from solving(
             fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, floor=floor, slack=SLACK
@@ -49,7 +49,7 @@ class Carried(Single):
         self.gain: float | None = None
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float, floor: float = 0.0
+        self, fn: Function, x: Tensor, *, rtol: Limit, scale: float, max_iterations: int, gain: float, floor: Limit = 0.0
     ) -> Talk[Solution]:
         if self.gain:
             self.anderson.rescale(gain / self.gain)
@@ -69,7 +69,7 @@ class Auto:
         self.first = Carried()
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: float | Tolerance, scale: float, max_iterations: int, gain: float, floor: float = 0.0
+        self, fn: Function, x: Tensor, *, rtol: Limit, scale: float, max_iterations: int, gain: float, floor: Limit = 0.0
     ) -> Talk[Solution]:
         best = yield from self.first(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor)
         used = best.iterations

@@ -5,6 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
 from invrecon.errors import InputError, InvreconError, printable
+from invrecon.muted import muted
 from invrecon.writing import replacing
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -77,15 +79,11 @@ def load_photo(path: Path) -> Photo:
 
 
 def _decode(file: BinaryIO) -> Image.Image:
+    is_tiff = file.read(2) in (b"II", b"MM")
+    file.seek(0)
     try:
-        Image.init()
-        image = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
-        if min(image.size) < 1:
-            raise InputError("has no pixels; save it again in an image editor")
-        if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
-            raise Image.DecompressionBombError
-        image.load()
-        return image
+        with muted() if is_tiff else nullcontext():  # libtiff tells stderr what is wrong, from C
+            return _open(file)
     except (InputError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -96,6 +94,17 @@ def _decode(file: BinaryIO) -> Image.Image:
         raise InputError(f"has more than {MAX_MEGAPIXELS} megapixels; scale it down first") from error
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise InputError(f"is damaged ({_cause(error)}); get a fresh copy or save it again in an image editor") from error
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    Image.init()
+    image = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+    if min(image.size) < 1:
+        raise InputError("has no pixels; save it again in an image editor")
+    if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
+        raise Image.DecompressionBombError
+    image.load()
+    return image
 
 
 def _sha256(file: BinaryIO) -> str:

@@ -483,6 +483,15 @@ def test_pillow_warnings_stay_silent_and_settings_unchanged(tmp_path):
     assert (Image.MAX_IMAGE_PIXELS, warnings.filters) == (limit, filters)
 
 
+def test_decoders_that_write_to_stderr_are_not_heard(tmp_path, capfd):
+    data = bytearray(encoded(picture(), "TIFF", compression="tiff_deflate"))
+    data[200:600] = b"\xff" * 400
+    with pytest.raises(InputError):
+        load(tmp_path, bytes(data))
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
+
+
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_square_photo_of_the_canvas_size_is_untouched(fit):
     image = picture((48, 48))

@@ -2,18 +2,13 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from invrecon.errors import UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from invrecon.toml import tomllib
 
 SAMPLERS = ("auto", "ddim", "euler", "dpm++")
 SOLVERS = ("auto", "anderson", "picard", "adam")

@@ -1,15 +1,11 @@
 """Model cards: checkpoints by short names, with the settings that suit them. Read from cards.toml, without torch."""
 
-import sys
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from invrecon.toml import tomllib
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import tomllib
 import torch
 from PIL import Image
 from torch import Tensor
+
+from invrecon.toml import tomllib
 
 Image.MAX_IMAGE_PIXELS = None  # the sources are packages that the user chose to install
 

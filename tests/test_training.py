@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 from safetensors import safe_open
 
+from invrecon.models import model_folder
 from invrecon.models.quiet import quiet
 from invrecon.training import autoencoder, data, denoiser, export, tokenizer
 
@@ -79,6 +80,17 @@ def test_the_stock_pipeline_runs_what_is_exported(checkpoint):
     image = pipeline("a ball", num_inference_steps=2, height=64, width=64, generator=torch.Generator().manual_seed(0)).images[0]
     assert image.size == (64, 64)
     assert np.asarray(image).std() > 0
+
+
+def test_transformers_4_finds_its_own_names_in_what_is_exported_and_in_mini(checkpoint):
+    """It reads vocab.json and merges.txt, and takes weights of other names for none."""
+    for folder in (checkpoint, model_folder("mini")):
+        with safe_open(folder / "text_encoder" / "model.safetensors", "pt") as file:
+            assert all(name.startswith("text_model.") for name in file.keys())  # noqa: SIM118, it is no dict
+        model = json.loads((folder / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+        assert json.loads((folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8")) == model["vocab"]
+        merges = (folder / "tokenizer" / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]
+        assert [tuple(line.split(" ")) for line in merges] == [tuple(pair) for pair in model["merges"]]
 
 
 def test_mini_s_noise_schedule_is_the_recipe_s_and_skips_the_lowest_levels(mini):

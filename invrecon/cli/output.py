@@ -137,7 +137,7 @@ def progress_bar(title: str, quiet: bool) -> Iterator["OnProgress"]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    title, shown = printable(title), sys.stderr.isatty() and not quiet
+    title = printable(title)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -147,8 +147,7 @@ def progress_bar(title: str, quiet: bool) -> Iterator["OnProgress"]:
         transient=True,
         redirect_stdout=False,  # stdout is for results
         redirect_stderr=False,
-        disable=not shown,
     )
-    with bar if shown else nullcontext():  # rich 14 ends a bar that it didn't draw with an empty line
+    with nullcontext() if quiet or not sys.stderr.isatty() else bar:  # rich 14 ends a disabled bar with an empty line
         task = bar.add_task(title, total=None)
         yield lambda stage, done, total: bar.update(task, description=f"{title}: {stage}", completed=done, total=total)

@@ -20,6 +20,7 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             for category in (FutureWarning, DeprecationWarning):  # of names that will change in versions not yet out
                 warnings.simplefilter("ignore", category)
+            warnings.filterwarnings("ignore", "User provided device_type of 'cuda'")  # a CUDA build of torch without a GPU
             yield
     finally:
         for library, verbosity in zip((diffusers_logging, transformers_logging), verbosities, strict=True):

@@ -38,9 +38,8 @@ def load(folder: Path) -> CLIPTokenizer:
 
 def save_for_older(tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Writes vocab.json and merges.txt, without which transformers 4 reads no tokenizer, beside version 5's tokenizer.json."""
-    if not (folder / "vocab.json").exists():  # version 4 has written them itself
-        vocabulary = dict(sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1]))
-        _write(vocabulary, _merges(tokenizer.backend_tokenizer), folder)
+    vocabulary = dict(sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1]))
+    _write(vocabulary, _merges(tokenizer.backend_tokenizer), folder)
 
 
 def _merges(tokenizer: Tokenizer) -> list[str]:

@@ -93,7 +93,14 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        choices = {"sampler": SAMPLERS, "solver": SOLVERS, "fit": FITS, "device": DEVICES, "dtype": DTYPES, "offload": OFFLOADS}
+        choices = {
+            "sampler": SAMPLERS,
+            "solver": SOLVERS,
+            "fit": FITS,
+            "device": DEVICES,
+            "dtype": DTYPES,
+            "offload": OFFLOADS,
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
@@ -120,7 +127,9 @@ class Settings:
             if value != "auto" and not (type(value) in (int, OR_AUTO[name]) and low <= value <= high):
                 raise UsageError(f"{name} must be auto or lie between {low} and {high}, not {value}")
         if self.auto_guidance and self.prompt == self.negative_prompt:
-            raise UsageError("guidance does nothing where prompt and negative prompt are alike: say what the photo shows with --prompt")
+            raise UsageError(
+                "guidance does nothing where prompt and negative prompt are alike: say what the photo shows with --prompt"
+            )
         if self.size % 8:
             raise UsageError(f"size must be a multiple of 8, not {self.size}; try {round(self.size / 8) * 8}")
         if self.compile and self.offload != "none":
@@ -154,7 +163,9 @@ class Imagining:
                 raise UsageError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
 
 
-def load_settings(path: Path | None = None, by_model: Callable[[str], dict[str, Any]] | None = None, **overrides: Any) -> Settings:
+def load_settings(
+    path: Path | None = None, by_model: Callable[[str], dict[str, Any]] | None = None, **overrides: Any
+) -> Settings:
     """Settings from a TOML preset, then from `overrides` that are not None. A table of the preset is left to `load_table`.
 
     Args:
@@ -163,7 +174,9 @@ def load_settings(path: Path | None = None, by_model: Callable[[str], dict[str, 
     Raises:
         UsageError: the file is missing, isn't TOML, or holds a key or value that settings don't have.
     """
-    values = _spelled({key: value for key, value in _read(path).items() if not isinstance(value, dict)} if path else {})
+    values = _spelled(
+        {key: value for key, value in _read(path).items() if not isinstance(value, dict)} if path else {}
+    )
     given = _spelled({key: value for key, value in overrides.items() if value is not None})
     suited = by_model(given.get("model", values.get("model", Settings.model))) if by_model else {}
     return Settings(**suited | _checked(values, path) | given)

@@ -58,7 +58,15 @@ class EditSettings:
         for name, allowed in (("mode", MODES), ("words", WORDS)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
-        for name in ("cross_steps", "self_steps", "start_step", "start_layer", "strength", "forget", "mask_threshold"):
+        for name in (
+            "cross_steps",
+            "self_steps",
+            "start_step",
+            "start_layer",
+            "strength",
+            "forget",
+            "mask_threshold",
+        ):
             if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise UsageError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
         if not 1 <= self.guidance_scale <= 100:
@@ -80,7 +88,15 @@ class EditSettings:
         shown = [name for name in names if name in always or getattr(self, name) != getattr(plain, name)]
         own = [f"{name.replace('_', ' ')} {getattr(self, name)}" for name in shown]
         weights = [f"{word} x{weight:g}" for word, weight in self.weights.items()]
-        return ", ".join([self.mode, f"guidance {self.guidance_scale:g}", *own, *weights, *(["auto mask"] if self.auto_mask else [])])
+        return ", ".join(
+            [
+                self.mode,
+                f"guidance {self.guidance_scale:g}",
+                *own,
+                *weights,
+                *(["auto mask"] if self.auto_mask else []),
+            ]
+        )
 
 
 def read_edit(values: Any) -> EditSettings:
@@ -93,10 +109,21 @@ def read_edit(values: Any) -> EditSettings:
     if not isinstance(values, dict) or not isinstance(values.get("to"), str) or set(values) - set(known):
         raise UsageError("damaged edit in the header")
     numbers = [name for name, each in known.items() if "float" in str(each.type) and name != "weights"]
-    sound = all(isinstance(values.get(name, 0.0), (int, float)) or (name, values[name]) == ("mask_threshold", None) for name in numbers)
+    sound = all(
+        isinstance(values.get(name, 0.0), (int, float)) or (name, values[name]) == ("mask_threshold", None)
+        for name in numbers
+    )
     weights = values.get("weights", {})
-    sound = sound and isinstance(weights, dict) and all(isinstance(weight, (int, float)) for weight in weights.values())
-    sound = sound and isinstance(values.get("negative_prompt"), (str, type(None))) and isinstance(values.get("auto_mask", False), bool)
+    sound = (
+        sound
+        and isinstance(weights, dict)
+        and all(isinstance(weight, (int, float)) for weight in weights.values())
+    )
+    sound = (
+        sound
+        and isinstance(values.get("negative_prompt"), (str, type(None)))
+        and isinstance(values.get("auto_mask", False), bool)
+    )
     if not sound:
         raise UsageError("damaged edit in the header")
     return EditSettings(**values)

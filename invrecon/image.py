@@ -75,7 +75,9 @@ def load_photo(path: Path) -> Photo:
     except MemoryError as error:
         raise InputError(f"{printable(path)}: doesn't fit into memory; scale it down first") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{printable(path)}: can't be read ({_cause(error)}); check its name and permissions") from error
+        raise InputError(
+            f"{printable(path)}: can't be read ({_cause(error)}); check its name and permissions"
+        ) from error
 
 
 def _decode(file: BinaryIO) -> Image.Image:
@@ -88,12 +90,18 @@ def _decode(file: BinaryIO) -> Image.Image:
         raise
     except UnidentifiedImageError as error:
         empty = file.seek(0, os.SEEK_END) == 0
-        found = "is empty; get a fresh copy" if empty else "isn't a picture that can be read; save it as PNG or JPEG first"
+        found = (
+            "is empty; get a fresh copy"
+            if empty
+            else "isn't a picture that can be read; save it as PNG or JPEG first"
+        )
         raise InputError(found) from error
     except Image.DecompressionBombError as error:
         raise InputError(f"has more than {MAX_MEGAPIXELS} megapixels; scale it down first") from error
     except Exception as error:  # a damaged file can make a decoder raise anything
-        raise InputError(f"is damaged ({_cause(error)}); get a fresh copy or save it again in an image editor") from error
+        raise InputError(
+            f"is damaged ({_cause(error)}); get a fresh copy or save it again in an image editor"
+        ) from error
 
 
 def _open(file: BinaryIO) -> Image.Image:
@@ -169,7 +177,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """
     black, white = _range(image)
     gain = 255 / ((white - black) or 1)
-    return _map_strips(image, lambda values: np.where(np.isfinite(values), values - black, 0).clip(0, white - black) * gain)
+    return _map_strips(
+        image, lambda values: np.where(np.isfinite(values), values - black, 0).clip(0, white - black) * gain
+    )
 
 
 def _range(image: Image.Image) -> tuple[float, float]:
@@ -217,11 +227,17 @@ class Canvas:
     def place(self, rgb: Image.Image) -> Image.Image:
         """The photo (`photo_size`, RGB) as a square (`size` x `size`, RGB)."""
         if self.fit != "pad":
-            return rgb.resize((self.size, self.size), Image.Resampling.LANCZOS, box=self.box, reducing_gap=3.0)
+            return rgb.resize(
+                (self.size, self.size), Image.Resampling.LANCZOS, box=self.box, reducing_gap=3.0
+            )
         left, top, right, bottom = self.box
         small = rgb.resize((right - left, bottom - top), Image.Resampling.LANCZOS, reducing_gap=3.0)
         # Edge pixels continue outwards: a border of one colour would be a hard edge, which the autoencoder blurs into the photo.
-        return Image.fromarray(np.pad(np.asarray(small), ((top, self.size - bottom), (left, self.size - right), (0, 0)), mode="edge"))
+        return Image.fromarray(
+            np.pad(
+                np.asarray(small), ((top, self.size - bottom), (left, self.size - right), (0, 0)), mode="edge"
+            )
+        )
 
     def restore(self, square: Image.Image, photo: Photo) -> Image.Image:
         """The square (`size` x `size`, RGB) back at the size of `photo`: RGB, or RGBA where the photo has an alpha.
@@ -274,7 +290,9 @@ def to_image(pixels: Tensor) -> Image.Image:
     if not pixels.isfinite().all():
         raise InvreconError("the decoded image has values that aren't finite; compute in float32 instead")
     unit = (pixels / 2 + 0.5).clamp(0, 1)
-    return Image.fromarray((unit[0].detach().permute(1, 2, 0).float().cpu().numpy() * 255).round().astype(np.uint8))
+    return Image.fromarray(
+        (unit[0].detach().permute(1, 2, 0).float().cpu().numpy() * 255).round().astype(np.uint8)
+    )
 
 
 def save_png(image: Image.Image, path: Path) -> None:
@@ -293,7 +311,9 @@ def save_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int = 120)
     """
     both = [*frames, *frames[-2:0:-1]]
     with replacing(path) as partial:
-        both[0].save(partial, format="GIF", save_all=True, append_images=both[1:], duration=milliseconds, loop=0)
+        both[0].save(
+            partial, format="GIF", save_all=True, append_images=both[1:], duration=milliseconds, loop=0
+        )
 
 
 def _cause(error: Exception) -> str:

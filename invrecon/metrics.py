@@ -30,7 +30,9 @@ def ssim(a: Image.Image, b: Image.Image) -> float:
     import torch
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    x, y = (torch.from_numpy(np.array(im.convert("RGB"))).permute(2, 0, 1)[None].double() / 255 for im in (a, b))
+    x, y = (
+        torch.from_numpy(np.array(im.convert("RGB"))).permute(2, 0, 1)[None].double() / 255 for im in (a, b)
+    )
     return float(structural_similarity_index_measure(x, y, data_range=1.0))
 
 
@@ -41,11 +43,16 @@ def lpips(a: Image.Image, b: Image.Image) -> float | None:
     """
     import torch
 
-    if find_spec("torchvision") is None or not (Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET).exists():
+    if (
+        find_spec("torchvision") is None
+        or not (Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET).exists()
+    ):
         return None
     from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 
-    x, y = (torch.from_numpy(np.array(im.convert("RGB"))).permute(2, 0, 1)[None].float() / 255 for im in (a, b))
+    x, y = (
+        torch.from_numpy(np.array(im.convert("RGB"))).permute(2, 0, 1)[None].float() / 255 for im in (a, b)
+    )
     return float(learned_perceptual_image_patch_similarity(x, y, net_type="alex", normalize=True))
 
 
@@ -62,4 +69,6 @@ def latent_fidelity(reference: Tensor, latents: Tensor) -> float:
     """10 log10(‖z_0‖² / ‖z - z_0‖²), dB; infinite where they are equal, NaN where `latents` is not finite."""
     x, y = reference.cpu().double(), latents.cpu().double()
     error, signal = (y - x).square().sum().item(), x.square().sum().item()
-    return 10 * math.log10(signal / error) if error > 0 and signal > 0 else math.inf if error == 0 else math.nan
+    return (
+        10 * math.log10(signal / error) if error > 0 and signal > 0 else math.inf if error == 0 else math.nan
+    )

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-_LOCK = Lock()  # of file descriptor 2: of two that save and restore it at once, one would restore the other's silence
+_LOCK = (
+    Lock()
+)  # of file descriptor 2: of two that save and restore it at once, one would restore the other's silence
 
 
 @contextmanager

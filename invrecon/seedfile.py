@@ -98,7 +98,9 @@ def load_seed(path: Path | str) -> Seed:
     header = _check_header(path, metadata["invrecon"])
     _check_tensors(path, latents, image_latents)
     if mask is not None and (mask.dtype != torch.uint8 or mask.shape != (header["size"], header["size"])):
-        raise InputError(f"{path}: damaged seed file, mask is {mask.dtype} {tuple(mask.shape)}, not uint8 of the square's size")
+        raise InputError(
+            f"{path}: damaged seed file, mask is {mask.dtype} {tuple(mask.shape)}, not uint8 of the square's size"
+        )
     return Seed(latents, image_latents, header, mask)
 
 
@@ -110,22 +112,32 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise InputError(f"{path}: damaged seed file, its header is not a JSON object")
     if header.get("format") != FORMAT:
-        raise InputError(f"{path}: seed file of format {header.get('format')!r:.20}; this invrecon reads format {FORMAT}")
+        raise InputError(
+            f"{path}: seed file of format {header.get('format')!r:.20}; this invrecon reads format {FORMAT}"
+        )
     for key, kind in REQUIRED.items():
         if not isinstance(header.get(key), kind) or isinstance(header[key], bool):
-            raise InputError(f"{path}: damaged seed file, header field {key!r} is missing or of the wrong type")
+            raise InputError(
+                f"{path}: damaged seed file, header field {key!r} is missing or of the wrong type"
+            )
     if not 1 <= header["num_inference_steps"] <= 1000 or not 1 <= header["guidance_scale"] <= 100:
         raise InputError(f"{path}: damaged seed file, steps or guidance scale out of range")
     if sampler_of(header) not in SAMPLERS[1:]:
-        raise InputError(f"{path}: damaged seed file, or of a later invrecon: its sampler is {sampler_of(header)!r:.20}")
+        raise InputError(
+            f"{path}: damaged seed file, or of a later invrecon: its sampler is {sampler_of(header)!r:.20}"
+        )
     return header
 
 
 def _check_tensors(path: Path, latents: Tensor, image_latents: Tensor) -> None:
     for name, tensor in (("latents", latents), ("image_latents", image_latents)):
         if tensor.dtype != torch.float32 or tensor.ndim != 4 or len(tensor) != 1 or tensor.numel() == 0:
-            raise InputError(f"{path}: damaged seed file, {name} is {tensor.dtype} {tuple(tensor.shape)}, not float32 (1, C, h, w)")
+            raise InputError(
+                f"{path}: damaged seed file, {name} is {tensor.dtype} {tuple(tensor.shape)}, not float32 (1, C, h, w)"
+            )
         if not math.isfinite(tensor.abs().max().item()):
             raise InputError(f"{path}: damaged seed file, {name} has values that are not finite")
     if latents.shape != image_latents.shape:
-        raise InputError(f"{path}: damaged seed file, latents {tuple(latents.shape)} and image_latents {tuple(image_latents.shape)} differ")
+        raise InputError(
+            f"{path}: damaged seed file, latents {tuple(latents.shape)} and image_latents {tuple(image_latents.shape)} differ"
+        )

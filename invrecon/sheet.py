@@ -33,11 +33,17 @@ def compare_sheet(panels: Sequence[Panel]) -> Image.Image:
     width, height = round(width * scale), max(1, round(height * scale))
     text = max(15, width // 22)
     margin, line = text, round(text * 1.35)
-    sheet = Image.new("RGB", (margin + len(panels) * (width + margin), margin + height + text // 2 + 2 * line + margin // 2), "white")
+    sheet = Image.new(
+        "RGB",
+        (margin + len(panels) * (width + margin), margin + height + text // 2 + 2 * line + margin // 2),
+        "white",
+    )
     draw = ImageDraw.Draw(sheet)
     for index, panel in enumerate(panels):
         left, below = margin + index * (width + margin), margin + height + text // 2
-        sheet.paste(panel.image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), (left, margin))
+        sheet.paste(
+            panel.image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), (left, margin)
+        )
         # the outline sets pale pictures off from the page
         draw.rectangle((left - 1, margin - 1, left + width, margin + height), outline=(209, 213, 219))
         for shift in (0, text / 30):  # drawn twice, a little apart, the title looks bold
@@ -48,7 +54,11 @@ def compare_sheet(panels: Sequence[Panel]) -> Image.Image:
 
 def contact_sheet(groups: Sequence[Sequence[Panel]], columns: int = 4) -> Image.Image:
     """Groups of panels below each other, each begun on a row of its own and wrapped after `columns` panels; see `compare_sheet`."""
-    rows = [compare_sheet(group[first : first + columns]) for group in groups for first in range(0, len(group), columns)]
+    rows = [
+        compare_sheet(group[first : first + columns])
+        for group in groups
+        for first in range(0, len(group), columns)
+    ]
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     top = 0
     for row in rows:
@@ -57,7 +67,14 @@ def contact_sheet(groups: Sequence[Sequence[Panel]], columns: int = 4) -> Image.
     return sheet
 
 
-def _caption(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, width: int, size: int, colour: tuple[int, int, int]) -> None:
+def _caption(
+    draw: ImageDraw.ImageDraw,
+    at: tuple[float, float],
+    text: str,
+    width: int,
+    size: int,
+    colour: tuple[int, int, int],
+) -> None:
     """One line of text, no wider than `width`: smaller where need be, down to 11 pixels, then cut short."""
     text = " ".join(text.split())
     while (font := ImageFont.load_default(size)).getlength(text) > width - 2 and size > 11:
@@ -76,7 +93,9 @@ def error_map(a: Image.Image, b: Image.Image, gain: float = 8) -> Image.Image:
     """
     if a.size != b.size:
         raise ValueError(f"can't compare pictures of {a.size} and {b.size} pixels")
-    difference = np.abs(np.asarray(a.convert("RGB"), np.float32) - np.asarray(b.convert("RGB"), np.float32)).mean(-1)
+    difference = np.abs(
+        np.asarray(a.convert("RGB"), np.float32) - np.asarray(b.convert("RGB"), np.float32)
+    ).mean(-1)
     place = (difference * gain / 255).clip(0, 1)
     anchors = np.linspace(0, 1, len(_HEAT))
     channels = [np.interp(place, anchors, heat) for heat in _HEAT.T]

@@ -27,4 +27,6 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
     except OSError as error:
         cause = printable(error.strerror or error)
-        raise InvreconError(f"{printable(path)}: can't be written ({cause}); choose another place or free some space") from error
+        raise InvreconError(
+            f"{printable(path)}: can't be written ({cause}); choose another place or free some space"
+        ) from error

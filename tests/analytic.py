@@ -59,4 +59,6 @@ class CurvedDenoiser:
         self.gaussian = GaussianDenoiser()
 
     def __call__(self, latents: Tensor, timestep: int) -> Tensor:
-        return self.gaussian(latents, timestep) + self.strength * 0.3 * torch.sin(2 * latents.roll(1, -1) + timestep / 300)
+        return self.gaussian(latents, timestep) + self.strength * 0.3 * torch.sin(
+            2 * latents.roll(1, -1) + timestep / 300
+        )

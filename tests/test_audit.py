@@ -16,7 +16,12 @@ from invrecon.errors import UsageError
 from invrecon.journal import Journal
 
 SMALL = Settings(size=64, num_inference_steps=4, boost_rounds=1, decoder_steps=10, rtol=1e-4)
-PLAN = Plan(methods=("LBO", "DDIM", "EDICT"), budgets=(None, 3), settings=(Setting(False, 1.0), Setting(True, 3.0)), decoder_ceiling=False)
+PLAN = Plan(
+    methods=("LBO", "DDIM", "EDICT"),
+    budgets=(None, 3),
+    settings=(Setting(False, 1.0), Setting(True, 3.0)),
+    decoder_ceiling=False,
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,11 @@ def test_a_killed_audit_goes_on_where_it_stopped(audited, mini):
 
 
 def rows_of(audited, **wanted):
-    return [row for row in audited[3].rows.values() if all(row.get(name) == value for name, value in wanted.items())]
+    return [
+        row
+        for row in audited[3].rows.values()
+        if all(row.get(name) == value for name, value in wanted.items())
+    ]
 
 
 def test_rows_hold_what_each_method_gave_and_cost(audited):
@@ -86,8 +95,12 @@ def test_boosted_latents_are_run_in_track_a_only_and_lift_the_picture(audited):
 
 
 def test_the_summary_s_verdicts_follow_from_the_rows(audited):
-    summary = summarise(list(audited[3].rows.values()), {name: {"track": "A", "note": ""} for name in PLAN.methods}, {})
-    tables = {(table["setting"], table["budget"], table["boosted"]): table["rows"] for table in summary["tables"]}
+    summary = summarise(
+        list(audited[3].rows.values()), {name: {"track": "A", "note": ""} for name in PLAN.methods}, {}
+    )
+    tables = {
+        (table["setting"], table["budget"], table["boosted"]): table["rows"] for table in summary["tables"]
+    }
     assert len(tables) == 2 * (2 + 1)
     ours = next(line for line in tables["empty prompt, w = 1", None, False] if line["method"] == "LBO")
     assert ours["photos"] == 1
@@ -106,7 +119,10 @@ def made_row(method, photo, fidelity, psnr, budget=None, boosted=False, evaluati
 
 @pytest.mark.parametrize(("rival", "holds"), [(50.0, True), (70.0, False)])
 def test_a_claim_that_is_not_so_is_said_not_to_hold(rival, holds):
-    rows = [made_row("LBO", "a", 65.0, 30.0, budget=3), made_row("FPI", "a", rival, 29.0, budget=3, evaluations=1.5)]
+    rows = [
+        made_row("LBO", "a", 65.0, 30.0, budget=3),
+        made_row("FPI", "a", rival, 29.0, budget=3, evaluations=1.5),
+    ]
     verdict = summarise(rows, {"LBO": {}, "FPI": {}}, {})["verdict"]
     by_claim = {claim["claim"][:15]: claim["holds"] for claim in verdict}
     assert by_claim["At w = 1 LBO re"] is holds
@@ -156,10 +172,21 @@ def test_the_command_writes_page_summary_and_rows(mini, photo, tmp_path, monkeyp
         "size = 64\nnum_inference_steps = 3\nboost_rounds = 1\ndecoder_steps = 10\n"
         '[audit]\nmethods = ["LBO", "DDIM"]\nbudgets = [0]\nsettings = ["empty:1"]\ndecoder_ceiling = false\n'
     )
-    arguments = ["audit", str(photo), "--out", str(tmp_path / "out"), "--config", str(tmp_path / "audit.toml")]
+    arguments = [
+        "audit",
+        str(photo),
+        "--out",
+        str(tmp_path / "out"),
+        "--config",
+        str(tmp_path / "audit.toml"),
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"results.jsonl", "summary.json", "report.html"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {
+        "results.jsonl",
+        "summary.json",
+        "report.html",
+    }
     lines = (tmp_path / "out" / "summary.md").read_text().splitlines()
     assert "empty prompt, w = 1, photos: 1" in lines
     assert [line.split(" | ")[0] for line in lines[-2:]] == ["| LBO", "| DDIM"]

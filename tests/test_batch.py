@@ -62,7 +62,9 @@ def test_each_sample_of_a_batch_has_the_seed_known_in_closed_form(solver, sample
     torch.testing.assert_close(seeds, denoiser.exact_seed(schedule, samples), rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("options", [{}, {"solver": "adam"}, {"mean_evaluations": 4}, {"rtol": 1e-8}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"solver": "adam"}, {"mean_evaluations": 4}, {"rtol": 1e-8}], ids=str
+)
 def test_a_sample_s_records_are_those_it_has_alone(options, samples):
     denoiser, schedule = Uneven(), ddim_schedule(STEPS)
     alone = [invert(denoiser, schedule, one, **options) for one in samples.split(1)]
@@ -70,7 +72,9 @@ def test_a_sample_s_records_are_those_it_has_alone(options, samples):
     for mine, theirs in zip(batch, alone, strict=True):
         assert evaluations(mine) == evaluations(theirs)
         assert [record.outcome for record in mine.records] == [record.outcome for record in theirs.records]
-        assert [record.residual for record in mine.records] == pytest.approx([record.residual for record in theirs.records], rel=1e-3)
+        assert [record.residual for record in mine.records] == pytest.approx(
+            [record.residual for record in theirs.records], rel=1e-3
+        )
         torch.testing.assert_close(mine.latents, theirs.latents, rtol=1e-6, atol=1e-8)
     assert len({sum(evaluations(one)) for one in batch}) > 1 or "mean_evaluations" in options
 
@@ -100,7 +104,9 @@ def test_steps_are_taken_side_by_side(samples):
 def test_gradients_are_taken_sample_by_sample(samples):
     watched = Watched(Uneven())
     invert_batch(watched, ddim_schedule(STEPS), samples, solver="adam")
-    assert [rows for _, rows in watched.calls] == [4] + [1] * (len(watched.calls) - 1)  # the first, plain prediction has no gradient
+    assert [rows for _, rows in watched.calls] == [4] + [1] * (
+        len(watched.calls) - 1
+    )  # the first, plain prediction has no gradient
 
 
 @pytest.mark.parametrize("harm", [math.nan, math.inf, 1e6])
@@ -134,12 +140,16 @@ def test_a_warm_start_is_each_sample_s_own(samples):
 
 @pytest.mark.parametrize("name", ["dpm++", "dpm++, karras", "euler, karras"])
 def test_other_samplers_are_inverted_in_batches_too(name):
-    schedule, image_latents = read_schedule(SCHEDULERS[name], 8), torch.cat([noise(1), 0.2 * noise(2), 3 * noise(3)]).double()
+    schedule, image_latents = (
+        read_schedule(SCHEDULERS[name], 8),
+        torch.cat([noise(1), 0.2 * noise(2), 3 * noise(3)]).double(),
+    )
     watched = Watched(network)
     found = invert_batch(watched, schedule, image_latents, rtol=1e-6, max_evaluations=100)
     assert sum(rows for _, rows in watched.calls) == sum(sum(evaluations(one)) for one in found)
     assert [evaluations(one) for one in found] == [
-        evaluations(invert(network, schedule, one, rtol=1e-6, max_evaluations=100)) for one in image_latents.split(1)
+        evaluations(invert(network, schedule, one, rtol=1e-6, max_evaluations=100))
+        for one in image_latents.split(1)
     ]
     back = generate(network, schedule, torch.cat([one.latents for one in found]))
     assert ((back - image_latents).flatten(1).norm(dim=1) < 1e-6 * image_latents.flatten(1).norm(dim=1)).all()
@@ -156,7 +166,9 @@ def test_numbers_are_read_for_all_samples_at_once(samples, monkeypatch):
     monkeypatch.setattr(watched.denoiser.gaussian, "affine", lambda timestep: (0.3, 0.1))
     same = samples[:1].expand(4, -1, -1, -1)
     invert_batch(watched, schedule, same)
-    assert len(transfers) == len(watched.calls) - 1 + STEPS + 1  # the first prediction reads nothing; the sizes are read before
+    assert (
+        len(transfers) == len(watched.calls) - 1 + STEPS + 1
+    )  # the first prediction reads nothing; the sizes are read before
 
 
 def test_talks_are_answered_together_and_return_in_order():
@@ -180,8 +192,12 @@ def test_talks_are_answered_together_and_return_in_order():
 def test_boosting_photos_together_is_boosting_each(samples):
     """Inversions and regenerations are shared; each photo has its own rounds, and its own best."""
     schedule, denoiser = ddim_schedule(5), CurvedDenoiser()
-    mixing = torch.linalg.qr(torch.randn(12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))[0]
-    photos = torch.randn(4, 12, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).split(1)
+    mixing = torch.linalg.qr(
+        torch.randn(12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    )[0]
+    photos = torch.randn(4, 12, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).split(
+        1
+    )
     inverted: list[int] = []
 
     def decode(latents: Tensor) -> Tensor:
@@ -192,24 +208,47 @@ def test_boosting_photos_together_is_boosting_each(samples):
             return -10 * math.log10(ilb.squared_error(decode(latents), photos[number]).item() / 4)
 
         budget = ilb.Budget(rounds=number, decoder_steps=10)
-        return decode, samples[number : number + 1], photos[number], score, {"proximal_weight": 0.05, "budget": budget}
+        return (
+            decode,
+            samples[number : number + 1],
+            photos[number],
+            score,
+            {"proximal_weight": 0.05, "budget": budget},
+        )
 
     def answer(asked):
         latents = {n: q.image_latents for n, q in asked.items() if isinstance(q, ilb.Inverting)}
         if latents:
             inverted.append(len(latents))
             warm = [asked[n].warm for n in latents]
-            return dict(zip(latents, invert_batch(denoiser, schedule, torch.cat(list(latents.values())), warm=warm), strict=True))
-        return dict(zip(asked, generate(denoiser, schedule, torch.cat([q.latents for q in asked.values()])).split(1), strict=True))
+            return dict(
+                zip(
+                    latents,
+                    invert_batch(denoiser, schedule, torch.cat(list(latents.values())), warm=warm),
+                    strict=True,
+                )
+            )
+        return dict(
+            zip(
+                asked,
+                generate(denoiser, schedule, torch.cat([q.latents for q in asked.values()])).split(1),
+                strict=True,
+            )
+        )
 
     works = [work(number) for number in range(4)]
     batch = converse([ilb.boosting(*arguments, **options) for *arguments, options in works], answer)
     assert inverted == [4, 3, 2, 1]
     for found, (*arguments, options) in zip(batch, works, strict=True):
         alone = ilb.boost(
-            lambda z, warm: invert(denoiser, schedule, z, warm=warm), lambda z: generate(denoiser, schedule, z), *arguments, **options
+            lambda z, warm: invert(denoiser, schedule, z, warm=warm),
+            lambda z: generate(denoiser, schedule, z),
+            *arguments,
+            **options,
         )
-        assert [done.psnr for done in found.rounds] == pytest.approx([done.psnr for done in alone.rounds], abs=1e-3)
+        assert [done.psnr for done in found.rounds] == pytest.approx(
+            [done.psnr for done in alone.rounds], abs=1e-3
+        )
         assert [done.evaluations for done in found.rounds] == [done.evaluations for done in alone.rounds]
 
 

@@ -42,7 +42,9 @@ def test_a_broken_photo_of_a_batch_is_set_aside_and_the_others_have_their_own_se
 
 
 def test_boosted_reconstructions_of_a_batch_are_those_of_each_photo(mini, photos):
-    settings = dataclasses.replace(QUICK, boost=True, boost_rounds=1, decoder_steps=10, prompt="a red apple", guidance_scale=2.0)
+    settings = dataclasses.replace(
+        QUICK, boost=True, boost_rounds=1, decoder_steps=10, prompt="a red apple", guidance_scale=2.0
+    )
     good = [photos[0], photos[2]]
     for one, path in zip(reconstruct_batch(good, mini, settings), good, strict=True):
         alone = reconstruct(path, mini, settings)
@@ -61,13 +63,20 @@ def test_the_command_line_gives_the_same_pictures_in_batches_as_one_by_one(photo
     options = ["--size", "64", "--steps", "5", "--no-boost", "--device", "cpu", "--json"]
     results = {}
     for size in ("1", "3"):
-        done = CliRunner().invoke(app, ["reconstruct", *map(str, photos), *options, "--batch-size", size, "--out", str(tmp_path / size)])
+        done = CliRunner().invoke(
+            app,
+            ["reconstruct", *map(str, photos), *options, "--batch-size", size, "--out", str(tmp_path / size)],
+        )
         assert done.exit_code == 1
         assert len(done.stderr.splitlines()) == 1
         assert "broken.png" in done.stderr
         results[size] = [json.loads(line) for line in done.stdout.splitlines()]
     for alone, batched in zip(results["1"], results["3"], strict=True):
-        assert (alone["input"], alone["error"], alone["evaluations"]) == (batched["input"], batched["error"], batched["evaluations"])
+        assert (alone["input"], alone["error"], alone["evaluations"]) == (
+            batched["input"],
+            batched["error"],
+            batched["evaluations"],
+        )
         if alone["error"] is None:
             with Image.open(alone["output"]) as a, Image.open(batched["output"]) as b:
                 assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1

@@ -22,8 +22,22 @@ FILES = ["output", "seed_file", "compare_file"]
 QUALITY = ["psnr", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr", "ilb_psnr"]
 LATENTS = ["latent_fidelity_db", "ddim_latent_fidelity_db"]
 EFFORT = ["steps", "converged_steps", "evaluations", "evaluations_per_step"]
-HEALTH = [f"{plain}seed_{name}" for name in ("norm", "autocorrelation", "normality") for plain in ("plain_", "")]
-FIELDS = ["input", *FILES, *QUALITY, *LATENTS, *EFFORT, *HEALTH, "seconds", "guidance_scale", "guidance_curve", "resumed", "error"]
+HEALTH = [
+    f"{plain}seed_{name}" for name in ("norm", "autocorrelation", "normality") for plain in ("plain_", "")
+]
+FIELDS = [
+    "input",
+    *FILES,
+    *QUALITY,
+    *LATENTS,
+    *EFFORT,
+    *HEALTH,
+    "seconds",
+    "guidance_scale",
+    "guidance_curve",
+    "resumed",
+    "error",
+]
 
 
 class Pipeline:
@@ -46,9 +60,20 @@ class Pipeline:
         if photo.name in self.raises:
             raise self.raises[photo.name]
         seed = Seed(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), _header())
-        effort = {"steps": 50, "converged_steps": 49, "evaluations": 400, "evaluations_per_step": 8.0, "seconds": 1.5}
+        effort = {
+            "steps": 50,
+            "converged_steps": 49,
+            "evaluations": 400,
+            "evaluations_per_step": 8.0,
+            "seconds": 1.5,
+        }
         return SimpleNamespace(
-            seed=seed, guidance=None, **effort, health=Health(1.0, 0.0, 0.01), plain_health=Health(1.1, 0.1, 0.02), advice=self.advice
+            seed=seed,
+            guidance=None,
+            **effort,
+            health=Health(1.0, 0.0, 0.01),
+            plain_health=Health(1.1, 0.1, 0.02),
+            advice=self.advice,
         )
 
     def invert_batch(self, photos, model, settings, on_progress=None):
@@ -70,11 +95,30 @@ class Pipeline:
     def reconstruct(self, source, model, settings, on_progress=None):
         inversion = self.invert(source, model, settings, on_progress)
         square = Image.new("RGB", (16, 16), "red")
-        common = {"seed": inversion.seed, "picture": square, "square": square, "latent_fidelity_db": 60.0, "seconds": 2.5}
-        figures = {"psnr": self.psnr, "ssim": 0.9, "encoder_ceiling_db": 31.0, "ddim_psnr": 20.0, "ddim_latent_fidelity_db": 12.0}
+        common = {
+            "seed": inversion.seed,
+            "picture": square,
+            "square": square,
+            "latent_fidelity_db": 60.0,
+            "seconds": 2.5,
+        }
+        figures = {
+            "psnr": self.psnr,
+            "ssim": 0.9,
+            "encoder_ceiling_db": 31.0,
+            "ddim_psnr": 20.0,
+            "ddim_latent_fidelity_db": 12.0,
+        }
         figures |= {"lbo_psnr": 29.0, "ilb_psnr": 21.0, "decoder_ceiling_db": None}
-        of_photos = figures | {"inversion": inversion, "original": square, "autoencoded": square, "ddim": square}
-        return SimpleNamespace(**common, **(dict.fromkeys(of_photos) if source.suffix == ".safetensors" else of_photos))
+        of_photos = figures | {
+            "inversion": inversion,
+            "original": square,
+            "autoencoded": square,
+            "ddim": square,
+        }
+        return SimpleNamespace(
+            **common, **(dict.fromkeys(of_photos) if source.suffix == ".safetensors" else of_photos)
+        )
 
     def boost(self, source, model, settings, on_progress=None, *, photo=None):
         self.photo = photo
@@ -83,12 +127,23 @@ class Pipeline:
     def verify(self, seed_file, photo, model, on_progress=None, *, matrix=False):
         self.done.append(seed_file.name)
         losses = Losses(27.0, 29.0, 28.9, 28.8, 28.7)
-        variants = [Variant("DDIM", 5, "float32", 20.0), Variant("Euler", 10, "float32", float("nan"))] if matrix else []
+        variants = (
+            [Variant("DDIM", 5, "float32", 20.0), Variant("Euler", 10, "float32", float("nan"))]
+            if matrix
+            else []
+        )
         return Verification(Image.new("RGB", (16, 16)), self.psnr, 0.9, 60.0, losses, 1.0, variants)
 
 
 def _header():
-    settings = {"prompt": "", "negative_prompt": "", "guidance_scale": 1.0, "num_inference_steps": 1, "dtype": "float32", "size": 64}
+    settings = {
+        "prompt": "",
+        "negative_prompt": "",
+        "guidance_scale": 1.0,
+        "num_inference_steps": 1,
+        "dtype": "float32",
+        "size": 64,
+    }
     return {"format": 1, "model": "mini", "fingerprint": "0", "scheduler": {}, "timesteps": [1]} | settings
 
 
@@ -108,7 +163,11 @@ def fake(monkeypatch):
     monkeypatch.setattr(invrecon.models, "load_model", fake.load_model)
     monkeypatch.setattr(invrecon.pipeline, "invert_batch", fake.invert_batch)
     monkeypatch.setattr(invrecon.pipeline, "reconstruct_batch", fake.reconstruct_batch)
-    monkeypatch.setattr(invrecon.pipeline, "batch_size", lambda _, settings: 1 if settings.batch_size == "auto" else settings.batch_size)
+    monkeypatch.setattr(
+        invrecon.pipeline,
+        "batch_size",
+        lambda _, settings: 1 if settings.batch_size == "auto" else settings.batch_size,
+    )
     monkeypatch.setattr(invrecon.pipeline, "reconstruct", fake.reconstruct)
     monkeypatch.setattr(invrecon.pipeline, "boost", fake.boost)
     monkeypatch.setattr(invrecon.pipeline, "verify", fake.verify)
@@ -165,7 +224,12 @@ def test_json_is_one_object_a_line_with_all_fields_in_input_order(fake):
     assert [row["input"] for row in rows(result)] == ["a.png", "b.png", "nosuch.png", "d.png"]
     good, bad, missing, last = rows(result)
     assert good["error"] is None
-    assert (good["psnr"], good["steps"], good["seconds"], good["compare_file"]) == (30, 50, 2.5, "a.compare.png")
+    assert (good["psnr"], good["steps"], good["seconds"], good["compare_file"]) == (
+        30,
+        50,
+        2.5,
+        "a.compare.png",
+    )
     assert bad["error"] == "b.png: is no good"
     assert {name for name, value in bad.items() if value is not None} == {"input", "error"}
     assert {name for name, value in missing.items() if value is not None} == {"input", "error"}
@@ -189,14 +253,36 @@ def test_photos_are_done_in_batches_and_seed_files_alone(fake, command):
 
 def test_a_seed_file_among_photos_is_regenerated_alone(fake):
     assert run("invert", photo("x.png")).exit_code == 0
-    result = run("reconstruct", photo("a.png"), photo("b.png"), "x.seed.safetensors", photo("c.png"), "--batch-size", "4", "--json")
+    result = run(
+        "reconstruct",
+        photo("a.png"),
+        photo("b.png"),
+        "x.seed.safetensors",
+        photo("c.png"),
+        "--batch-size",
+        "4",
+        "--json",
+    )
     assert fake.batches[1:] == [["a.png", "b.png"], ["c.png"]]
-    assert [row["output"] for row in rows(result)] == ["a.recon.png", "b.recon.png", "x.recon.png", "c.recon.png"]
+    assert [row["output"] for row in rows(result)] == [
+        "a.recon.png",
+        "b.recon.png",
+        "x.recon.png",
+        "c.recon.png",
+    ]
 
 
 def test_json_lines_of_a_batch_come_when_it_is_done_and_survive_an_interrupt_of_the_next(fake):
     fake.raises["d.png"] = KeyboardInterrupt()
-    result = run("invert", *(photo(f"{letter}.png") for letter in "abcd"), "--batch-size", "2", "--json", "--out", "out")
+    result = run(
+        "invert",
+        *(photo(f"{letter}.png") for letter in "abcd"),
+        "--batch-size",
+        "2",
+        "--json",
+        "--out",
+        "out",
+    )
     assert result.exit_code == 130
     assert [row["input"] for row in rows(result)] == ["a.png", "b.png"]
     assert sorted(os.listdir("out")) == ["a.seed.safetensors", "b.seed.safetensors"]
@@ -216,7 +302,12 @@ def test_a_number_that_may_be_auto_but_is_neither_exits_2(fake, option, value):
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
-    [("batch_size", "4", 4), ("batch_size", '"auto"', "auto"), ("proximal_weight", "1", 1.0), ("proximal_weight", '"auto"', "auto")],
+    [
+        ("batch_size", "4", 4),
+        ("batch_size", '"auto"', "auto"),
+        ("proximal_weight", "1", 1.0),
+        ("proximal_weight", '"auto"', "auto"),
+    ],
 )
 def test_a_preset_may_hold_a_number_or_the_word_auto(fake, name, text, value):
     Path("preset.toml").write_text(f"{name} = {text}")
@@ -241,7 +332,9 @@ def test_json_lines_come_as_each_input_is_done(fake, monkeypatch):
 
     order = []
     echo = typer.echo
-    monkeypatch.setattr(typer, "echo", lambda *a, **k: (order.append(f"printed after {len(fake.done)}"), echo(*a, **k)))
+    monkeypatch.setattr(
+        typer, "echo", lambda *a, **k: (order.append(f"printed after {len(fake.done)}"), echo(*a, **k))
+    )
     run("invert", photo("a.png"), photo("b.png"), "--json")
     assert order == ["printed after 1", "printed after 2"]
 
@@ -272,7 +365,13 @@ def test_warnings_stay_out_of_stdout(fake):
 
 
 @pytest.mark.parametrize(
-    ("bad", "cause"), [("nosuch.png", "No such file"), ("folder", "is a folder"), ("", "is a folder"), ("x" * 300 + ".png", "too long")]
+    ("bad", "cause"),
+    [
+        ("nosuch.png", "No such file"),
+        ("folder", "is a folder"),
+        ("", "is a folder"),
+        ("x" * 300 + ".png", "too long"),
+    ],
 )
 def test_inputs_that_cannot_be_used_fail_in_one_line_before_the_model_loads(fake, bad, cause):
     Path("folder").mkdir()
@@ -322,7 +421,8 @@ def test_wrong_usage_is_one_line_and_exits_2(fake, arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("reconstruct",), ("invert", "x.png", "--nosuch"), ("invert", "x.png", "--steps", "many"), ("nosuch",)]
+    "arguments",
+    [("reconstruct",), ("invert", "x.png", "--nosuch"), ("invert", "x.png", "--steps", "many"), ("nosuch",)],
 )
 def test_a_bad_command_line_exits_2(fake, arguments):
     result = run(*arguments)
@@ -340,10 +440,31 @@ def test_settings_that_the_model_refuses_end_the_run_with_2(fake):
 
 
 def test_options_override_the_preset_which_overrides_the_defaults(fake):
-    Path("preset.toml").write_text('num_inference_steps = 7\nsize = 128\nguidance_scale = 2\nprompt = "a cat"')
-    assert run("invert", photo("x.png"), "--config", "preset.toml", "--steps", "9", "--device", "cpu", "--prompt", "").exit_code == 0
+    Path("preset.toml").write_text(
+        'num_inference_steps = 7\nsize = 128\nguidance_scale = 2\nprompt = "a cat"'
+    )
+    assert (
+        run(
+            "invert",
+            photo("x.png"),
+            "--config",
+            "preset.toml",
+            "--steps",
+            "9",
+            "--device",
+            "cpu",
+            "--prompt",
+            "",
+        ).exit_code
+        == 0
+    )
     settings = fake.settings
-    assert (settings.num_inference_steps, settings.size, settings.guidance_scale, settings.prompt) == (9, 128, 2.0, "")
+    assert (settings.num_inference_steps, settings.size, settings.guidance_scale, settings.prompt) == (
+        9,
+        128,
+        2.0,
+        "",
+    )
     assert settings.max_evaluations == 60
     assert fake.loaded == [("mini", "cpu", "float32")]
 
@@ -383,7 +504,11 @@ def test_seed_sets_the_generators_alike_for_every_input(fake, monkeypatch):
     import invrecon.pipeline
 
     drawn = []
-    monkeypatch.setattr(invrecon.pipeline, "invert_batch", lambda *a: (drawn.append(torch.rand(()).item()), fake.invert_batch(*a))[1])
+    monkeypatch.setattr(
+        invrecon.pipeline,
+        "invert_batch",
+        lambda *a: (drawn.append(torch.rand(()).item()), fake.invert_batch(*a))[1],
+    )
     for seed, name in (("1", "one"), ("1", "two"), ("2", "three")):
         assert run("invert", photo("x.png"), photo("y.png"), "--seed", seed, "--out", name).exit_code == 0
     assert drawn[0] == drawn[1] == drawn[2] == drawn[3] != drawn[4]
@@ -394,7 +519,9 @@ def test_configs_in_the_repository_are_valid_and_mini_spells_out_every_default()
 
     configs = Path(__file__).parent.parent / "configs"
     assert load_settings(configs / "mini.toml") == Settings()
-    assert set(vars(Settings())) == {line.split(" ")[0] for line in (configs / "mini.toml").read_text().splitlines() if line[:1].isalpha()}
+    assert set(vars(Settings())) == {
+        line.split(" ")[0] for line in (configs / "mini.toml").read_text().splitlines() if line[:1].isalpha()
+    }
     smoke = load_settings(configs / "smoke.toml")
     assert (smoke.model, smoke.size, smoke.num_inference_steps) == ("mini", 128, 25)
 
@@ -403,7 +530,10 @@ def test_results_are_overwritten_with_force_only(fake):
     Path("x.compare.png").write_text("mine")
     result = run("reconstruct", photo("x.png"))
     assert result.exit_code == 1
-    assert result.stderr == "invrecon: x.png: x.compare.png exists; overwrite it with --force or choose another --out\n"
+    assert (
+        result.stderr
+        == "invrecon: x.png: x.compare.png exists; overwrite it with --force or choose another --out\n"
+    )
     assert Path("x.compare.png").read_text() == "mine"
     assert fake.loaded == []
     assert run("reconstruct", "x.png", "--force").exit_code == 0
@@ -423,7 +553,9 @@ def test_resume_takes_over_what_is_finished_and_does_the_rest(fake):
     first, second, third = rows(again)
     assert fake.done == ["b.png"]
     assert [first["resumed"], second["resumed"]] == [True, False]
-    assert {name: first[name] for name in (*QUALITY, *EFFORT)} == {name: second[name] for name in (*QUALITY, *EFFORT)}
+    assert {name: first[name] for name in (*QUALITY, *EFFORT)} == {
+        name: second[name] for name in (*QUALITY, *EFFORT)
+    }
     assert third["error"]
     assert Path("c.recon.png").read_bytes() == b"somebody's"
 
@@ -443,7 +575,9 @@ def test_resume_does_again_what_was_left_half_done_or_is_asked_for_otherwise(fak
 
 def test_resume_counts_finished_results_among_those_that_fall_short(fake):
     fake.psnr = 10.0
-    assert [run("reconstruct", photo("a.png"), "--resume", "--min-psnr", "20").exit_code for _ in range(2)] == [3, 3]
+    assert [
+        run("reconstruct", photo("a.png"), "--resume", "--min-psnr", "20").exit_code for _ in range(2)
+    ] == [3, 3]
     assert len(fake.done) == 1
 
 
@@ -500,7 +634,15 @@ def test_a_failed_input_outweighs_a_poor_result(fake):
 
 
 @pytest.mark.parametrize(
-    "name", ["<b>[red]x[bold].png", "<b>[red]x[/].png", "a\nb.png", "\x1b[31mx.png", ":smile: {x} %s.png", "é\udcff.png"]
+    "name",
+    [
+        "<b>[red]x[bold].png",
+        "<b>[red]x[/].png",
+        "a\nb.png",
+        "\x1b[31mx.png",
+        ":smile: {x} %s.png",
+        "é\udcff.png",
+    ],
 )
 def test_hostile_names_are_printed_as_they_are_on_one_line(fake, name):
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
@@ -522,7 +664,10 @@ def test_a_bug_is_told_in_one_line(fake):
     result = run("reconstruct", photo("x.png"))
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr == "invrecon: internal error: RuntimeError: two\\nlines [red]; set INVRECON_DEBUG=1 for the traceback\n"
+    assert (
+        result.stderr
+        == "invrecon: internal error: RuntimeError: two\\nlines [red]; set INVRECON_DEBUG=1 for the traceback\n"
+    )
 
 
 def test_a_bug_is_raised_for_debugging_but_a_mistake_is_not(fake, monkeypatch):
@@ -577,7 +722,10 @@ def test_a_real_pipe_that_nobody_reads_is_silent(tmp_path):
     command = [sys.executable, "-m", "invrecon", "reconstruct", "nosuch.png", "--json"]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
-    assert done.stderr == "invrecon: nosuch.png: can't be used (No such file or directory); check its name and permissions\n"
+    assert (
+        done.stderr
+        == "invrecon: nosuch.png: can't be used (No such file or directory); check its name and permissions\n"
+    )
     assert done.returncode == 1
 
 
@@ -616,7 +764,11 @@ def test_boost_takes_photos_and_seed_files_with_their_photos(fake):
     assert result.exit_code == 0, result.output
     assert sorted(os.listdir("b")) == ["x.boosted.png", "x.boosted.seed.safetensors"]
     assert fake.photo == Path("x.png")
-    assert (rows(result)[0]["lbo_psnr"], rows(result)[0]["ilb_psnr"], rows(result)[0]["plain_seed_norm"]) == (29, 21, 1.1)
+    assert (rows(result)[0]["lbo_psnr"], rows(result)[0]["ilb_psnr"], rows(result)[0]["plain_seed_norm"]) == (
+        29,
+        21,
+        1.1,
+    )
     assert run("boost", photo("y.png"), "--out", "b").exit_code == 0
     assert fake.batches[-1] == ["y.png"]
     assert fake.settings.boost

@@ -42,7 +42,9 @@ class Pipeline:
             )
             for one in edits
         ]  # fmt: skip
-        return SimpleNamespace(edits=done, inversion=None, reconstruction=square, original=square, psnr=25.0, seconds=2.0)
+        return SimpleNamespace(
+            edits=done, inversion=None, reconstruction=square, original=square, psnr=25.0, seconds=2.0
+        )
 
 
 def _seed(**header):
@@ -70,16 +72,36 @@ def run(*arguments: str):
 def test_an_edit_writes_picture_seed_and_comparison(fake):
     result = run("x.png", "--prompt", "a cat", "--to", "a dog", "--out", "out")
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in Path("out").iterdir()) == ["x.edit.compare.png", "x.edit.png", "x.edit.seed.safetensors"]
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "x.edit.compare.png",
+        "x.edit.png",
+        "x.edit.seed.safetensors",
+    ]
     assert load_seed("out/x.edit.seed.safetensors").header["edit"]["to"] == "a dog"
     assert fake.settings.prompt == "a cat"
     assert fake.settings.guidance_scale == 1.0
     assert fake.settings.boost
-    assert result.stdout.splitlines()[-3:] == ["out/x.edit.png", "out/x.edit.seed.safetensors", "out/x.edit.compare.png"]
+    assert result.stdout.splitlines()[-3:] == [
+        "out/x.edit.png",
+        "out/x.edit.seed.safetensors",
+        "out/x.edit.compare.png",
+    ]
 
 
 def test_several_targets_and_sweeps_are_all_combined_and_numbered(fake):
-    result = run("x.png", "--to", "a dog", "--to", "a pig", "--sweep", "guidance=3,5", "cross-steps=0.2,0.8", "--json", "--out", "out")
+    result = run(
+        "x.png",
+        "--to",
+        "a dog",
+        "--to",
+        "a pig",
+        "--sweep",
+        "guidance=3,5",
+        "cross-steps=0.2,0.8",
+        "--json",
+        "--out",
+        "out",
+    )
     assert result.exit_code == 0, result.output
     assert [(one.to, one.guidance_scale, one.cross_steps) for one in fake.edits] == [
         (to, guidance, steps) for to in ("a dog", "a pig") for guidance in (3, 5) for steps in (0.2, 0.8)
@@ -120,14 +142,21 @@ def test_a_seed_repeats_its_edit_and_options_change_it(fake):
     assert fake.edits == [EditSettings("a dog", guidance_scale=3.0)]
     assert fake.asked[0]["photo"] == Path("x.png")
     assert Path("out/x.edit.png").exists()
-    assert run("x.edit-2.seed.safetensors", "--auto-mask", "--sweep", "forget=0,1", "--out", "again").exit_code == 0
-    assert fake.edits == [EditSettings("a dog", guidance_scale=3.0, auto_mask=True, forget=share) for share in (0.0, 1.0)]
+    assert (
+        run("x.edit-2.seed.safetensors", "--auto-mask", "--sweep", "forget=0,1", "--out", "again").exit_code
+        == 0
+    )
+    assert fake.edits == [
+        EditSettings("a dog", guidance_scale=3.0, auto_mask=True, forget=share) for share in (0.0, 1.0)
+    ]
 
 
 def test_masks_are_one_for_all_or_one_for_each(fake):
     assert run("x.png", "y.png", "--to", "a dog", "--mask", "m.png").exit_code == 0
     assert [asked["mask"] for asked in fake.asked] == [Path("m.png")] * 2
-    assert run("x.png", "y.png", "--to", "a dog", "--mask", "m.png", "--mask", "n.png", "--force").exit_code == 0
+    assert (
+        run("x.png", "y.png", "--to", "a dog", "--mask", "m.png", "--mask", "n.png", "--force").exit_code == 0
+    )
     assert [asked["mask"] for asked in fake.asked[2:]] == [Path("m.png"), Path("n.png")]
 
 
@@ -157,10 +186,15 @@ def test_wrong_usage_is_one_line_and_exits_2(fake, arguments, complaint):
 
 
 def test_a_failed_input_does_not_stop_the_others(fake):
-    fake.raises["x.png"] = InputError("m.png: a mask of 4 x 4 pixels for a photo of 16 x 16; they must be alike")
+    fake.raises["x.png"] = InputError(
+        "m.png: a mask of 4 x 4 pixels for a photo of 16 x 16; they must be alike"
+    )
     result = run("x.png", "y.png", "--to", "a dog", "--json")
     assert result.exit_code == 1
-    assert result.stderr == "invrecon: x.png: m.png: a mask of 4 x 4 pixels for a photo of 16 x 16; they must be alike\n"
+    assert (
+        result.stderr
+        == "invrecon: x.png: m.png: a mask of 4 x 4 pixels for a photo of 16 x 16; they must be alike\n"
+    )
     assert [json.loads(line)["error"] is None for line in result.stdout.splitlines()] == [False, True]
 
 
@@ -175,15 +209,37 @@ def test_audit_edit_tells_what_became_of_ground_and_object(mini, tmp_path, monke
     cutout.paste((220, 30, 30, 255), (5, 5, 35, 35))
     cutout.save(tmp_path / "red_box.png")
     (tmp_path / "names.toml").write_text('red_box = "red box"')
-    common = [str(tmp_path / "red_box.png"), "--size", "64", "--steps", "3", "--rtol", "0.1", "--sweep", "mode=swap", "guidance=3"]
-    arguments = ["audit-edit", *common, "--names", str(tmp_path / "names.toml"), "--out", str(tmp_path / "out"), "--json"]
+    common = [
+        str(tmp_path / "red_box.png"),
+        "--size",
+        "64",
+        "--steps",
+        "3",
+        "--rtol",
+        "0.1",
+        "--sweep",
+        "mode=swap",
+        "guidance=3",
+    ]
+    arguments = [
+        "audit-edit",
+        *common,
+        "--names",
+        str(tmp_path / "names.toml"),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert [(row["edit"], row["mask"], row["inversion"]) for row in found["rows"]] == [
         (edit, mask, way)
         for way in ("lbo", "ddim")
-        for edit, mask in (("reconstruction", "-"), *((EditSettings("", mode="swap").label(), mask) for mask in ("none", "auto", "drawn")))
+        for edit, mask in (
+            ("reconstruction", "-"),
+            *((EditSettings("", mode="swap").label(), mask) for mask in ("none", "auto", "drawn")),
+        )
     ]
     drawn = next(row for row in found["rows"] if row["mask"] == "drawn")
     assert drawn["worst_outside_loss_db"] == 0

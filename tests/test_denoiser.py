@@ -32,7 +32,9 @@ def test_guidance_1_is_the_unguided_path_and_asks_for_one_branch():
         return conditional(latents, timestep, condition)
 
     positive, negative = torch.full((1, 2, 2), 3.0), torch.full((1, 2, 2), float("nan"))
-    assert torch.equal(Guided(counting, positive, negative, 1.0)(latents, 10), conditional(latents, 10, positive))
+    assert torch.equal(
+        Guided(counting, positive, negative, 1.0)(latents, 10), conditional(latents, 10, positive)
+    )
     assert seen == [1]
 
 

@@ -65,7 +65,9 @@ def test_attention_that_is_never_taken_over_and_words_that_weigh_1_leave_the_pla
     ).edits
     assert psnr(swapped.square, free.square) > 55
     assert psnr(free.square, weighed.square) > 55
-    heavy = edit(seed[0], mini, EditSettings(OTHER, cross_steps=0, self_steps=0, weights={"green": 4.0})).edits[0]
+    heavy = edit(
+        seed[0], mini, EditSettings(OTHER, cross_steps=0, self_steps=0, weights={"green": 4.0})
+    ).edits[0]
     assert psnr(free.square, heavy.square) < 45
 
 
@@ -80,7 +82,9 @@ def test_outside_a_mask_the_picture_is_the_reconstruction(mini, seed, tmp_path):
 
 
 def test_an_automatic_mask_has_both_colours_and_the_same_prompt_changes_nothing_under_it(mini, seed):
-    done, same = edit(seed[0], mini, [EditSettings(OTHER, auto_mask=True), EditSettings(PROMPT, auto_mask=True)]).edits
+    done, same = edit(
+        seed[0], mini, [EditSettings(OTHER, auto_mask=True), EditSettings(PROMPT, auto_mask=True)]
+    ).edits
     assert done.mask.size == (64, 64)
     assert done.mask.getextrema() == (0, 255)
     assert same.change_db > 55
@@ -116,7 +120,9 @@ def test_ddim_inversion_reconstructs_worse(mini, seed):
 def test_a_seed_under_guidance_keeps_its_own(mini, seed, tmp_path):
     settings = dataclasses.replace(QUICK, guidance_scale=3.0)
     save_seed(invert(seed[1], mini, settings).seed, tmp_path / "x.seed.safetensors")
-    result = edit(tmp_path / "x.seed.safetensors", mini, EditSettings(PROMPT, guidance_scale=3.0), photo=seed[1])
+    result = edit(
+        tmp_path / "x.seed.safetensors", mini, EditSettings(PROMPT, guidance_scale=3.0), photo=seed[1]
+    )
     assert result.edits[0].change_db > 50
     assert result.psnr > 20
 
@@ -135,13 +141,26 @@ def test_what_cannot_be_edited_is_refused(mini, seed, tmp_path):
         edit(seed[0], mini, EditSettings(OTHER, weights={"pear": 2.0}))
     with pytest.raises(UsageError, match="end it after"):
         edit(seed[0], mini, EditSettings("apple " * 50))
-    for wrong in ({"guidance_scale": 0.5}, {"mode": "magic"}, {"strength": float("nan")}, {"mode": "swap", "weights": {"red": 2.0}}):
+    for wrong in (
+        {"guidance_scale": 0.5},
+        {"mode": "magic"},
+        {"strength": float("nan")},
+        {"mode": "swap", "weights": {"red": 2.0}},
+    ):
         with pytest.raises(UsageError):
             EditSettings(OTHER, **wrong)
 
 
 @pytest.mark.parametrize(
-    "damage", [None, {}, {"to": 5}, {"to": "x", "guidance_scale": "7"}, {"to": "x", "bogus": 1}, {"to": "x", "weights": []}]
+    "damage",
+    [
+        None,
+        {},
+        {"to": 5},
+        {"to": "x", "guidance_scale": "7"},
+        {"to": "x", "bogus": 1},
+        {"to": "x", "weights": []},
+    ],
 )
 def test_a_damaged_edit_in_a_header_is_refused(damage):
     with pytest.raises(UsageError, match="damaged"):
@@ -150,7 +169,9 @@ def test_a_damaged_edit_in_a_header_is_refused(damage):
 
 @pytest.fixture
 def random_model(mini, tmp_path):
-    return load_model(str(save_checkpoint(tmp_path / "sd", SCHEDULERS["epsilon"], mini.pipeline.tokenizer)), device="cpu")
+    return load_model(
+        str(save_checkpoint(tmp_path / "sd", SCHEDULERS["epsilon"], mini.pipeline.tokenizer)), device="cpu"
+    )
 
 
 def test_every_attention_layer_is_watched_with_its_kind_and_place_and_restored(random_model):
@@ -201,8 +222,13 @@ def test_attention_to_text_and_picture_at_once_is_refused():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_random_weights_of_stable_diffusion_s_shape_are_edited_and_the_identity_holds(random_model, seed, mode):
-    edits = [EditSettings(text, mode=mode, auto_mask=mask) for text, mask in ((PROMPT, False), (OTHER, False), (OTHER, True))]
+def test_random_weights_of_stable_diffusion_s_shape_are_edited_and_the_identity_holds(
+    random_model, seed, mode
+):
+    edits = [
+        EditSettings(text, mode=mode, auto_mask=mask)
+        for text, mask in ((PROMPT, False), (OTHER, False), (OTHER, True))
+    ]
     same, other, masked = edit(seed[1], random_model, edits, QUICK).edits
     assert same.change_db > 50
     assert other.square.size == masked.square.size == (64, 64)

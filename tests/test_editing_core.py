@@ -64,7 +64,9 @@ def test_the_source_branch_is_plain_generation(seed):
 def test_sdedit_under_the_same_denoiser_is_the_source_and_at_0_under_any(seed, strength):
     schedule, source = ddim_schedule(10), CurvedDenoiser()
     trajectory = trace(source, schedule, seed)
-    assert torch.equal(edit(source, source, schedule, trajectory, sdedit(strength), Attention()), trajectory[-1])
+    assert torch.equal(
+        edit(source, source, schedule, trajectory, sdedit(strength), Attention()), trajectory[-1]
+    )
     other = edit(source, GaussianDenoiser(2.0), schedule, trajectory, sdedit(strength), Attention())
     assert torch.equal(other, trajectory[-1]) == (strength == 0)
 
@@ -158,7 +160,9 @@ def test_weights_multiply_attention_and_weight_1_changes_nothing():
     weights = token_weights(words("a red cat"), {"Red": 3.0})
     assert weights.tolist() == [1, 1, 3] + [1] * 9
     control = PromptToPrompt(align(words("a red cat"), words("a red cat")), weights, 0.0, 0.0)
-    torch.testing.assert_close(control(0.9, CROSS, target, target), (target.probabilities() * weights) @ target.value)
+    torch.testing.assert_close(
+        control(0.9, CROSS, target, target), (target.probabilities() * weights) @ target.value
+    )
     assert control.steers(0.9)
     assert torch.equal(token_weights(words("a red cat"), {"red": 1.0}), torch.ones(LENGTH))
     with pytest.raises(KeyError, match="dog"):
@@ -184,7 +188,9 @@ def test_the_attention_to_a_changed_thing_marks_its_place(seed):
     assert mask[0, 0, 4].tolist() == pytest.approx([1, 1, 1, 2 / 3, 1 / 3, 0, 0, 0])
     assert attention.watcher is None
     same = things(words("a apple"), words("a apple"))
-    assert attention_mask([(looking, same[0]), (looking, same[1])], schedule, trajectory, attention).min() == 1
+    assert (
+        attention_mask([(looking, same[0]), (looking, same[1])], schedule, trajectory, attention).min() == 1
+    )
 
 
 def test_otsu_parts_two_heaps():

@@ -22,7 +22,9 @@ def folders(mini, tmp_path_factory):
 
     def folder(name):
         if name not in made:
-            made[name] = checkpoints.save(tmp_path_factory.mktemp("family"), checkpoints.FAMILIES[name], mini.pipeline.tokenizer)
+            made[name] = checkpoints.save(
+                tmp_path_factory.mktemp("family"), checkpoints.FAMILIES[name], mini.pipeline.tokenizer
+            )
         return made[name]
 
     return folder
@@ -40,7 +42,9 @@ def there_and_back(folder, photo, **changes):
 @pytest.mark.parametrize("name", checkpoints.FAMILIES)
 def test_a_photo_goes_there_and_back_and_the_stock_pipeline_agrees(name, guidance_scale, folders, photo):
     sampler = "ddim" if name == "lcm" else "auto"
-    ours, picture, latents = there_and_back(folders(name), photo, sampler=sampler, guidance_scale=guidance_scale)
+    ours, picture, latents = there_and_back(
+        folders(name), photo, sampler=sampler, guidance_scale=guidance_scale
+    )
     assert ours.inversion.converged_steps == 5
     assert ours.latent_fidelity_db > 75
     assert latent_fidelity(ours.seed.image_latents, latents) > 75
@@ -53,7 +57,9 @@ def test_a_batch_is_as_its_photos_alone(name, folders, photo):
     with Image.open(photo) as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
     model = load_model(str(folders(name)), device="cpu")
-    settings = Settings(**{**vars(SETTINGS), "sampler": "ddim" if name == "lcm" else "auto", "guidance_scale": 2.0})
+    settings = Settings(
+        **{**vars(SETTINGS), "sampler": "ddim" if name == "lcm" else "auto", "guidance_scale": 2.0}
+    )
     for one, path in zip(invert_batch([photo, mirrored], model, settings), (photo, mirrored), strict=True):
         assert latent_fidelity(invert(path, model, settings).seed.latents, one.seed.latents) > 75
 
@@ -61,7 +67,12 @@ def test_a_batch_is_as_its_photos_alone(name, folders, photo):
 @pytest.mark.parametrize("name", checkpoints.FAMILIES)
 def test_boosting_lifts_the_picture_in_every_family(name, folders, photo):
     ours, picture, _ = there_and_back(
-        folders(name), photo, sampler="ddim" if name == "lcm" else "auto", boost=True, decoder_steps=30, guidance_scale=2.0
+        folders(name),
+        photo,
+        sampler="ddim" if name == "lcm" else "auto",
+        boost=True,
+        decoder_steps=30,
+        guidance_scale=2.0,
     )
     plain, boosted = ours.inversion.boosted.rounds
     assert boosted.psnr > plain.psnr + 0.1
@@ -77,7 +88,9 @@ def test_every_sampler_serves_every_family_that_is_not_flow_matching(name, sampl
     path = tmp_path / "x.seed.safetensors"
     save_seed(result.seed, path)
     assert load_seed(path).header["sampler"] == sampler
-    again = reconstruct(path, load_model(str(folders(name)), device="cpu"))  # the file alone says which sampler
+    again = reconstruct(
+        path, load_model(str(folders(name)), device="cpu")
+    )  # the file alone says which sampler
     assert latent_fidelity(result.seed.image_latents, again.seed.image_latents) > 100
     assert psnr(result.square, again.square) > 60
     assert verify(path, photo, model).latent_fidelity_db > 75
@@ -89,15 +102,25 @@ def test_few_steps_of_a_turbo_model(name, steps, folders, photo):
     """Trailing Euler steps from pure noise, as SD-Turbo and SDXL-Turbo take them."""
     model = load_model(str(folders(name)), device="cpu").with_sampler("euler")
     model.pipeline.scheduler.register_to_config(timestep_spacing="trailing")
-    result = reconstruct(photo, model, Settings(**{**vars(SETTINGS), "num_inference_steps": steps, "max_evaluations": 100}))
+    result = reconstruct(
+        photo, model, Settings(**{**vars(SETTINGS), "num_inference_steps": steps, "max_evaluations": 100})
+    )
     assert result.seed.header["timesteps"][0] == 999
     assert result.latent_fidelity_db > 60
 
 
 def test_dpm_solver_and_v_prediction_with_zero_terminal_snr(mini, photo, tmp_path):
-    betas = checkpoints.BETAS | {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    for number, scheduler in enumerate((DDIMScheduler(**betas, clip_sample=False), DPMSolverMultistepScheduler(**betas))):
-        folder = checkpoints.save(tmp_path / str(number), checkpoints.stable_diffusion, mini.pipeline.tokenizer, scheduler)
+    betas = checkpoints.BETAS | {
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+    }
+    for number, scheduler in enumerate(
+        (DDIMScheduler(**betas, clip_sample=False), DPMSolverMultistepScheduler(**betas))
+    ):
+        folder = checkpoints.save(
+            tmp_path / str(number), checkpoints.stable_diffusion, mini.pipeline.tokenizer, scheduler
+        )
         ours, picture, latents = there_and_back(folder, photo, num_inference_steps=8)
         assert ours.seed.header["sampler"] == ("ddim", "dpm++")[number]
         assert latent_fidelity(ours.seed.image_latents, latents) > 70
@@ -112,14 +135,18 @@ def test_flux_s_seed_in_a_stock_pipeline_by_hand(folders, photo):
     packed = FluxPipeline._pack_latents(ours.seed.latents, 1, 16, 8, 8)
     torch.testing.assert_close(packed, pack(ours.seed.latents), rtol=0, atol=0)
     torch.testing.assert_close(unpack(packed, 8, 8), ours.seed.latents, rtol=0, atol=0)
-    picture = stock("a red apple", latents=packed, num_inference_steps=5, guidance_scale=3.5, height=64, width=64).images[0]
+    picture = stock(
+        "a red apple", latents=packed, num_inference_steps=5, guidance_scale=3.5, height=64, width=64
+    ).images[0]
     assert isinstance(picture, Image.Image)
     assert psnr(ours.square, picture) > 60
 
 
 @pytest.mark.parametrize("name", checkpoints.FAMILIES)
 def test_prompt_and_told_guidance_reach_the_network(name, folders):
-    model = load_model(str(folders(name)), device="cpu").with_sampler("ddim" if name in ("sd", "lcm", "sdxl") else "euler")
+    model = load_model(str(folders(name)), device="cpu").with_sampler(
+        "ddim" if name in ("sd", "lcm", "sdxl") else "euler"
+    )
     latents = torch.randn(1, model.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         plain = model.denoiser("a red apple")(latents, 500)
@@ -157,7 +184,10 @@ def test_sizes_and_samplers_that_a_family_cannot_do_are_refused(folders, photo):
         reconstruct(photo, load_model(str(folders("lcm")), device="cpu"), SETTINGS)
 
 
-@pytest.mark.parametrize(("name", "part"), [("sdxl", "text_encoder_2"), ("sd3", "transformer"), ("flux dev", "vae"), ("sd", "tokenizer")])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("sdxl", "text_encoder_2"), ("sd3", "transformer"), ("flux dev", "vae"), ("sd", "tokenizer")],
+)
 def test_a_missing_part_is_named_in_one_line(name, part, folders, tmp_path):
     import shutil
 
@@ -171,8 +201,12 @@ def test_a_missing_part_is_named_in_one_line(name, part, folders, tmp_path):
 def test_a_half_precision_network_that_overflows_is_asked_again_in_float32(folders, photo):
     model = load_model(str(folders("sd")), device="cpu", dtype="bfloat16")
     layer = model.pipeline.unet.conv_in
-    layer.register_forward_hook(lambda module, inputs, output: output * float("nan") if output.dtype == torch.bfloat16 else output)
-    result = reconstruct(photo, model, Settings(**{**vars(SETTINGS), "dtype": "bfloat16", "num_inference_steps": 2}))
+    layer.register_forward_hook(
+        lambda module, inputs, output: output * float("nan") if output.dtype == torch.bfloat16 else output
+    )
+    result = reconstruct(
+        photo, model, Settings(**{**vars(SETTINGS), "dtype": "bfloat16", "num_inference_steps": 2})
+    )
     assert model.pipeline.unet.dtype == torch.bfloat16
     assert result.seed.latents.isfinite().all()
     assert [step["float32"] for step in result.seed.header["steps"]] == [True, True]

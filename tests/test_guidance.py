@@ -60,7 +60,10 @@ def test_bisection_finds_the_border_to_its_resolution(border, highest):
 
 
 def test_a_search_without_a_border_ends_at_once():
-    assert largest_guidance(lambda scale, _: Attempt(scale, True), 15) == (15, [Attempt(1, True), Attempt(15, True)])
+    assert largest_guidance(lambda scale, _: Attempt(scale, True), 15) == (
+        15,
+        [Attempt(1, True), Attempt(15, True)],
+    )
     assert largest_guidance(lambda scale, _: Attempt(scale, False), 15) == (1, [Attempt(1, False)])
     assert largest_guidance(lambda scale, _: Attempt(scale, True), 1) == (1, [Attempt(1, True)])
 
@@ -103,7 +106,9 @@ def test_a_ramp_is_climbed_where_steps_fail_and_the_better_inversion_is_kept(sol
     both = invert_guided(denoiser, schedule, latents, solver=solver, max_evaluations=15)
     assert torch.equal(both[1].latents, cold[1].latents)
     torch.testing.assert_close(both[0].latents, alone[0].latents)
-    fidelity = [latent_fidelity(hard, generate(denoiser, schedule, found.latents)) for found in (cold[0], both[0])]
+    fidelity = [
+        latent_fidelity(hard, generate(denoiser, schedule, found.latents)) for found in (cold[0], both[0])
+    ]
     assert fidelity[1] >= fidelity[0]
     network.forward = 0
     [again] = invert_guided(denoiser, schedule, hard, solver=solver, max_evaluations=15)
@@ -130,7 +135,11 @@ def test_the_photo_is_reconstructed_at_the_largest_scale_that_was_seen_to_hold(p
     assert all((probe.psnr >= result.encoder_ceiling_db - 2) is probe.holds for probe in search.curve)
     assert result.psnr == pytest.approx(held[-1].psnr, abs=0.01)
     assert result.latent_fidelity_db == pytest.approx(held[-1].latent_fidelity_db, abs=0.1)
-    assert result.inversion.evaluations == search.evaluations == 4 * sum(probe.evaluations_per_step for probe in search.curve)
+    assert (
+        result.inversion.evaluations
+        == search.evaluations
+        == 4 * sum(probe.evaluations_per_step for probe in search.curve)
+    )
     assert seed.header["guidance_curve"] == [vars(probe) for probe in search.curve]
 
 
@@ -148,7 +157,20 @@ def run(*arguments):
 
 
 def test_the_curve_is_in_the_table_the_json_and_the_seed_file(path, tmp_path):
-    options = ("--guidance-scale", "auto", "--prompt", "a red apple", "--size", 64, "--steps", 5, "--max-guidance", 2, "--out", tmp_path)
+    options = (
+        "--guidance-scale",
+        "auto",
+        "--prompt",
+        "a red apple",
+        "--size",
+        64,
+        "--steps",
+        5,
+        "--max-guidance",
+        2,
+        "--out",
+        tmp_path,
+    )
     shown = run("invert", path, *options)
     assert shown.exit_code == 0, shown.output
     assert "guidance 2, the largest allowed, regenerates within 0.1 dB" in shown.stdout

@@ -33,7 +33,9 @@ def test_help_imports_nothing_heavy(command):
 
 
 def test_a_missing_input_is_told_before_anything_heavy_is_imported(tmp_path):
-    done = run("reconstruct", str(tmp_path / "nosuch.png"), "--out", str(tmp_path), "--quiet", program=("-c", PROBE))
+    done = run(
+        "reconstruct", str(tmp_path / "nosuch.png"), "--out", str(tmp_path), "--quiet", program=("-c", PROBE)
+    )
     assert done.returncode == 1
     assert "No such file" in done.stderr
     assert done.stdout.split() == ["HEAVY"]
@@ -55,7 +57,13 @@ def test_help_shows_examples_and_exit_codes(command):
     example = lines.index(next(line for line in lines if line.startswith("Example"))) + 1
     assert lines[example].startswith(("invrecon " + " ".join(command)).strip())
     codes = {line.split()[0] for line in lines[lines.index("Exit codes:") + 1 :] if line}
-    without = {"models": {"1", "3", "130"}, "audit": {"3"}, "audit-edit": {"3"}, "imagine": {"3"}, "speed": {"3"}}
+    without = {
+        "models": {"1", "3", "130"},
+        "audit": {"3"},
+        "audit-edit": {"3"},
+        "imagine": {"3"},
+        "speed": {"3"},
+    }
     assert codes == {"0", "1", "2", "3", "130"} - without.get(command[0] if command else "", set())
 
 

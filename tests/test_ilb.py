@@ -11,7 +11,9 @@ from invrecon.core.sampling import ddim_inversion, generate
 from tests.analytic import CurvedDenoiser, ddim_schedule
 
 SCHEDULE = ddim_schedule(10)
-MIXING = torch.linalg.qr(torch.randn(12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))[0]
+MIXING = torch.linalg.qr(torch.randn(12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))[
+    0
+]
 WEIGHT = 0.05
 
 
@@ -40,7 +42,9 @@ def regenerate(latents: torch.Tensor) -> torch.Tensor:
 
 
 def boost(score=psnr, **budget) -> ilb.Boost:
-    return ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, score, proximal_weight=WEIGHT, budget=ilb.Budget(**budget))
+    return ilb.boost(
+        invert, regenerate, decode, ENCODED, PHOTO, score, proximal_weight=WEIGHT, budget=ilb.Budget(**budget)
+    )
 
 
 def best_latents(weight: float) -> torch.Tensor:
@@ -58,7 +62,9 @@ def test_boosting_finds_the_proximal_optimum_known_in_closed_form():
 
 def test_a_larger_weight_keeps_nearer_to_the_encoder():
     distances = [
-        ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=weight).rounds[-1].distance
+        ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=weight)
+        .rounds[-1]
+        .distance
         for weight in (0.0, 0.1, 10.0)
     ]
     assert distances[0] > distances[1] > distances[2] > 0
@@ -73,7 +79,9 @@ def test_latents_are_moved_until_the_seed_would_be_too_loud(wanted):
         return (distance / unit).item(), (latents - ENCODED) / distance / unit
 
     free = ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=WEIGHT)
-    found = ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=WEIGHT, loudness=volume)
+    found = ilb.boost(
+        invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=WEIGHT, loudness=volume
+    )
     assert free.rounds[-1].distance > 0.7
     assert found.rounds[-1].distance == pytest.approx(wanted, rel=0.03)
     shorter = wanted / free.rounds[-1].distance * (free.image_latents - ENCODED)
@@ -93,7 +101,9 @@ def test_latents_give_way_where_it_costs_the_picture_nothing():
     def volume(latents: torch.Tensor) -> tuple[float, torch.Tensor]:
         return 0.5 + (slope * (latents - ENCODED)).sum().item(), slope
 
-    found = ilb.boost(invert, regenerate, blind, ENCODED, PHOTO, psnr, proximal_weight=WEIGHT, loudness=volume).image_latents
+    found = ilb.boost(
+        invert, regenerate, blind, ENCODED, PHOTO, psnr, proximal_weight=WEIGHT, loudness=volume
+    ).image_latents
     assert volume(free)[0] > 1.4
     assert 0.8 < volume(found)[0] < 1.03
     assert (found - free)[:, :3].norm() < 0.25 * (found - free)[:, 3].norm()
@@ -102,7 +112,9 @@ def test_latents_give_way_where_it_costs_the_picture_nothing():
 def test_a_photo_whose_plain_seed_is_too_loud_is_boosted_all_the_same():
     """Its own loudness is the limit then: here one that no change of latents alters."""
     free, found = (
-        ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=WEIGHT, loudness=limit).image_latents
+        ilb.boost(
+            invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=WEIGHT, loudness=limit
+        ).image_latents
         for limit in (None, lambda latents: (4.0, torch.full_like(latents, 1e-9)))
     )
     torch.testing.assert_close(found, free, rtol=1e-2, atol=1e-2)
@@ -110,7 +122,15 @@ def test_a_photo_whose_plain_seed_is_too_loud_is_boosted_all_the_same():
 
 @pytest.mark.parametrize(("value", "slope"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, math.nan)])
 def test_where_the_loudness_is_not_a_number_the_descent_ends(value, slope):
-    found = ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, psnr, loudness=lambda latents: (value, torch.full_like(latents, slope)))
+    found = ilb.boost(
+        invert,
+        regenerate,
+        decode,
+        ENCODED,
+        PHOTO,
+        psnr,
+        loudness=lambda latents: (value, torch.full_like(latents, slope)),
+    )
     assert found.rounds[-1].decoder_steps < 40
     assert found.image_latents.isfinite().all()
 
@@ -121,7 +141,10 @@ def test_loudness_is_the_norm_of_a_ddim_inversion_and_its_gradient():
     assert denoiser.evaluations <= 4 * len(SCHEDULE)
     assert value == pytest.approx(health(ddim_inversion(CurvedDenoiser(), SCHEDULE, ENCODED)).norm)
     for direction in (noise(1, 4, 8, 8, seed=5), slope):
-        there, back = (health(ddim_inversion(CurvedDenoiser(), SCHEDULE, ENCODED + h * direction)).norm for h in (1e-5, -1e-5))
+        there, back = (
+            health(ddim_inversion(CurvedDenoiser(), SCHEDULE, ENCODED + h * direction)).norm
+            for h in (1e-5, -1e-5)
+        )
         assert (slope * direction).sum().item() == pytest.approx((there - back) / 2e-5, rel=1e-4)
 
 
@@ -145,13 +168,18 @@ def test_the_best_round_is_kept_and_not_the_last():
     torch.testing.assert_close(boost(score=lambda _: next(scores), rounds=2).image_latents, ENCODED)
 
 
-@pytest.mark.parametrize(("budget", "rounds"), [({"rounds": 0}, 1), ({"target_psnr": 1.0}, 1), ({"seconds": 0.0}, 1), ({"rounds": 3}, 4)])
+@pytest.mark.parametrize(
+    ("budget", "rounds"),
+    [({"rounds": 0}, 1), ({"target_psnr": 1.0}, 1), ({"seconds": 0.0}, 1), ({"rounds": 3}, 4)],
+)
 def test_each_budget_stops_it(budget, rounds):
     assert len(boost(**budget).rounds) == rounds
 
 
 def test_decoder_steps_are_bounded():
-    assert max(done.decoder_steps for done in boost(decoder_steps=10, rounds=1).rounds) <= 35  # a line search is not cut short
+    assert (
+        max(done.decoder_steps for done in boost(decoder_steps=10, rounds=1).rounds) <= 35
+    )  # a line search is not cut short
 
 
 def test_the_trajectory_s_leftover_is_corrected_too():
@@ -187,7 +215,9 @@ def test_a_warm_start_from_nearby_latents_saves_evaluations():
 
 
 def test_the_decoder_ceiling_is_the_least_squares_optimum():
-    assert ilb.decoder_ceiling(decode, ENCODED, PHOTO, psnr) == pytest.approx(psnr(best_latents(0.0)), abs=0.02)
+    assert ilb.decoder_ceiling(decode, ENCODED, PHOTO, psnr) == pytest.approx(
+        psnr(best_latents(0.0)), abs=0.02
+    )
 
 
 def test_white_noise_is_healthy_and_other_noise_is_not():
@@ -198,7 +228,9 @@ def test_white_noise_is_healthy_and_other_noise_is_not():
     assert abs(health(white).autocorrelation) < 0.02
     assert health(white).normality < 0.9 / 128
     assert health(2 * white).norm == pytest.approx(2, abs=0.04)
-    assert health(smooth).autocorrelation == pytest.approx(2 / 3, abs=0.05)  # boxes of 3 x 3, one step apart, share 6 of 9
+    assert health(smooth).autocorrelation == pytest.approx(
+        2 / 3, abs=0.05
+    )  # boxes of 3 x 3, one step apart, share 6 of 9
     assert health(flat).normality > 0.04
 
 
@@ -221,5 +253,7 @@ def test_what_the_denoiser_takes_for_noise_is_left_and_the_rest_is_boosted():
 
 
 def test_a_denoiser_that_likes_what_is_far_away_does_not_lure_there():
-    found = ilb.boost(invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=1.0, noise=lambda latents: -latents)
+    found = ilb.boost(
+        invert, regenerate, decode, ENCODED, PHOTO, psnr, proximal_weight=1.0, noise=lambda latents: -latents
+    )
     torch.testing.assert_close(found.image_latents, best_latents(0.0), rtol=1e-2, atol=1e-2)

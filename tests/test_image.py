@@ -21,7 +21,19 @@ from invrecon.image import Photo, _to_srgb, load_photo, plan_canvas, save_png, t
 SIZE = (40, 30)
 EXACT = ("PNG", "TIFF", "BMP", "DIB", "TGA", "PPM")  # formats that keep RGB to the bit
 FIRST_ROW_AND_COLUMN = dict(  # where EXIF orientations 1 to 8 say that a file begins
-    enumerate(("top left", "top right", "bottom right", "bottom left", "left top", "right top", "right bottom", "left bottom"), 1)
+    enumerate(
+        (
+            "top left",
+            "top right",
+            "bottom right",
+            "bottom left",
+            "left top",
+            "right top",
+            "right bottom",
+            "left bottom",
+        ),
+        1,
+    )
 )
 LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "GIF")
 
@@ -31,7 +43,9 @@ def picture(size=SIZE, mode="RGB"):
     x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
     image = Image.fromarray((np.stack([x, y, 0.2 + 0.6 * x * y], -1) * 255).astype(np.uint8))
     if mode == "LAB":
-        return ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB")
+        return ImageCms.profileToProfile(
+            image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+        )
     if mode == "I;16":
         return Image.fromarray((x * y * 65535).astype(np.uint16))
     return image.convert(mode)
@@ -57,7 +71,13 @@ def png(size, depth, colour, rows, *extra):
     """A PNG file built by hand, for what Pillow can't write: `rows` are its bytes without the filter bytes."""
     header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(extra) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + b"".join(extra)
+        + chunk(b"IDAT", pixels)
+        + chunk(b"IEND", b"")
+    )
 
 
 def distance(a, b):
@@ -103,7 +123,9 @@ def test_alpha_is_kept_and_laid_on_white(tmp_path, mode, file_format):
     alpha = picture().getchannel("R")
     image = picture(mode={"RGBA": "RGB", "LA": "L", "PA": "P"}[mode]).convert(mode)
     image.putalpha(alpha)
-    options = {"WEBP": {"lossless": True}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}.get(file_format, {})
+    options = {"WEBP": {"lossless": True}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}.get(
+        file_format, {}
+    )
     photo = load(tmp_path, encoded(image, file_format, **options))
     white = Image.alpha_composite(Image.new("RGBA", SIZE, "white"), image.convert("RGBA")).convert("RGB")
     lossy = file_format == "AVIF"
@@ -114,7 +136,9 @@ def test_alpha_is_kept_and_laid_on_white(tmp_path, mode, file_format):
 @pytest.mark.parametrize("mode", ["HSV", "RGBa", "La", "I;16L", "I;16N", "I;16B"])
 def test_modes_that_only_memory_holds(mode):
     if mode.startswith("I"):
-        image = Image.frombytes(mode, (2, 1), np.array([0, 257 * 80], {"L": "<u2", "B": ">u2", "N": "=u2"}[mode[-1]]).tobytes())
+        image = Image.frombytes(
+            mode, (2, 1), np.array([0, 257 * 80], {"L": "<u2", "B": ">u2", "N": "=u2"}[mode[-1]]).tobytes()
+        )
         expected = Image.fromarray(np.array([[0, 80]], np.uint8))
     else:
         image = picture().convert({"La": "LA", "RGBa": "RGBA"}.get(mode, "RGB")).convert(mode)
@@ -142,7 +166,12 @@ def test_premultiplied_alpha(tmp_path):
 
 @pytest.mark.parametrize(
     ("mode", "pixels", "key"),
-    [("1", (255, 0), 1), ("L", (7, 9), 7), ("RGB", ((1, 2, 3), (4, 5, 6)), (1, 2, 3)), ("I;16", (7000, 7001), 7000)],
+    [
+        ("1", (255, 0), 1),
+        ("L", (7, 9), 7),
+        ("RGB", ((1, 2, 3), (4, 5, 6)), (1, 2, 3)),
+        ("I;16", (7000, 7001), 7000),
+    ],
 )
 def test_colour_key(tmp_path, mode, pixels, key):
     image = Image.new(mode, (2, 1))
@@ -154,7 +183,9 @@ def test_colour_key(tmp_path, mode, pixels, key):
     assert photo.rgb.getpixel((1, 0)) != (255, 255, 255)
 
 
-@pytest.mark.parametrize(("file_format", "transparency"), [("PNG", bytes([0, 128, 255])), ("PNG", 0), ("GIF", 0)])
+@pytest.mark.parametrize(
+    ("file_format", "transparency"), [("PNG", bytes([0, 128, 255])), ("PNG", 0), ("GIF", 0)]
+)
 def test_palette_transparency(tmp_path, file_format, transparency):
     image = Image.new("P", (3, 1))
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
@@ -163,10 +194,16 @@ def test_palette_transparency(tmp_path, file_format, transparency):
     photo = load(tmp_path, encoded(image, file_format, transparency=transparency))
     middle = 128 if isinstance(transparency, bytes) else 255
     assert [photo.alpha.getpixel((x, 0)) for x in range(3)] == [0, middle, 255]
-    assert [photo.rgb.getpixel((x, 0)) for x in range(3)] == [(255, 255, 255), (255 - middle, 255, 255 - middle), (0, 0, 255)]
+    assert [photo.rgb.getpixel((x, 0)) for x in range(3)] == [
+        (255, 255, 255),
+        (255 - middle, 255, 255 - middle),
+        (0, 0, 255),
+    ]
 
 
-@pytest.mark.parametrize(("mode", "file_format"), [("I;16", "PNG"), ("I;16", "TIFF"), ("I;16B", "TIFF"), ("I", "PPM")])
+@pytest.mark.parametrize(
+    ("mode", "file_format"), [("I;16", "PNG"), ("I;16", "TIFF"), ("I;16B", "TIFF"), ("I", "PPM")]
+)
 def test_16_bit_grey_is_scaled_not_clipped(tmp_path, mode, file_format):
     levels = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
     image = Image.fromarray(levels.astype("int32" if mode == "I" else ">u2" if mode == "I;16B" else "<u2"))
@@ -230,7 +267,14 @@ def test_orientation_turns_alpha_and_16_bits_too(tmp_path):
     assert np.asarray(photo.rgb)[..., 0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0garbage",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0",
+    ],
+)
 def test_broken_exif_is_ignored(tmp_path, exif):
     assert distance(load(tmp_path, encoded(picture(), "JPEG", exif=exif)).rgb, picture()) < 60
 
@@ -252,15 +296,26 @@ def tiny_profile(space, tag, data):
     """A version 2 profile with one curve or table."""
     white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
     offset = 128 + 4 + 24
-    tags = struct.pack(">I", 2) + b"wtpt" + struct.pack(">II", offset, 20) + tag + struct.pack(">II", offset + 20, len(data))
+    tags = (
+        struct.pack(">I", 2)
+        + b"wtpt"
+        + struct.pack(">II", offset, 20)
+        + tag
+        + struct.pack(">II", offset + 20, len(data))
+    )
     body = tags + white + data
     pcs = b"XYZ " if space == b"GRAY" else b"Lab "
-    head = struct.pack(">I4sI4s4s4s", 128 + len(body), b"lcms", 0x02100000, b"prtr", space, pcs).ljust(36, b"\0") + b"acsp"
+    head = (
+        struct.pack(">I4sI4s4s4s", 128 + len(body), b"lcms", 0x02100000, b"prtr", space, pcs).ljust(36, b"\0")
+        + b"acsp"
+    )
     return head.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061).ljust(60, b"\0") + body
 
 
 def grey_profile():
-    return tiny_profile(b"GRAY", b"kTRC", b"curv\0\0\0\0" + struct.pack(">IH", 1, 256) + b"\0\0")  # linear light
+    return tiny_profile(
+        b"GRAY", b"kTRC", b"curv\0\0\0\0" + struct.pack(">IH", 1, 256) + b"\0\0"
+    )  # linear light
 
 
 def cmyk_profile():
@@ -294,7 +349,11 @@ def test_srgb_profile_changes_nothing(tmp_path):
 
 def test_rgb_profile_is_applied_to_grey(tmp_path):
     """sRGB without its straight part near black, where it is lighter than the power 2.4."""
-    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(b"para\0\0\0\0\0\3", b"para\0\0\0\0\0\0")
+    icc = (
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        .tobytes()
+        .replace(b"para\0\0\0\0\0\3", b"para\0\0\0\0\0\0")
+    )
     photo = load(tmp_path, encoded(Image.new("L", (4, 4), 20), "PNG", icc_profile=icc))
     linear = (20 / 255) ** 2.4
     assert distance(photo.rgb.getpixel((0, 0)), round(linear * 12.92 * 255)) <= 1
@@ -314,7 +373,9 @@ def test_cmyk_profile_is_applied(tmp_path, file_format):
     assert load(tmp_path, encoded(image, file_format)).rgb.getpixel((8, 8))[0] < 80
 
 
-@pytest.mark.parametrize("icc", [b"rubbish", grey_profile(), cmyk_profile(), swapped_profile()[:200], b"\0" * 128])
+@pytest.mark.parametrize(
+    "icc", [b"rubbish", grey_profile(), cmyk_profile(), swapped_profile()[:200], b"\0" * 128]
+)
 def test_profile_that_does_not_fit_is_ignored(tmp_path, icc):
     assert distance(load(tmp_path, encoded(picture(), "PNG", icc_profile=icc)).rgb, picture()) == 0
 
@@ -335,7 +396,11 @@ def test_truncated_files(tmp_path, file_format):
     data = encoded(picture(), file_format)
     whole = load(tmp_path, data).rgb
     refused = 0
-    for end in {*range(40), *range(40, len(data), max(1, len(data) // 60)), *range(len(data) - 12, len(data))}:
+    for end in {
+        *range(40),
+        *range(40, len(data), max(1, len(data) // 60)),
+        *range(len(data) - 12, len(data)),
+    }:
         try:
             assert distance(load(tmp_path, data[:end]).rgb, whole) == 0, end
         except InputError as error:
@@ -351,7 +416,9 @@ def check_message(error, name):
     assert len(text) < 800
 
 
-@pytest.mark.parametrize("size", [(60000, 60000), (2**31 - 1, 2**31 - 1), (10001, 10000), (100_000_001, 1), (14000, 14000)])
+@pytest.mark.parametrize(
+    "size", [(60000, 60000), (2**31 - 1, 2**31 - 1), (10001, 10000), (100_000_001, 1), (14000, 14000)]
+)
 def test_bombs_are_refused_before_decoding(tmp_path, monkeypatch, size):
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(InputError, match="photo: has more than 100 megapixels") as caught:
@@ -365,7 +432,10 @@ def test_100_megapixels_are_not_too_many(tmp_path):
         load(tmp_path, png((10000, 10000), 1, 0, [b"\0" * 12]))
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"Not a picture\n" * 99, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", bytes(5000)])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0", b"Not a picture\n" * 99, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", bytes(5000)],
+)
 def test_what_is_no_picture_is_refused(tmp_path, data):
     with pytest.raises(InputError, match=r"text\.png: is") as caught:
         load(tmp_path, data, "text.png")
@@ -418,7 +488,15 @@ def test_too_little_memory(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["two\nlines.png", "\x1b[31mred.png", "tab\t.png", "\u202egnp.exe", os.fsdecode(b"\xff\xfe.png"), "%s{0}.png"]
+    "name",
+    [
+        "two\nlines.png",
+        "\x1b[31mred.png",
+        "tab\t.png",
+        "\u202egnp.exe",
+        os.fsdecode(b"\xff\xfe.png"),
+        "%s{0}.png",
+    ],
 )
 def test_hostile_names(tmp_path, name):
     with pytest.raises(InputError) as caught:
@@ -455,14 +533,27 @@ def mutants():
     clear.putalpha(clear.getchannel("R"))
     originals = [encoded(picture(), file_format) for file_format in EXACT + LOSSY]
     originals += [
-        encoded(picture(mode=mode), "TIFF", compression="tiff_lzw") for mode in ("1", "L", "CMYK", "YCbCr", "LAB", "I", "F", "I;16")
+        encoded(picture(mode=mode), "TIFF", compression="tiff_lzw")
+        for mode in ("1", "L", "CMYK", "YCbCr", "LAB", "I", "F", "I;16")
     ]
-    originals += [encoded(picture(), "TIFF", compression=name) for name in ("tiff_deflate", "packbits", "jpeg")]
-    originals += [encoded(picture(), name, exif=exif, icc_profile=icc) for name in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")]
+    originals += [
+        encoded(picture(), "TIFF", compression=name) for name in ("tiff_deflate", "packbits", "jpeg")
+    ]
+    originals += [
+        encoded(picture(), name, exif=exif, icc_profile=icc)
+        for name in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
+    ]
     originals += [encoded(clear, name) for name in ("PNG", "WEBP", "TGA", "TIFF", "AVIF")]
     originals += [encoded(picture(mode="P"), name, transparency=3) for name in ("PNG", "GIF")]
-    originals += [encoded(picture(), "JPEG", progressive=True), encoded(picture(mode="CMYK"), "JPEG"), encoded(picture(mode="I"), "PPM")]
-    originals += [encoded(picture(mode="L"), "PNG", transparency=3), encoded(picture(mode="I;16"), "PNG", transparency=7)]
+    originals += [
+        encoded(picture(), "JPEG", progressive=True),
+        encoded(picture(mode="CMYK"), "JPEG"),
+        encoded(picture(mode="I"), "PPM"),
+    ]
+    originals += [
+        encoded(picture(mode="L"), "PNG", transparency=3),
+        encoded(picture(mode="I;16"), "PNG", transparency=7),
+    ]
 
     def mutate(seed):
         rng = random.Random(seed)
@@ -618,7 +709,9 @@ def test_saved_photo_is_read_as_srgb(tmp_path):
     assert distance(load_photo(tmp_path / "saved.png").rgb, photo.rgb) == 0
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()]
+)
 @pytest.mark.parametrize("moment", ["write", "replace"])
 def test_failed_save_leaves_nothing_behind(tmp_path, monkeypatch, error, moment):
     path = tmp_path / "photo.png"

@@ -34,7 +34,9 @@ def found(mini, tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     y, x = np.mgrid[0:90, 0:120]
     Image.fromarray(np.stack((2 * x, 2 * y, 255 - 2 * x), -1).astype(np.uint8)).save(folder / "photo.png")
-    Image.fromarray(np.stack((255 - x, 2 * y, 100 + 0 * x), -1).astype(np.uint8)[:, :80]).save(folder / "other.jpg")
+    Image.fromarray(np.stack((255 - x, 2 * y, 100 + 0 * x), -1).astype(np.uint8)[:, :80]).save(
+        folder / "other.jpg"
+    )
     paths = [folder / "photo.png", folder / "other.jpg"]
     return paths, [find_reference(one, mini, QUICK) for one in paths]
 
@@ -70,7 +72,9 @@ def test_the_stock_pipeline_makes_the_same_picture_of_an_imagined_seed(mini, ref
         stock = StableDiffusionPipeline.from_pretrained(model_folder("mini"))
     stock.set_progress_bar_config(disable=True)
     names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale")
-    theirs = stock(latents=seed.latents, height=64, width=64, **{name: seed.header[name] for name in names}).images[0]
+    theirs = stock(
+        latents=seed.latents, height=64, width=64, **{name: seed.header[name] for name in names}
+    ).images[0]
     assert psnr(one.picture, theirs) > 50
 
 
@@ -96,7 +100,9 @@ def test_without_spread_the_only_reference_comes_back_from_its_place_on_the_shel
     torch.testing.assert_close(one.seed.latents, project(references[0].seed.latents))
 
 
-def test_a_straight_path_returns_the_photos_at_its_ends_and_loses_the_norm_between_them(mini, references, photos):
+def test_a_straight_path_returns_the_photos_at_its_ends_and_loses_the_norm_between_them(
+    mini, references, photos
+):
     straight = list(interpolate(*references, mini, QUICK, Imagining(frames=3, path_kind="linear")))
     curved = list(interpolate(*references, mini, QUICK, Imagining(frames=3)))
     back = reconstruct(photos[0], mini, dataclasses.replace(QUICK, boost=False))
@@ -125,7 +131,9 @@ def test_refinement_brings_the_picture_closer_to_the_reference_and_says_what_it_
     settings, target = Imagining(count=1, spread=0.5, refine=3), references[0].seed.image_latents
     plain = next(imagine(references[:1], mini, QUICK, dataclasses.replace(settings, refine=0)))
     refined = next(imagine(references[:1], mini, QUICK, settings))
-    distances = [((one.seed.image_latents - target).norm() / target.norm()).item() ** 2 for one in (plain, refined)]
+    distances = [
+        ((one.seed.image_latents - target).norm() / target.norm()).item() ** 2 for one in (plain, refined)
+    ]
     assert distances[1] < distances[0]
     assert [refined.refinement.before, refined.refinement.after] == pytest.approx(distances, rel=1e-4)
     assert refined.evaluations == 4 + 3 * 16 + 4 + 4
@@ -141,7 +149,15 @@ def test_a_seed_of_another_size_is_refused(mini, references, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"count": 0}, {"spread": -0.1}, {"spread": 1.1}, {"spread": float("nan")}, {"refine": -1}, {"frames": 1}, {"path_kind": ""}],
+    [
+        {"count": 0},
+        {"spread": -0.1},
+        {"spread": 1.1},
+        {"spread": float("nan")},
+        {"refine": -1},
+        {"frames": 1},
+        {"path_kind": ""},
+    ],
 )
 def test_wishes_out_of_range_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong)).replace("_", " ")):
@@ -178,7 +194,9 @@ def test_the_command_writes_pictures_seeds_and_a_sheet_and_a_table_of_them(run, 
     result = run(*photos, "-n", 2, "--out", "new/out")
     assert result.exit_code == 0, result.output
     seeds = [f"imagine-0{number}.seed.safetensors" for number in (1, 2)]
-    assert sorted(os.listdir("new/out")) == sorted(["imagine-01.png", "imagine-02.png", "imagine-sheet.png", *seeds])
+    assert sorted(os.listdir("new/out")) == sorted(
+        ["imagine-01.png", "imagine-02.png", "imagine-sheet.png", *seeds]
+    )
     with Image.open("new/out/imagine-sheet.png") as sheet:
         assert sheet.width > 2 * 256
         assert sheet.height > 2 * 256
@@ -211,13 +229,21 @@ def test_a_folder_means_the_pictures_in_it(run, photos, tmp_path):
     (tmp_path / "in" / ".hidden.png").write_text("not a picture")
     result = run("in", "in/other.jpg", "-n", 1, "--json", "--out", "out")
     assert result.exit_code == 0, result.output
-    assert [row["input"] for row in lines(result) if row["kind"] == "reference"] == ["in/other.jpg", "in/photo.png"]
+    assert [row["input"] for row in lines(result) if row["kind"] == "reference"] == [
+        "in/other.jpg",
+        "in/photo.png",
+    ]
 
 
 def test_a_path_is_a_strip_and_an_animation_there_and_back(run, photos):
     result = run("--path", *photos, "--frames", 4, "--gif", "--out", "out", "--json")
     assert result.exit_code == 0, result.output
-    assert [row["weights"] for row in lines(result)[2:6]] == [[1, 0], pytest.approx([2 / 3, 1 / 3]), pytest.approx([1 / 3, 2 / 3]), [0, 1]]
+    assert [row["weights"] for row in lines(result)[2:6]] == [
+        [1, 0],
+        pytest.approx([2 / 3, 1 / 3]),
+        pytest.approx([1 / 3, 2 / 3]),
+        [0, 1],
+    ]
     assert all(abs(row["seed_norm"] - 1) < 0.02 for row in lines(result)[2:6])
     with Image.open("out/path.gif") as gif:
         assert gif.n_frames == 6
@@ -264,7 +290,10 @@ def test_results_are_overwritten_with_force_only_and_inputs_never(run, photo):
     Path("imagine-sheet.png").write_text("mine")
     result = run(photo, "-n", 1)
     assert result.exit_code == 1
-    assert result.stderr == "invrecon: imagine-sheet.png exists; overwrite it with --force or choose another --out\n"
+    assert (
+        result.stderr
+        == "invrecon: imagine-sheet.png exists; overwrite it with --force or choose another --out\n"
+    )
     assert result.loaded == 0
     assert run(photo, "-n", 1, "--force", "--quiet").exit_code == 0
     before = Path("imagine-01.png").read_bytes()

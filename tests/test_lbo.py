@@ -25,7 +25,9 @@ def image_latents() -> torch.Tensor:
 def test_gaussian_seed_is_the_one_known_in_closed_form(solver, steps, image_latents):
     denoiser, schedule = GaussianDenoiser(), ddim_schedule(steps)
     found = invert(denoiser, schedule, image_latents, solver=solver, rtol=1e-10, max_evaluations=400)
-    torch.testing.assert_close(found.latents, denoiser.exact_seed(schedule, image_latents), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        found.latents, denoiser.exact_seed(schedule, image_latents), rtol=1e-8, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -39,7 +41,10 @@ def test_generation_returns_the_image_latents_in_float64(solver, image_latents):
 def test_solvers_agree_on_one_seed(image_latents):
     schedule = ddim_schedule(10)
     seeds = [
-        invert(CurvedDenoiser(), schedule, image_latents, solver=solver, rtol=1e-10, max_evaluations=500).latents for solver in SOLVERS
+        invert(
+            CurvedDenoiser(), schedule, image_latents, solver=solver, rtol=1e-10, max_evaluations=500
+        ).latents
+        for solver in SOLVERS
     ]
     for seed in seeds[1:]:
         torch.testing.assert_close(seed, seeds[0], rtol=1e-7, atol=1e-7)
@@ -53,7 +58,9 @@ def test_plain_ddim_inversion_is_far_worse_than_lbo(image_latents):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_map_that_does_not_contract_never_gives_nan_and_never_claims_convergence_falsely(solver, image_latents):
+def test_a_map_that_does_not_contract_never_gives_nan_and_never_claims_convergence_falsely(
+    solver, image_latents
+):
     denoiser, schedule = CurvedDenoiser(strength=60.0), ddim_schedule(10)
     found = invert(denoiser, schedule, image_latents, solver=solver, rtol=1e-9, max_evaluations=12)
     assert found.latents.isfinite().all()
@@ -113,7 +120,9 @@ def test_evaluations_are_those_that_the_network_saw(image_latents):
     assert sum(record.evaluations for record in found.records) == calls
     calls = 0
     found = invert(denoiser, ddim_schedule(20), image_latents, solver="adam")
-    assert sum(record.evaluations for record in found.records) == 3 * calls - 2  # a backward pass is two; the first prediction has none
+    assert (
+        sum(record.evaluations for record in found.records) == 3 * calls - 2
+    )  # a backward pass is two; the first prediction has none
 
 
 @pytest.mark.parametrize("steps", [10, 20])
@@ -156,5 +165,8 @@ def test_with_the_evaluations_of_a_peer_lbo_comes_closer(peer, budget, image_lat
     denoiser, schedule = CurvedDenoiser(), ddim_schedule(20)
     theirs = make_peer(peer, budget).invert(denoiser, schedule, image_latents).latents
     ours = invert(denoiser, schedule, image_latents, mean_evaluations=budget).latents
-    fidelity = {name: latent_fidelity(image_latents, generate(denoiser, schedule, z)) for name, z in (("theirs", theirs), ("ours", ours))}
+    fidelity = {
+        name: latent_fidelity(image_latents, generate(denoiser, schedule, z))
+        for name, z in (("theirs", theirs), ("ours", ours))
+    }
     assert fidelity["ours"] > fidelity["theirs"]

@@ -24,7 +24,9 @@ from tests.single_file import save_single_file
 
 @pytest.fixture(scope="module")
 def folder(mini, tmp_path_factory):
-    return checkpoints.save(tmp_path_factory.mktemp("sd"), checkpoints.stable_diffusion, mini.pipeline.tokenizer)
+    return checkpoints.save(
+        tmp_path_factory.mktemp("sd"), checkpoints.stable_diffusion, mini.pipeline.tokenizer
+    )
 
 
 def refused(*arguments, **options):
@@ -46,7 +48,9 @@ def test_every_card_is_valid_and_says_where_it_is():
 
 def test_a_card_s_settings_are_defaults_that_give_way_to_preset_and_options(tmp_path):
     assert load_settings(None, card_settings, model="sdxl-turbo").num_inference_steps == 4
-    assert load_settings(None, card_settings, model="sdxl-turbo", num_inference_steps=2).num_inference_steps == 2
+    assert (
+        load_settings(None, card_settings, model="sdxl-turbo", num_inference_steps=2).num_inference_steps == 2
+    )
     preset = tmp_path / "x.toml"
     preset.write_text('model = "sdxl-turbo"\nnum_inference_steps = 3\n')
     chosen = load_settings(preset, card_settings)
@@ -84,9 +88,13 @@ def test_a_single_file_with_a_folder_for_its_configuration(folder, photo, tmp_pa
     settings = Settings(size=64, num_inference_steps=4, prompt="a red apple", boost=False)
     ours, theirs = (reconstruct(photo, model, settings) for model in (single, whole))
     assert psnr(ours.square, theirs.square) > 60
-    assert single.fingerprint != whole.fingerprint  # other bytes, as far as anyone can tell without loading them
+    assert (
+        single.fingerprint != whole.fingerprint
+    )  # other bytes, as far as anyone can tell without loading them
     shutil.copytree(folder, tmp_path / "single")
-    assert load_model(str(path), device="cpu").fingerprint == single.fingerprint  # the folder of the same name lies beside it
+    assert (
+        load_model(str(path), device="cpu").fingerprint == single.fingerprint
+    )  # the folder of the same name lies beside it
 
 
 def test_variants_of_the_weights(folder, mini, tmp_path):
@@ -109,14 +117,20 @@ def test_what_is_nowhere_and_what_is_no_checkpoint(tmp_path):
     assert locate("mini").path.name == "mini"
 
 
-def test_a_hub_id_is_taken_from_the_cache_and_without_network_a_missing_one_is_told_in_one_line(folder, tmp_path):
+def test_a_hub_id_is_taken_from_the_cache_and_without_network_a_missing_one_is_told_in_one_line(
+    folder, tmp_path
+):
     """In a process of its own, since the hub's library reads its environment when it is imported."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "hub" / "models--someone--tiny"
     shutil.copytree(folder, repository / "snapshots" / commit)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_HUB_OFFLINE": "1",
+    }
 
     def check(name):
         command = [sys.executable, "-m", "invrecon", "models", "check", name, "--device", "cpu", "--json"]
@@ -140,7 +154,12 @@ def test_models_show_and_check(folder):
     assert run("show", "nosuch").exit_code == 2
     checked = run("check", folder, "--sampler", "dpm++", "--json")
     row = json.loads(checked.stdout)
-    assert (checked.exit_code, row["sampler"], row["prediction"], row["converged_steps"]) == (0, "dpm++", "epsilon", 2)
+    assert (checked.exit_code, row["sampler"], row["prediction"], row["converged_steps"]) == (
+        0,
+        "dpm++",
+        "epsilon",
+        2,
+    )
     assert row["latent_fidelity_db"] > 40
 
 

@@ -5,7 +5,13 @@ import shutil
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from invrecon import Settings, reconstruct
@@ -38,7 +44,9 @@ def save_checkpoint(folder, scheduler, tokenizer):
         scaling_factor=10.0,  # brings latents of random weights near unit deviation, as trained ones are
     )
     with torch.no_grad():
-        unet.conv_out.weight *= 0.1  # trained networks change gently with their input; random ones need to be told
+        unet.conv_out.weight *= (
+            0.1  # trained networks change gently with their input; random ones need to be told
+        )
     text = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -69,7 +77,9 @@ def save_checkpoint(folder, scheduler, tokenizer):
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 SCHEDULERS = {
     "epsilon": DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=False),
-    "v_prediction": DDIMScheduler(**BETAS, clip_sample=False, prediction_type="v_prediction", timestep_spacing="trailing"),
+    "v_prediction": DDIMScheduler(
+        **BETAS, clip_sample=False, prediction_type="v_prediction", timestep_spacing="trailing"
+    ),
     "sample": DDIMScheduler(**BETAS, clip_sample=False, prediction_type="sample", set_alpha_to_one=False),
     "pndm": PNDMScheduler(**BETAS, skip_prk_steps=True),
 }
@@ -77,16 +87,32 @@ SCHEDULERS = {
 
 @pytest.mark.parametrize("kind", SCHEDULERS)
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
-def test_every_prediction_type_goes_there_and_back_through_the_stock_pipeline(kind, guidance_scale, mini, photo, tmp_path):
+def test_every_prediction_type_goes_there_and_back_through_the_stock_pipeline(
+    kind, guidance_scale, mini, photo, tmp_path
+):
     folder = save_checkpoint(tmp_path / kind, SCHEDULERS[kind], mini.pipeline.tokenizer)
-    settings = Settings(size=64, num_inference_steps=7, guidance_scale=guidance_scale, prompt="a red apple", rtol=1e-4, boost=False)
+    settings = Settings(
+        size=64,
+        num_inference_steps=7,
+        guidance_scale=guidance_scale,
+        prompt="a red apple",
+        rtol=1e-4,
+        boost=False,
+    )
     ours = reconstruct(photo, load_model(str(folder), device="cpu"), settings)
     assert ours.latent_fidelity_db > 60
     with quiet():
         stock = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     stock.scheduler = DDIMScheduler.from_config(stock.scheduler.config, clip_sample=False)
     stock.set_progress_bar_config(disable=True)
-    theirs = stock("a red apple", latents=ours.seed.latents, num_inference_steps=7, guidance_scale=guidance_scale, height=64, width=64)
+    theirs = stock(
+        "a red apple",
+        latents=ours.seed.latents,
+        num_inference_steps=7,
+        guidance_scale=guidance_scale,
+        height=64,
+        width=64,
+    )
     assert psnr(ours.square, theirs.images[0]) > 50
 
 
@@ -94,13 +120,17 @@ def test_every_prediction_type_goes_there_and_back_through_the_stock_pipeline(ki
 @pytest.mark.parametrize("steps", [1, 3, 7, 50, 333])
 @pytest.mark.parametrize("set_alpha_to_one", [True, False])
 def test_the_schedule_takes_the_very_steps_of_the_scheduler(spacing, steps, set_alpha_to_one):
-    scheduler = DDIMScheduler(**BETAS, clip_sample=False, timestep_spacing=spacing, set_alpha_to_one=set_alpha_to_one)
+    scheduler = DDIMScheduler(
+        **BETAS, clip_sample=False, timestep_spacing=spacing, set_alpha_to_one=set_alpha_to_one
+    )
     schedule = read_schedule(scheduler, steps)
     scheduler.set_timesteps(steps)
     assert list(schedule.timesteps) == scheduler.timesteps.tolist()
     z, noise = torch.randn(5), torch.randn(5)
     for t, A, B in zip(schedule.timesteps, schedule.A, schedule.B, strict=True):
-        torch.testing.assert_close(A * z + B * noise, scheduler.step(noise, t, z).prev_sample, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            A * z + B * noise, scheduler.step(noise, t, z).prev_sample, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_the_schedule_agrees_with_the_formula():
@@ -110,7 +140,10 @@ def test_the_schedule_agrees_with_the_formula():
     for t, A, B in zip(schedule.timesteps, schedule.A, schedule.B, strict=True):
         start, end = abar[t], abar[max(t - 100, 0)]
         assert pytest.approx((end / start).sqrt().item(), rel=1e-6) == A
-        assert pytest.approx(((1 - end).sqrt() - (end / start).sqrt() * (1 - start).sqrt()).item(), abs=1e-6) == B
+        assert (
+            pytest.approx(((1 - end).sqrt() - (end / start).sqrt() * (1 - start).sqrt()).item(), abs=1e-6)
+            == B
+        )
 
 
 @pytest.mark.parametrize("option", ["clip_sample", "thresholding"])
@@ -155,7 +188,10 @@ def test_mini_is_small_safe_and_whole():
 
 
 def test_fingerprints_tell_weights_apart(tmp_path, mini):
-    folders = [save_checkpoint(tmp_path / name, SCHEDULERS["epsilon"], mini.pipeline.tokenizer) for name in ("a", "b")]
+    folders = [
+        save_checkpoint(tmp_path / name, SCHEDULERS["epsilon"], mini.pipeline.tokenizer)
+        for name in ("a", "b")
+    ]
     path = next((folders[1] / "unet").glob("*.safetensors"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

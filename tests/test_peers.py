@@ -86,7 +86,9 @@ def test_a_budget_below_one_is_refused():
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_ddim_is_plain_ddim_inversion(scale, image_latents):
     guided, schedule = guide(CurvedDenoiser(), scale, condition=0.5), ddim_schedule(20)
-    assert torch.equal(seed("DDIM", None, guided, schedule, image_latents), ddim_inversion(guided, schedule, image_latents))
+    assert torch.equal(
+        seed("DDIM", None, guided, schedule, image_latents), ddim_inversion(guided, schedule, image_latents)
+    )
 
 
 @pytest.mark.parametrize("name", ["FPI", "AIDI-E", "AIDI-A", "ExactDPM"])
@@ -97,13 +99,20 @@ def test_fixed_points_are_the_seed_known_in_closed_form(name, steps, image_laten
     torch.testing.assert_close(found, denoiser.exact_seed(schedule, image_latents), rtol=1e-9, atol=1e-9)
 
 
-BETTER = [("gradient", 150), ("GNRI", 10), *((name, None) for name in SEED_ONLY if name not in ("DDIM", "gradient"))]
+BETTER = [
+    ("gradient", 150),
+    ("GNRI", 10),
+    *((name, None) for name in SEED_ONLY if name not in ("DDIM", "gradient")),
+]
 
 
 @pytest.mark.parametrize(("name", "evaluations"), BETTER)
 def test_track_a_beats_plain_ddim_inversion(name, evaluations, image_latents):
     guided, schedule = guide(CurvedDenoiser()), ddim_schedule(4)
-    plain, ours = (round_trip(*method, guided, schedule, image_latents) for method in (("DDIM", None), (name, evaluations)))
+    plain, ours = (
+        round_trip(*method, guided, schedule, image_latents)
+        for method in (("DDIM", None), (name, evaluations))
+    )
     assert latent_fidelity(image_latents, ours) > latent_fidelity(image_latents, plain) + 1
 
 
@@ -117,7 +126,9 @@ def test_averages_are_those_of_the_published_windows(image_latents):
     torch.testing.assert_close(seed("AIDI-E", 2, guided, noisy, image_latents), plain(noisy, 1, 2))
     torch.testing.assert_close(seed("ReNoise", None, guided, noisy, image_latents), plain(noisy, 9, 10))
     torch.testing.assert_close(seed("ReNoise", 5, guided, noisy, image_latents), plain(noisy, 5))
-    torch.testing.assert_close(seed("ReNoise", None, guided, clean, image_latents), plain(clean, 1, 2, 3, 4, 5))
+    torch.testing.assert_close(
+        seed("ReNoise", None, guided, clean, image_latents), plain(clean, 1, 2, 3, 4, 5)
+    )
     torch.testing.assert_close(seed("ReNoise", 2, guided, clean, image_latents), plain(clean, 1, 2))
 
 
@@ -135,7 +146,9 @@ def test_gnri_on_a_single_latent_is_newton_s_method():
 
     newton = start - objective(start) * 1e-6 / (objective(start + 5e-7) - objective(start - 5e-7))
     assert objective(newton) < objective(start)
-    guided = Guided(lambda latents, timestep, condition: 0.2 * latents, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
+    guided = Guided(
+        lambda latents, timestep, condition: 0.2 * latents, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)
+    )
     found = seed("GNRI", None, guided, schedule, torch.full((1, 1, 1, 1), start, dtype=torch.float64))
     assert found.item() == pytest.approx(f(newton), rel=1e-5)
 
@@ -154,22 +167,34 @@ def test_exact_dpm_as_published_stops_at_its_threshold(image_latents):
     assert 1e-5 < missed * 4 * 64 * 64 < 1e-3
 
 
-@pytest.mark.parametrize("denoiser", [CurvedDenoiser(strength=60.0), lambda z, t: z * (float("nan") if t > 500 else 0.1)])
+@pytest.mark.parametrize(
+    "denoiser", [CurvedDenoiser(strength=60.0), lambda z, t: z * (float("nan") if t > 500 else 0.1)]
+)
 @pytest.mark.parametrize("name", SEED_ONLY)
 def test_track_a_survives_divergence_and_nan(name, denoiser, image_latents):
     for evaluations in (None, 10):
-        assert seed(name, evaluations, guide(denoiser), ddim_schedule(10), image_latents.float()).isfinite().all()
+        assert (
+            seed(name, evaluations, guide(denoiser), ddim_schedule(10), image_latents.float())
+            .isfinite()
+            .all()
+        )
 
 
 @pytest.mark.parametrize("name", SEED_ONLY)
 def test_nan_from_the_first_step_on_is_survived(name, image_latents):
-    assert seed(name, None, guide(lambda z, t: z * float("nan")), ddim_schedule(4), image_latents).isfinite().all()
+    assert (
+        seed(name, None, guide(lambda z, t: z * float("nan")), ddim_schedule(4), image_latents)
+        .isfinite()
+        .all()
+    )
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("EDICT", 1e-9), ("O-BELM", 1e-9), ("Direct", 1e-13)])
 @pytest.mark.parametrize("scale", [1.0, 7.5])
 def test_exact_samplers_return_the_image_latents(name, tolerance, scale, image_latents):
-    found = round_trip(name, None, guide(CurvedDenoiser(), scale, condition=0.2), ddim_schedule(20), image_latents)
+    found = round_trip(
+        name, None, guide(CurvedDenoiser(), scale, condition=0.2), ddim_schedule(20), image_latents
+    )
     assert (found - image_latents).abs().max() < tolerance
 
 
@@ -184,14 +209,18 @@ def test_exact_samplers_need_what_they_store(name, image_latents):
 def test_the_pair_of_edict_stays_one_trajectory(image_latents):
     stored = make_peer("EDICT").invert(guide(GaussianDenoiser()), ddim_schedule(50), image_latents)
     assert latent_fidelity(stored.latents, stored.extras["y"]) > 20
-    assert latent_fidelity(GaussianDenoiser().exact_seed(ddim_schedule(50), image_latents), stored.latents) > 20
+    assert (
+        latent_fidelity(GaussianDenoiser().exact_seed(ddim_schedule(50), image_latents), stored.latents) > 20
+    )
 
 
 def test_levels_are_those_behind_the_coefficients():
     schedule, abar = ddim_schedule(50), alphas_cumprod()
     expected = torch.cat((abar[schedule.timesteps], abar[:1]))
     found = torch.tensor(levels(schedule), dtype=torch.float64)
-    torch.testing.assert_close(found, torch.stack((expected.sqrt(), (1 - expected).sqrt()), 1), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        found, torch.stack((expected.sqrt(), (1 - expected).sqrt()), 1), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_coefficients_without_levels_are_refused():
@@ -208,14 +237,18 @@ def test_o_belm_is_exact_where_the_trajectory_is_a_parabola():
     slopes = {t: 2 * s / a for t, (a, s) in zip(schedule.timesteps, grid, strict=False)}
     guided = guide(lambda latents, timestep: torch.full_like(latents, slopes[timestep]))
     stored = Stored(points[0], {"previous": points[1]})
-    torch.testing.assert_close(make_peer("O-BELM").generate(guided, schedule, stored), points[-1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        make_peer("O-BELM").generate(guided, schedule, stored), points[-1], rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", ["Direct", "null-text"])
 def test_pivots_are_inverted_under_the_condition_alone(name, image_latents):
     schedule = ddim_schedule(5)
     strong, weak = (guide(CurvedDenoiser(), scale, condition=0.2) for scale in (7.5, 1.0))
-    assert torch.equal(seed(name, 6, strong, schedule, image_latents), ddim_inversion(weak, schedule, image_latents))
+    assert torch.equal(
+        seed(name, 6, strong, schedule, image_latents), ddim_inversion(weak, schedule, image_latents)
+    )
 
 
 def test_null_text_meets_the_image_better_than_guided_ddim_inversion(image_latents):
@@ -254,7 +287,9 @@ COST = {
 }
 
 
-@pytest.mark.parametrize(("name", "evaluations"), [(name, evaluations) for name, costs in COST.items() for evaluations in costs])
+@pytest.mark.parametrize(
+    ("name", "evaluations"), [(name, evaluations) for name, costs in COST.items() for evaluations in costs]
+)
 def test_every_step_keeps_to_its_budget(name, evaluations, image_latents):
     guided, schedule = guide(CurvedDenoiser(), 3.0, condition=5.0), ddim_schedule(5)
     make_peer(name, evaluations).invert(guided, schedule, image_latents)

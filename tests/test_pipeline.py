@@ -26,8 +26,12 @@ def stock():
     return pipeline
 
 
-@pytest.mark.parametrize(("prompt", "guidance_scale"), [("", 1.0), ("a red apple", 1.0), ("a red apple on a blue background", 2.0)])
-def test_the_stock_pipeline_regenerates_the_same_picture_from_the_seed_alone(mini, stock, photo, tmp_path, prompt, guidance_scale):
+@pytest.mark.parametrize(
+    ("prompt", "guidance_scale"), [("", 1.0), ("a red apple", 1.0), ("a red apple on a blue background", 2.0)]
+)
+def test_the_stock_pipeline_regenerates_the_same_picture_from_the_seed_alone(
+    mini, stock, photo, tmp_path, prompt, guidance_scale
+):
     settings = dataclasses.replace(QUICK, prompt=prompt, guidance_scale=guidance_scale)
     ours = reconstruct(photo, mini, settings)
     save_seed(ours.seed, tmp_path / "x.seed.safetensors")
@@ -71,7 +75,10 @@ def test_regeneration_loses_next_to_nothing_against_the_autoencoder(mini, photo)
 
 def test_solvers_find_the_same_seed(mini, photo):
     settings = Settings(size=64, num_inference_steps=25, rtol=5e-5, max_evaluations=300, boost=False)
-    found = [invert(photo, mini, dataclasses.replace(settings, solver=name)) for name in ("auto", "anderson", "picard", "adam")]
+    found = [
+        invert(photo, mini, dataclasses.replace(settings, solver=name))
+        for name in ("auto", "anderson", "picard", "adam")
+    ]
     assert [inversion.converged_steps for inversion in found] == [25] * 4
     for inversion in found[1:]:
         assert latent_fidelity(found[0].seed.latents, inversion.seed.latents) > 55
@@ -100,18 +107,30 @@ def test_a_seed_of_another_model_is_refused(mini, photo, tmp_path):
         ({"fingerprint": "f" * 64}, "other weights"),
         ({"timesteps": [1]}, "timesteps"),
     ):
-        save_seed(dataclasses.replace(seed, header={**seed.header, **change}), tmp_path / "x.seed.safetensors")
+        save_seed(
+            dataclasses.replace(seed, header={**seed.header, **change}), tmp_path / "x.seed.safetensors"
+        )
         with pytest.raises(InputError, match=complaint):
             reconstruct(tmp_path / "x.seed.safetensors", mini)
 
 
 def test_the_header_tells_all_that_regeneration_needs(mini, photo):
-    header = invert(photo, mini, dataclasses.replace(QUICK, prompt="a red apple", guidance_scale=1.5)).seed.header
+    header = invert(
+        photo, mini, dataclasses.replace(QUICK, prompt="a red apple", guidance_scale=1.5)
+    ).seed.header
     assert header["model"] == "mini"
     assert header["fingerprint"] == mini.fingerprint
     assert header["scheduler"]["class"] == "DDIMScheduler"
     assert len(header["timesteps"]) == len(header["steps"]) == 8
-    assert header["steps"][0].keys() >= {"timestep", "residual", "checked", "evaluations", "bias", "outcome", "method"}
+    assert header["steps"][0].keys() >= {
+        "timestep",
+        "residual",
+        "checked",
+        "evaluations",
+        "bias",
+        "outcome",
+        "method",
+    }
     assert header["photo"]["size"] == [200, 160]
     assert len(header["photo"]["sha256"]) == 64
     assert header["versions"].keys() == {"invrecon", "torch", "diffusers"}
@@ -153,7 +172,9 @@ def test_the_decoder_ceiling_is_above_what_boosting_reaches(mini, photo):
 
 def test_boosting_a_seed_is_boosting_its_photo_under_its_settings(mini, photo, tmp_path):
     settings = dataclasses.replace(BOOSTED, fit="pad", prompt="a red apple")
-    save_seed(invert(photo, mini, dataclasses.replace(settings, boost=False)).seed, tmp_path / "x.seed.safetensors")
+    save_seed(
+        invert(photo, mini, dataclasses.replace(settings, boost=False)).seed, tmp_path / "x.seed.safetensors"
+    )
     other = dataclasses.replace(settings, size=128, prompt="", fit="crop", num_inference_steps=3)
     of_seed = boost(tmp_path / "x.seed.safetensors", mini, other, photo=photo)
     assert np.array_equal(np.asarray(of_seed.square), np.asarray(reconstruct(photo, mini, settings).square))

@@ -31,13 +31,20 @@ def test_the_readme_s_python_runs_and_stock_diffusers_gives_our_picture(tmp_path
 def test_the_readme_s_script_tells_what_failed_and_takes_over_what_is_done(tmp_path):
     (tmp_path / "photos").mkdir()
     for name in ("drum", "fig"):
-        Image.open(ROOT / "samples" / f"{name}.jpg").resize((64, 64)).save(tmp_path / "photos" / f"{name}.jpg")
+        Image.open(ROOT / "samples" / f"{name}.jpg").resize((64, 64)).save(
+            tmp_path / "photos" / f"{name}.jpg"
+        )
     (tmp_path / "photos" / "torn.jpg").write_bytes(b"no photo")
     script = re.search(r"```sh scripts\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
     script = script.replace("--resume", "--resume --size 64 --steps 2 --no-boost")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HF_HUB_OFFLINE": "1",
+    }
     told = [
-        subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout
         for _ in range(2)
     ]
     assert told[0] == told[1]

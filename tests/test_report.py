@@ -16,23 +16,38 @@ from invrecon.errors import InvreconError
 
 EVIL = "<script>alert(1)</script>.png"
 PHOTOS = ("fig.png", EVIL)
-METHODS = {"LBO": {"track": "A", "note": ""}, "GNRI": {"track": "A", "note": "our reading: λ < 1"}, "EDICT": {"track": "B", "note": ""}}
+METHODS = {
+    "LBO": {"track": "A", "note": ""},
+    "GNRI": {"track": "A", "note": "our reading: λ < 1"},
+    "EDICT": {"track": "B", "note": ""},
+}
 SETTINGS = ("empty prompt, w = 1", "caption, w = 3")
 FIDELITY = {"LBO": 70.25, "GNRI": 40.5, "EDICT": 80.125}
 
 
 def save(folder, name, seed):
     y, x = np.mgrid[0:64, 0:64]
-    rgb = np.stack((x * 4, y * 4, np.full_like(x, 90 * seed % 256)), -1) + np.random.default_rng(seed).integers(0, 9, (64, 64, 3))
+    rgb = np.stack((x * 4, y * 4, np.full_like(x, 90 * seed % 256)), -1) + np.random.default_rng(
+        seed
+    ).integers(0, 9, (64, 64, 3))
     (folder / "pictures").mkdir(exist_ok=True)
     Image.fromarray(rgb.clip(0, 255).astype(np.uint8)).save(folder / name)
     return name
 
 
 def photo_row(folder, index):
-    pictures = {key: save(folder, f"pictures/{index}.{key}.png", index) for key in ("original", "autoencoded")}
+    pictures = {
+        key: save(folder, f"pictures/{index}.{key}.png", index) for key in ("original", "autoencoded")
+    }
     ceilings = {"encoder_ceiling_db": 25.25, "decoder_ceiling_db": None}
-    return {"kind": "photo", "photo": PHOTOS[index], "sha256": "ab12" * 16, "size": 64, **ceilings, **pictures}
+    return {
+        "kind": "photo",
+        "photo": PHOTOS[index],
+        "sha256": "ab12" * 16,
+        "size": 64,
+        **ceilings,
+        **pictures,
+    }
 
 
 def run_row(folder, index, setting, method, budget, boosted=False):
@@ -67,7 +82,13 @@ def audit(tmp_path):
     folder = tmp_path / "audit"
     folder.mkdir()
     rows = [photo_row(folder, index) for index in range(2)]
-    rows += [run_row(folder, i, setting, name, b) for i in range(2) for setting in SETTINGS for name in METHODS for b in (None, 2, 5)]
+    rows += [
+        run_row(folder, i, setting, name, b)
+        for i in range(2)
+        for setting in SETTINGS
+        for name in METHODS
+        for b in (None, 2, 5)
+    ]
     rows += [run_row(folder, i, setting, "LBO", None, boosted=True) for i in range(2) for setting in SETTINGS]
     stages = dict.fromkeys(("encoder", "boosting", "trajectory", "guidance", "eight_bits"), 26.0)
     summary = {
@@ -122,7 +143,10 @@ def written(audit):
 def test_page_loads_nothing(audit):
     text, page = written(audit)
     links = [
-        value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "href", "srcset", "data", "action")
+        value
+        for _, attributes in page.tags
+        for key, value in attributes.items()
+        if key in ("src", "href", "srcset", "data", "action")
     ]
     assert all(link.startswith(("#", "data:")) for link in links)
     assert not {"link", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
@@ -152,7 +176,12 @@ def test_verdict_comes_first_and_is_in_words(audit):
     text, _ = written(audit)
     claims = text[text.index('id="verdict"') : text.index('id="results"')]
     assert "1 of 2" in claims
-    assert claims.index("✓ Holds") < claims.index("LBO &lt; others") < claims.index("✗ Does not hold") < claims.index("LBO is best")
+    assert (
+        claims.index("✓ Holds")
+        < claims.index("LBO &lt; others")
+        < claims.index("✗ Does not hold")
+        < claims.index("LBO is best")
+    )
     assert text.index('id="verdict"') < text.index("<table")
 
 
@@ -161,7 +190,11 @@ def test_each_table_holds_one_track_only_best_first(audit):
     names = [[row[0].rstrip("†") for row in rows[1:]] for rows in page.tables]
     by_method = [column for column in names if set(column) & set(METHODS)]
     assert all(len({METHODS[name]["track"] for name in column}) == 1 for column in by_method)
-    assert by_method[:3] == [["LBO", "GNRI"], ["EDICT"], ["LBO", "GNRI"]]  # settings in A, in B, and A from boosted latents
+    assert by_method[:3] == [
+        ["LBO", "GNRI"],
+        ["EDICT"],
+        ["LBO", "GNRI"],
+    ]  # settings in A, in B, and A from boosted latents
     assert len(by_method) == 2 * 3 + 2 * 2 + 2  # published, equal budgets, health
     assert "−3.1 [−4.0, −2.0]" in page.tables[0][2][5]
     assert not any("LBO" in cell for row in page.tables[1] for cell in row)
@@ -199,7 +232,9 @@ def test_pictures_are_embedded_with_maps_for_published_settings_only(audit):
     _, page = written(audit)
     data = json.loads(page.scripts[0])
     assert len(data["runs"]) == 2 * 2 * 4
-    assert all(run[key].startswith("data:image/webp;base64,") for run in data["runs"] for key in ("picture", "map"))
+    assert all(
+        run[key].startswith("data:image/webp;base64,") for run in data["runs"] for key in ("picture", "map")
+    )
 
 
 @pytest.mark.parametrize("damage", ["gone", "no picture", "other size", "outside", None])
@@ -218,7 +253,11 @@ def test_missing_pictures_are_left_out(audit, damage):
             if row.get("picture") == name:
                 row["picture"] = "../outside.png" if damage else None
     _, page = written(audit)
-    run = next(run for run in json.loads(page.scripts[0])["runs"] if run["photo"] == "fig.png" and run["method"] == "LBO")
+    run = next(
+        run
+        for run in json.loads(page.scripts[0])["runs"]
+        if run["photo"] == "fig.png" and run["method"] == "LBO"
+    )
     assert (run["picture"] is None) == (damage != "other size")
     assert run["map"] is None
 
@@ -228,7 +267,13 @@ def hollow(audit):
     summary, rows, folder = audit
     kept = {"size", "steps", "budget", "guidance_scale", "photos"}
     for row in (*rows, *(line for table in summary["tables"] for line in table["rows"])):
-        row.update({key: None for key, value in row.items() if isinstance(value, int | float) and key not in kept | {"boosted"}})
+        row.update(
+            {
+                key: None
+                for key, value in row.items()
+                if isinstance(value, int | float) and key not in kept | {"boosted"}
+            }
+        )
         row.update({key: None for key in ("health", "interval") if key in row})
         row.update({"residuals": [None] * 3} if "residuals" in row else {})
     rows[2].update(psnr=float("nan"), error="its <output> isn't finite", picture=None)
@@ -266,7 +311,13 @@ def browser(request):
         pytest.skip("needs chromium and chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "window-size=1200,900"):
+    for argument in (
+        "headless=new",
+        "no-sandbox",
+        "disable-dev-shm-usage",
+        "disable-gpu",
+        "window-size=1200,900",
+    ):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver)) as driver:
@@ -294,15 +345,27 @@ def test_page_in_a_browser(audit, browser):
     assert (sum(map(int, ground)) > 600) == (browser.scheme == "light")
     assert value(browser, "document.querySelectorAll('#trade svg').length") == len(SETTINGS)
     labels = value(browser, "[...document.querySelectorAll('#trade text')].map(text => text.textContent)")
-    assert {"network evaluations a step (log scale)", "median latent fidelity, dB", *("LBO", "GNRI †", "EDICT")} <= set(labels)
+    assert {
+        "network evaluations a step (log scale)",
+        "median latent fidelity, dB",
+        *("LBO", "GNRI †", "EDICT"),
+    } <= set(labels)
 
     before = value(browser, "document.getElementById('after').src")
     for name, text in (("photo", EVIL), ("setting", SETTINGS[1]), ("method", "GNRI †")):
         choose(browser, name, text)
     assert value(browser, "document.getElementById('after').src") != before
     assert value(browser, "document.getElementById('tag').textContent") == "GNRI"
-    assert value(browser, "document.getElementById('after').complete && document.getElementById('after').naturalWidth") == 64
-    assert value(browser, "document.querySelectorAll('#curve circle').length") == 4  # two of three residuals, of it and of LBO
+    assert (
+        value(
+            browser,
+            "document.getElementById('after').complete && document.getElementById('after').naturalWidth",
+        )
+        == 64
+    )
+    assert (
+        value(browser, "document.querySelectorAll('#curve circle').length") == 4
+    )  # two of three residuals, of it and of LBO
 
     clip = "getComputedStyle(document.getElementById('after')).clipPath"
     slider = browser.find_element("id", "slider")
@@ -334,7 +397,10 @@ def test_nothing_overflows_a_phone(audit, browser, width):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     browser.get(write_report(*audit).as_uri())
     assert value(browser, "document.documentElement.scrollWidth") == value(browser, "innerWidth") == width
-    scrolls = value(browser, "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length")
+    scrolls = value(
+        browser,
+        "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length",
+    )
     assert scrolls > 0
     assert browser.get_log("browser") == []
 
@@ -343,12 +409,18 @@ def test_markdown_has_a_table_for_each_setting(audit):
     summary = audit[0]
     summary["tables"][1]["rows"][0]["evaluations_per_step"] = 2.5  # more than its budget of 2
     text = to_markdown(summary)
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
     tables = [rows[i : i + 2 + len(METHODS)] for i in range(0, len(rows), 2 + len(METHODS))]
     assert [table[0][5:7] for table in tables] == [["at 2", "at 5"]] * len(SETTINGS)
     first = tables[0][2]
     assert first[:2] == ["LBO", "A"]
     assert first[5:7] == ["", f"{FIDELITY['LBO']:.1f}"]
-    assert [row[8] for row in tables[0][2:]] == ["26.10" if METHODS[row[0]]["track"] == "A" else "" for row in tables[0][2:]]
+    assert [row[8] for row in tables[0][2:]] == [
+        "26.10" if METHODS[row[0]]["track"] == "A" else "" for row in tables[0][2:]
+    ]
     assert "- **Does not hold**: LBO is best." in text
     assert "<below>" not in text

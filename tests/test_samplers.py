@@ -90,7 +90,9 @@ def test_the_way_down_is_the_scheduler_s_own(name, steps):
     seed = noise(1)
     theirs = stock(SCHEDULERS[name], steps, seed)
     ours = generate(network, read_schedule(SCHEDULERS[name], steps), seed)
-    assert latent_fidelity(theirs, ours) > (75 if "euler, zero" in name else 90)  # dB; sigma = 4096 costs float32 some digits
+    assert latent_fidelity(theirs, ours) > (
+        75 if "euler, zero" in name else 90
+    )  # dB; sigma = 4096 costs float32 some digits
 
 
 @pytest.mark.parametrize("steps", [5, 20])
@@ -135,7 +137,9 @@ def test_a_sampler_with_a_memory_is_undone_where_its_one_step_kin_is_far_off(nam
     nearby = image_latents + 1e-3 * noise(5)
     again = invert(denoiser, schedule, nearby, rtol=1e-4, max_evaluations=100, warm=found)
     assert latent_fidelity(nearby, generate(denoiser, schedule, again.latents)) > 80
-    assert sum(record.evaluations for record in again.records) < sum(record.evaluations for record in found.records)
+    assert sum(record.evaluations for record in again.records) < sum(
+        record.evaluations for record in found.records
+    )
 
 
 def test_first_and_last_steps_of_dpm_solver_are_of_first_order():
@@ -171,13 +175,19 @@ def test_a_grid_that_is_rounded_to_some_timestep_twice_has_a_falling_clock():
 
 
 def test_the_checkpoint_s_scheduler_names_the_sampler():
-    names = {PNDMScheduler: "ddim", DDIMScheduler: "ddim", EulerDiscreteScheduler: "euler", DPMSolverMultistepScheduler: "dpm++"}
+    names = {
+        PNDMScheduler: "ddim",
+        DDIMScheduler: "ddim",
+        EulerDiscreteScheduler: "euler",
+        DPMSolverMultistepScheduler: "dpm++",
+    }
     assert all(pick_sampler("auto", kind()) == name for kind, name in names.items())
     assert pick_sampler("dpm++", ddim()) == "dpm++"
 
 
 @pytest.mark.parametrize(
-    ("kind", "instead"), [(EulerAncestralDiscreteScheduler, "euler"), (LCMScheduler, "ddim"), (HeunDiscreteScheduler, "dpm++")]
+    ("kind", "instead"),
+    [(EulerAncestralDiscreteScheduler, "euler"), (LCMScheduler, "ddim"), (HeunDiscreteScheduler, "dpm++")],
 )
 def test_schedulers_that_cannot_be_inverted_are_refused_by_name_with_one_to_use_instead(kind, instead):
     with quiet():

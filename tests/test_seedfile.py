@@ -86,7 +86,11 @@ def test_every_truncation_is_one_clear_line(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"format": 2}', '{"format": true}'])
 def test_hostile_headers_are_refused(tmp_path, text):
     path = tmp_path / "x.safetensors"
-    save_file({"latents": torch.zeros(1, 4, 8, 8), "image_latents": torch.zeros(1, 4, 8, 8)}, path, metadata={"invrecon": text})
+    save_file(
+        {"latents": torch.zeros(1, 4, 8, 8), "image_latents": torch.zeros(1, 4, 8, 8)},
+        path,
+        metadata={"invrecon": text},
+    )
     with pytest.raises(InputError):
         load_seed(path)
 

@@ -12,7 +12,9 @@ COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
 
 
 def sheet_of(side, title="title", note="27.31 dB"):
-    return np.asarray(compare_sheet([Panel(title, note, Image.new("RGB", (side, side), colour)) for colour in COLOURS]), int)
+    return np.asarray(
+        compare_sheet([Panel(title, note, Image.new("RGB", (side, side), colour)) for colour in COLOURS]), int
+    )
 
 
 def boxes(sheet):
@@ -24,7 +26,9 @@ def boxes(sheet):
     return found
 
 
-@pytest.mark.parametrize(("side", "shown"), [(1, 256), (64, 256), (255, 256), (256, 256), (300, 300), (512, 512)])
+@pytest.mark.parametrize(
+    ("side", "shown"), [(1, 256), (64, 256), (255, 256), (256, 256), (300, 300), (512, 512)]
+)
 def test_panels_are_equal_in_one_row_and_at_least_256_wide(side, shown):
     places = boxes(sheet_of(side))
     assert all((right - left, bottom - top) == (shown, shown) for left, top, right, bottom in places)
@@ -40,7 +44,9 @@ def test_large_panels_show_their_picture_unchanged():
     assert (np.asarray(sheet.crop((margin, margin, margin + 300, margin + 300))) == np.asarray(image)).all()
 
 
-@pytest.mark.parametrize("text", ["a", "autoencoder only", "a long title " * 9, "W" * 90, "two\nlines", "ümlaut × 8"])
+@pytest.mark.parametrize(
+    "text", ["a", "autoencoder only", "a long title " * 9, "W" * 90, "two\nlines", "ümlaut × 8"]
+)
 @pytest.mark.parametrize("side", [64, 512])
 def test_captions_stay_below_their_own_panel(side, text):
     sheet = sheet_of(side, title=text, note=text)
@@ -55,7 +61,10 @@ def test_captions_stay_below_their_own_panel(side, text):
     assert not ink[:, ~under].any()
 
 
-@pytest.mark.parametrize(("text", "whole"), [("a title that is somewhat too wide for its panel", True), ("a long title " * 9, False)])
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [("a title that is somewhat too wide for its panel", True), ("a long title " * 9, False)],
+)
 def test_captions_shrink_before_they_are_cut(text, whole):
     """The last letter still shows where the whole text does."""
     assert (sheet_of(256, title=text + "a") != sheet_of(256, title=text + "w")).any() == whole
@@ -73,7 +82,12 @@ def test_no_caption_no_ink():
 
 
 def test_sheet_takes_other_modes_and_sizes():
-    sheet = compare_sheet([Panel("a", "", Image.new(mode, size)) for mode, size in (("RGB", (64, 64)), ("L", (32, 32)), ("RGBA", (99, 9)))])
+    sheet = compare_sheet(
+        [
+            Panel("a", "", Image.new(mode, size))
+            for mode, size in (("RGB", (64, 64)), ("L", (32, 32)), ("RGBA", (99, 9)))
+        ]
+    )
     assert sheet.mode == "RGB"
 
 
@@ -84,7 +98,9 @@ def test_sheet_needs_a_panel():
 
 def pair(difference):
     flat = np.full((1, len(difference), 3), 100, np.uint8)
-    return Image.fromarray(flat), Image.fromarray((flat + np.array(difference)[None, :, None]).astype(np.uint8))
+    return Image.fromarray(flat), Image.fromarray(
+        (flat + np.array(difference)[None, :, None]).astype(np.uint8)
+    )
 
 
 def test_error_map_grows_lighter_from_black():

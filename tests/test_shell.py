@@ -14,7 +14,10 @@ def seeds(count: int, size: int = 8, norms=(0.8, 1.7, 1.2, 1.0, 0.9)) -> torch.T
     """Seeds as inversion finds them: on the shell some, off it most."""
     generator = torch.Generator().manual_seed(count)
     scales = torch.tensor([norms[n % len(norms)] for n in range(count)], dtype=torch.float64)
-    return torch.randn(count, 12, size, size, generator=generator, dtype=torch.float64) * scales[:, None, None, None]
+    return (
+        torch.randn(count, 12, size, size, generator=generator, dtype=torch.float64)
+        * scales[:, None, None, None]
+    )
 
 
 def norms(z: torch.Tensor) -> torch.Tensor:
@@ -30,8 +33,12 @@ def angle(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("dimensions", [48, 768, 12288])
 def test_the_shell_is_where_norms_of_gaussian_noise_are_likeliest(dimensions):
     peak = radius(dimensions)
-    assert log_density(peak, dimensions) > max(log_density(peak * factor, dimensions) for factor in (0.99, 1.01))
-    drawn = torch.randn(400, dimensions, generator=torch.Generator().manual_seed(0), dtype=torch.float64).norm(dim=1)
+    assert log_density(peak, dimensions) > max(
+        log_density(peak * factor, dimensions) for factor in (0.99, 1.01)
+    )
+    drawn = torch.randn(
+        400, dimensions, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).norm(dim=1)
     assert drawn.mean().item() == pytest.approx(peak, abs=0.15)
     assert drawn.std().item() == pytest.approx(math.sqrt(0.5), rel=0.15)
 
@@ -74,7 +81,9 @@ def test_a_straight_path_leaves_the_shell_and_slerp_keeps_to_it_as_far_as_its_en
 def test_the_mean_of_one_seed_is_that_seed_on_the_shell_and_of_equal_seeds_too():
     z = seeds(1)
     torch.testing.assert_close(mean(z, torch.ones(1)), project(z))
-    torch.testing.assert_close(mean(torch.cat((z, 2 * z, 0.5 * z)), torch.tensor([1.0, 2.0, 3.0])), project(z))
+    torch.testing.assert_close(
+        mean(torch.cat((z, 2 * z, 0.5 * z)), torch.tensor([1.0, 2.0, 3.0])), project(z)
+    )
 
 
 @pytest.mark.parametrize("t", [0.0, 0.1, 0.5, 0.9, 1.0])
@@ -85,7 +94,10 @@ def test_the_mean_of_two_seeds_lies_on_their_path(t):
 
 @pytest.mark.parametrize("count", [3, 5, 40])
 def test_a_mean_is_stationary_on_the_shell_and_knows_no_order(count):
-    z, weights = seeds(count), torch.rand(count, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    z, weights = (
+        seeds(count),
+        torch.rand(count, generator=torch.Generator().manual_seed(1), dtype=torch.float64),
+    )
     centre = mean(z, weights)
     assert abs(norms(centre).item() - 1) < 0.02
     order = torch.randperm(count, generator=torch.Generator().manual_seed(2))
@@ -111,7 +123,10 @@ def test_new_seeds_begin_with_the_plain_mean_and_are_the_same_for_the_same_gener
     z = seeds(3).float()
 
     def drawn(seed, spread=0.3):
-        return [pair for pair, _ in zip(around(z, spread, torch.Generator().manual_seed(seed)), range(6), strict=False)]
+        return [
+            pair
+            for pair, _ in zip(around(z, spread, torch.Generator().manual_seed(seed)), range(6), strict=False)
+        ]
 
     torch.testing.assert_close(drawn(0, 0.0)[0][1], mean(z, torch.ones(3)))
     for (weights, seed), (again, same), (_, other) in zip(drawn(0), drawn(0), drawn(1), strict=True):

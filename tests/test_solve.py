@@ -19,11 +19,20 @@ def problem():
 
 
 @pytest.mark.parametrize(
-    ("method", "budget"), [(Picard(), 400), (Picard(0.7), 600), (Anderson(5), 100), (Anderson(5, 0.5), 200), (Adam(), 3000)]
+    ("method", "budget"),
+    [(Picard(), 400), (Picard(0.7), 600), (Anderson(5), 100), (Anderson(5, 0.5), 200), (Adam(), 3000)],
 )
 def test_every_method_reaches_the_solution_of_a_linear_problem(method, budget, problem):
     fn, solution = problem
-    found = solve(fn, torch.zeros(20, dtype=torch.float64), method, rtol=1e-10, scale=1.0, max_iterations=budget, patience=40)
+    found = solve(
+        fn,
+        torch.zeros(20, dtype=torch.float64),
+        method,
+        rtol=1e-10,
+        scale=1.0,
+        max_iterations=budget,
+        patience=40,
+    )
     assert found.outcome is Outcome.CONVERGED
     assert found.checked
     torch.testing.assert_close(found.x, solution, rtol=1e-7, atol=1e-7)
@@ -40,7 +49,9 @@ def test_anderson_takes_fewer_iterations_than_picard(problem):
 
 
 def test_anderson_solves_an_expanding_problem_where_picard_diverges():
-    fn = affine(torch.diag(torch.tensor([-3.0, 0.5, 2.5], dtype=torch.float64)), torch.ones(3, dtype=torch.float64))
+    fn = affine(
+        torch.diag(torch.tensor([-3.0, 0.5, 2.5], dtype=torch.float64)), torch.ones(3, dtype=torch.float64)
+    )
     start = torch.zeros(3, dtype=torch.float64)
     picard = solve(fn, start, Picard(), rtol=1e-9, scale=1.0, max_iterations=60)
     anderson = solve(fn, start, Anderson(5), rtol=1e-9, scale=1.0, max_iterations=60)
@@ -54,7 +65,9 @@ def test_residual_is_that_of_the_last_point_checked(problem):
     found = solve(fn, torch.zeros(20, dtype=torch.float64), Picard(), rtol=1e-12, scale=2.0, max_iterations=7)
     assert found.outcome is Outcome.MAX_ITERATIONS
     assert found.iterations == 7
-    checked = solve(fn, torch.zeros(20, dtype=torch.float64), Picard(), rtol=1e-12, scale=2.0, max_iterations=6).x
+    checked = solve(
+        fn, torch.zeros(20, dtype=torch.float64), Picard(), rtol=1e-12, scale=2.0, max_iterations=6
+    ).x
     torch.testing.assert_close(found.x, fn(checked))
     assert found.residual == pytest.approx((fn(checked) - checked).norm().item() / 2)
 
@@ -88,7 +101,11 @@ def test_a_residual_that_is_but_rounding_ends_the_solve(problem):
 def test_what_rounding_left_in_one_solve_is_known_in_the_next(problem):
     fn, solution = problem
     foresight = Foresight()
-    options = {"scale": solution.norm().item(), "floor": torch.finfo(torch.bfloat16).eps, "foresight": foresight}
+    options = {
+        "scale": solution.norm().item(),
+        "floor": torch.finfo(torch.bfloat16).eps,
+        "foresight": foresight,
+    }
     first = run(rounded(fn), Anderson(8), **options)
     grain = foresight.grain
     assert first.residual == pytest.approx(grain * torch.finfo(torch.bfloat16).eps)
@@ -116,7 +133,9 @@ def test_a_slow_solve_may_stop_within_the_slack_and_a_fast_one_may_not():
         return lambda x: rate * x
 
     def residual(rate: float, slack: float) -> float:
-        return solve(contracting(rate), torch.ones(4), Picard(), rtol=1e-3, scale=1.0, max_iterations=500, slack=slack).residual
+        return solve(
+            contracting(rate), torch.ones(4), Picard(), rtol=1e-3, scale=1.0, max_iterations=500, slack=slack
+        ).residual
 
     assert residual(0.9, 1.0) < 1e-3 < residual(0.9, 3.0) < 3e-3
     assert residual(0.99, 3.0) < 3e-3  # ten times, but for the slack
@@ -130,5 +149,12 @@ def test_the_last_evaluation_is_not_wasted():
 
 
 def test_a_tolerance_may_follow_the_evaluations_taken():
-    found = solve(lambda x: x / 2, torch.ones(4), Picard(), rtol=lambda taken: 1.0 if taken == 4 else 0.0, scale=1.0, max_iterations=9)
+    found = solve(
+        lambda x: x / 2,
+        torch.ones(4),
+        Picard(),
+        rtol=lambda taken: 1.0 if taken == 4 else 0.0,
+        scale=1.0,
+        max_iterations=9,
+    )
     assert (found.iterations, found.outcome) == (4, Outcome.CONVERGED)

@@ -62,12 +62,21 @@ def test_ratios_overhead_and_rates_follow_from_the_clock():
     def plain(denoiser, latents):
         hand.now += 4 * len(latents)
 
-    bench = Bench(hand.denoiser, SCHEDULE, torch.ones(2, 1, 4, 4), [Way("DDIM", None, plain), Way("LBO", 0.1, slow)], hand, hand.product)
+    bench = Bench(
+        hand.denoiser,
+        SCHEDULE,
+        torch.ones(2, 1, 4, 4),
+        [Way("DDIM", None, plain), Way("LBO", 0.1, slow)],
+        hand,
+        hand.product,
+    )
     floor, ddim, ours = list(measure(bench, [2], repeats=2))
     assert [floor.seconds, ddim.seconds, ours.seconds] == [6.0, 8.0, 16.0]
     assert [floor.to_floor, ddim.to_floor, ours.to_floor] == pytest.approx([1.0, 8 / 6, 16 / 6])
     assert [floor.to_ddim, ddim.to_ddim, ours.to_ddim] == pytest.approx([6 / 8, 1.0, 2.0])
-    assert (ours.overhead, ours.evaluations_per_step, ours.photos_per_second) == pytest.approx((0.25, 2.0, 2 / 16))
+    assert (ours.overhead, ours.evaluations_per_step, ours.photos_per_second) == pytest.approx(
+        (0.25, 2.0, 2 / 16)
+    )
     assert (ddim.overhead, floor.overhead, ours.spread) == (None, None, 0.0)
     operations = 2 * 2 * 4**3  # two products of 4 x 4
     assert (floor.tflops, floor.product_share) == pytest.approx((operations / 2 / 1e12, operations / 2 / 200))
@@ -75,7 +84,10 @@ def test_ratios_overhead_and_rates_follow_from_the_clock():
 
 def test_a_round_in_which_all_was_slow_changes_no_ratio():
     bench = Bench(None, SCHEDULE, None, [Way("DDIM", None, None), Way("LBO", 0.1, None)], None, None)
-    rounds = [Round(pace, [Run(3 * pace, 0, 0, None), Run(9 * pace, 6 * pace, 6, 5.0)], 1 / pace) for pace in (1.0, 50.0, 2.0)]
+    rounds = [
+        Round(pace, [Run(3 * pace, 0, 0, None), Run(9 * pace, 6 * pace, 6, 5.0)], 1 / pace)
+        for pace in (1.0, 50.0, 2.0)
+    ]
     floor, _, ours = summarise(bench, 1, rounds, operations=1.0)
     assert (ours.to_ddim, ours.to_floor, ours.overhead) == pytest.approx((3.0, 3.0, 1 / 3))
     assert floor.product_share == pytest.approx(1.0)
@@ -84,18 +96,39 @@ def test_a_round_in_which_all_was_slow_changes_no_ratio():
 
 def test_operations_of_fused_attention_are_counted():
     heads = torch.randn(1, 2, 16, 8)
-    assert count_operations(lambda z, t: scaled_dot_product_attention(z, z, z), heads, 1.0) == 2 * 2 * (2 * 16 * 16 * 8)
+    assert count_operations(lambda z, t: scaled_dot_product_attention(z, z, z), heads, 1.0) == 2 * 2 * (
+        2 * 16 * 16 * 8
+    )
 
 
 def test_the_command_reports_all_batches_in_sane_figures(folder, photo):
-    arguments = ["speed", str(photo), "--model", folder, "--size", "64", "--steps", "3", "--repeats", "1", "--device", "cpu", "--json"]
+    arguments = [
+        "speed",
+        str(photo),
+        "--model",
+        folder,
+        "--size",
+        "64",
+        "--steps",
+        "3",
+        "--repeats",
+        "1",
+        "--device",
+        "cpu",
+        "--json",
+    ]
     result = CliRunner().invoke(app, [*arguments, "--batch-sizes", "1,3"])
     assert result.exit_code == 0, result.output
     rows = lines(result)
     ways = [("floor", None), ("DDIM", None), ("LBO", 1e-3), ("LBO", 1.8e-3)]
-    assert [(row["batch"], row["method"], row["rtol"]) for row in rows] == [(batch, *way) for batch in (1, 3) for way in ways]
+    assert [(row["batch"], row["method"], row["rtol"]) for row in rows] == [
+        (batch, *way) for batch in (1, 3) for way in ways
+    ]
     for row in rows:
-        assert all(row[name] > 0 for name in ("seconds", "photos_per_second", "to_ddim", "to_floor", "evaluations_per_step"))
+        assert all(
+            row[name] > 0
+            for name in ("seconds", "photos_per_second", "to_ddim", "to_floor", "evaluations_per_step")
+        )
         assert (row["overhead"] is not None) == (row["method"] == "LBO")
         assert row["overhead"] is None or 0 < row["overhead"] < 1
         assert (row["tflops"] or 0) >= 0
@@ -104,7 +137,9 @@ def test_the_command_reports_all_batches_in_sane_figures(folder, photo):
 
 
 def test_the_table_has_a_line_for_each_way_without_any_photo(folder):
-    result = CliRunner().invoke(app, ["speed", "--model", folder, "--size", "64", "--steps", "2", "--repeats", "1", "--device", "cpu"])
+    result = CliRunner().invoke(
+        app, ["speed", "--model", folder, "--size", "64", "--steps", "2", "--repeats", "1", "--device", "cpu"]
+    )
     assert result.exit_code == 0, result.output
     assert [line.split()[0] for line in result.stdout.splitlines()][-4:] == ["floor", "DDIM", "LBO", "LBO"]
 
@@ -128,17 +163,38 @@ def test_wrong_usage_is_told_in_a_line(arguments, code, said):
 
 def test_a_model_of_flow_matching_is_refused(mini, tmp_path):
     folder = save(tmp_path / "sd3", stable_diffusion_3, mini.pipeline.tokenizer)
-    result = CliRunner().invoke(app, ["speed", "--model", str(folder), "--size", "64", "--steps", "1", "--device", "cpu"])
+    result = CliRunner().invoke(
+        app, ["speed", "--model", str(folder), "--size", "64", "--steps", "1", "--device", "cpu"]
+    )
     assert result.exit_code == 2
     assert "flow matching" in result.stderr
 
 
 def test_a_machine_without_a_compiler_is_told_so_in_a_line(folder, tmp_path):
-    command = [sys.executable, "-m", "invrecon", "speed", "--model", folder, "--size", "64", "--steps", "1", "--device", "cpu", "--compile"]
-    environment = os.environ | {"CXX": str(tmp_path / "nosuch"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [
+        sys.executable,
+        "-m",
+        "invrecon",
+        "speed",
+        "--model",
+        folder,
+        "--size",
+        "64",
+        "--steps",
+        "1",
+        "--device",
+        "cpu",
+        "--compile",
+    ]
+    environment = os.environ | {
+        "CXX": str(tmp_path / "nosuch"),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"),
+    }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("invrecon: torch can't compile the network here (InvalidCxxCompiler: No working C++ compiler found")
+    assert done.stderr.startswith(
+        "invrecon: torch can't compile the network here (InvalidCxxCompiler: No working C++ compiler found"
+    )
     assert done.stderr.endswith("leave out --compile\n")
     assert done.stderr.count("\n") == 1
 
@@ -146,7 +202,10 @@ def test_a_machine_without_a_compiler_is_told_so_in_a_line(folder, tmp_path):
 def test_a_compiled_network_predicts_the_same_and_is_compiled_once_for_all_timesteps(folder, monkeypatch):
     original = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: original(self, backend="eager"))
-    plain, compiled = load_model(folder, device="cpu").denoiser(), load_model(folder, device="cpu", compiled=True).denoiser()
+    plain, compiled = (
+        load_model(folder, device="cpu").denoiser(),
+        load_model(folder, device="cpu", compiled=True).denoiser(),
+    )
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     counters = torch._dynamo.utils.counters["stats"]
     counters.clear()
@@ -199,11 +258,19 @@ def test_diffusers_own_inversion_agrees_with_ours(folder):  # for networks that 
 @pytest.mark.parametrize(("shape", "parameters"), [("sd15", 859_520_964), ("sd21", 865_910_724)])
 def test_shapes_have_the_published_number_of_parameters(shape, parameters):
     with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in UNet2DConditionModel(**shapes.SHAPES[shape]).parameters()) == parameters
+        assert (
+            sum(parameter.numel() for parameter in UNet2DConditionModel(**shapes.SHAPES[shape]).parameters())
+            == parameters
+        )
 
 
 def test_a_random_model_is_the_same_each_time_and_leaves_the_generator_alone(monkeypatch):
-    small = {"block_out_channels": (8, 8, 8, 8), "attention_head_dim": 2, "norm_num_groups": 4, "layers_per_block": 1}
+    small = {
+        "block_out_channels": (8, 8, 8, 8),
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+        "layers_per_block": 1,
+    }
     monkeypatch.setitem(shapes.SHAPES, "sd15", shapes.SHAPES["sd15"] | small)
     torch.manual_seed(1)
     first, second = (shapes.random_model("sd15", "cpu", "bfloat16") for _ in range(2))

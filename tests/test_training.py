@@ -14,8 +14,12 @@ from invrecon.models import model_folder
 from invrecon.models.quiet import quiet
 from invrecon.training import autoencoder, data, denoiser, export, tokenizer
 
-AUTOENCODER = autoencoder.AutoencoderRun(latent_channels=4, block_out_channels=(8, 8, 8, 8), steps=3, adversarial_steps=3, pixels=64 * 64)
-DENOISER = denoiser.DenoiserRun(block_out_channels=(24, 24, 24), text_width=32, groups=((128, 16), (256, 16)), batch=4, steps=4)
+AUTOENCODER = autoencoder.AutoencoderRun(
+    latent_channels=4, block_out_channels=(8, 8, 8, 8), steps=3, adversarial_steps=3, pixels=64 * 64
+)
+DENOISER = denoiser.DenoiserRun(
+    block_out_channels=(24, 24, 24), text_width=32, groups=((128, 16), (256, 16)), batch=4, steps=4
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,11 @@ def checkpoint(folder):
     words = tokenizer.load(folder / "tokenizer")
     for steps in (2, DENOISER.steps):
         models, scale = denoiser.train(
-            folder / "latents.safetensors", words, folder / "denoiser.safetensors", replace(DENOISER, steps=steps), reports.append
+            folder / "latents.safetensors",
+            words,
+            folder / "denoiser.safetensors",
+            replace(DENOISER, steps=steps),
+            reports.append,
         )
     with quiet():
         export.export(vae, models, scale, words, folder / "out")
@@ -69,7 +77,12 @@ def step_of(path):
 def test_a_run_goes_on_where_it_stopped(checkpoint, folder):
     assert step_of(folder / "denoiser.safetensors") == "4"
     before = (folder / "denoiser.safetensors").read_bytes()
-    denoiser.train(folder / "latents.safetensors", tokenizer.load(folder / "tokenizer"), folder / "denoiser.safetensors", DENOISER)
+    denoiser.train(
+        folder / "latents.safetensors",
+        tokenizer.load(folder / "tokenizer"),
+        folder / "denoiser.safetensors",
+        DENOISER,
+    )
     assert (folder / "denoiser.safetensors").read_bytes() == before  # nothing left to do
 
 
@@ -77,7 +90,9 @@ def test_the_stock_pipeline_runs_what_is_exported(checkpoint):
     with quiet():
         pipeline = StableDiffusionPipeline.from_pretrained(checkpoint)
     pipeline.set_progress_bar_config(disable=True)
-    image = pipeline("a ball", num_inference_steps=2, height=64, width=64, generator=torch.Generator().manual_seed(0)).images[0]
+    image = pipeline(
+        "a ball", num_inference_steps=2, height=64, width=64, generator=torch.Generator().manual_seed(0)
+    ).images[0]
     assert image.size == (64, 64)
     assert np.asarray(image).std() > 0
 
@@ -98,7 +113,9 @@ def test_mini_s_noise_schedule_is_the_recipe_s_and_skips_the_lowest_levels(mini)
     whole = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
     abar = mini.scheduler.alphas_cumprod
     torch.testing.assert_close(abar[0], whole[0])
-    torch.testing.assert_close(abar[1 : 1000 - denoiser.SKIPPED], whole[1 + denoiser.SKIPPED :], rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        abar[1 : 1000 - denoiser.SKIPPED], whole[1 + denoiser.SKIPPED :], rtol=1e-5, atol=0
+    )
     assert (abar.diff() < 0).all()
 
 
@@ -117,7 +134,12 @@ def test_a_denoiser_goes_on_from_an_exported_checkpoint(checkpoint, folder, tmp_
     latents = folder / "latents.safetensors"
     still = replace(run, steps=1, muon_rate=0, adam_rate=0)
     fresh, _ = denoiser.train(latents, words, tmp_path / "fresh.safetensors", still)
-    known = denoiser.load(latents, folder / "denoiser.safetensors", len(words), DENOISER)[0].half().float().state_dict()
+    known = (
+        denoiser.load(latents, folder / "denoiser.safetensors", len(words), DENOISER)[0]
+        .half()
+        .float()
+        .state_dict()
+    )
     for name, value in fresh.state_dict().items():
         torch.testing.assert_close(value, known[name])
 

@@ -19,12 +19,18 @@ def album(photos: Sequence[Row], runs: Sequence[Row], folder: Path) -> dict[str,
     pages: dict[str, list[dict[str, Any]]] = {"photos": [], "runs": []}
     for photo in photos:
         decoded = _open(folder, photo["autoencoded"])
-        pages["photos"].append({**photo, "original": _embed(originals[photo["photo"]]), "autoencoded": _embed(decoded)})
+        pages["photos"].append(
+            {**photo, "original": _embed(originals[photo["photo"]]), "autoencoded": _embed(decoded)}
+        )
     for run in (run for run in runs if run["budget"] is None):
         original, picture = originals.get(run["photo"]), _open(folder, run["picture"])
-        errors = error_map(original, picture) if original and picture and original.size == picture.size else None
+        errors = (
+            error_map(original, picture) if original and picture and original.size == picture.size else None
+        )
         setting = run["setting"] + (", boosted latents" if run["boosted"] else "")
-        pages["runs"].append({**run, "setting": setting, "picture": _embed(picture), "map": _embed(errors, quality=60)})
+        pages["runs"].append(
+            {**run, "setting": setting, "picture": _embed(picture), "map": _embed(errors, quality=60)}
+        )
     return pages
 
 

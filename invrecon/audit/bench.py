@@ -73,20 +73,37 @@ def make_bench(model: Model, settings: Settings, photos: Sequence[Path], largest
         UsageError, ModelError: the settings don't fit the model, or it has no DDIM steps.
     """
     if not hasattr(model.pipeline.scheduler, "alphas_cumprod"):
-        raise UsageError(f"speed is measured beside DDIM inversion, and {model.name} is a model of flow matching, which has none")
+        raise UsageError(
+            f"speed is measured beside DDIM inversion, and {model.name} is a model of flow matching, which has none"
+        )
     model, settings = model.with_sampler("ddim"), replace(settings, sampler="ddim")
     denoiser, schedule = sampler(model, settings)
     ways = [Way("DDIM", None, lambda _, latents: ddim_inversion(model, settings, latents))]
-    ways += [Way("LBO", rtol, partial(_lbo, schedule, rtol, denoiser.rounding)) for rtol in dict.fromkeys((1e-3, settings.rtol))]
+    ways += [
+        Way("LBO", rtol, partial(_lbo, schedule, rtol, denoiser.rounding))
+        for rtol in dict.fromkeys((1e-3, settings.rtol))
+    ]
     if photos:
         encoded = cycle([_encode(photo, model, settings) for photo in photos])
         latents = torch.cat(list(islice(encoded, largest)))
     else:
         side = settings.size // model.downsampling
-        noise = torch.randn(largest, model.latent_channels, side, side, generator=torch.Generator().manual_seed(settings.seed))
+        noise = torch.randn(
+            largest, model.latent_channels, side, side, generator=torch.Generator().manual_seed(settings.seed)
+        )
         latents = torch.cat([generate(denoiser, schedule, one) for one in noise.to(model.device).split(1)])
-    product = partial(time_product, model.device, torch.bfloat16 if model.device.type == "cuda" else model.dtype)
-    return Bench(denoiser, schedule, latents, ways, make_clock(model.device), product, model.compiled or model.device.type != "cpu")
+    product = partial(
+        time_product, model.device, torch.bfloat16 if model.device.type == "cuda" else model.dtype
+    )
+    return Bench(
+        denoiser,
+        schedule,
+        latents,
+        ways,
+        make_clock(model.device),
+        product,
+        model.compiled or model.device.type != "cpu",
+    )
 
 
 def _lbo(schedule: Schedule, rtol: float, precision: float, denoiser: Denoiser, latents: Tensor) -> None:
@@ -95,7 +112,9 @@ def _lbo(schedule: Schedule, rtol: float, precision: float, denoiser: Denoiser, 
 
 def _encode(photo: Path, model: Model, settings: Settings) -> Tensor:
     rgb = load_photo(photo).rgb
-    return model.encode(to_tensor(plan_canvas(rgb.size, settings.size, settings.fit).place(rgb)).to(model.device))
+    return model.encode(
+        to_tensor(plan_canvas(rgb.size, settings.size, settings.fit).place(rgb)).to(model.device)
+    )
 
 
 def make_clock(device: torch.device) -> Clock:
@@ -126,6 +145,10 @@ def repeated(work: Callable[[], object], clock: Clock) -> float:
 
 def count_operations(denoiser: Denoiser, latents: Tensor, timestep: float) -> float:
     """Floating-point operations of one evaluation; attention is taken apart, since the counter knows no fused kernels on CPUs."""
-    with sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        torch.compiler.set_stance("force_eager"),
+        FlopCounterMode(display=False) as counter,
+    ):
         denoiser(latents, timestep)
     return float(counter.get_total_flops())

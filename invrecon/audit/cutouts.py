@@ -46,14 +46,18 @@ def compose(path: Path, name: str, colour: str, size: int) -> Composite:
     cutout.putalpha(photo.alpha)
     cutout = cutout.crop(photo.alpha.getbbox())
     scale = SHARE * size / max(cutout.size)
-    cutout = cutout.resize((max(1, round(cutout.width * scale)), max(1, round(cutout.height * scale))), Image.Resampling.LANCZOS)
+    cutout = cutout.resize(
+        (max(1, round(cutout.width * scale)), max(1, round(cutout.height * scale))), Image.Resampling.LANCZOS
+    )
     hue, saturation, value = COLOURS[colour][1]
     rgb = tuple(round(255 * channel) for channel in colorsys.hsv_to_rgb(hue / 360, saturation, value))
     picture, alpha = Image.new("RGB", (size, size), rgb), Image.new("L", (size, size))
     place = ((size - cutout.width) // 2, (size - cutout.height) // 2)
     picture.paste(cutout, place, cutout)
     alpha.paste(cutout.getchannel("A"), place)
-    return Composite(name, picture, alpha.point(lambda a: 255 * (a > 250)), alpha.point(lambda a: 255 * (a < 5)))
+    return Composite(
+        name, picture, alpha.point(lambda a: 255 * (a > 250)), alpha.point(lambda a: 255 * (a < 5))
+    )
 
 
 def check_colours(*names: str) -> None:

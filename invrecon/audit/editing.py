@@ -74,7 +74,9 @@ def run_trials(
     settings = replace(settings, prompt=old, size=composite.picture.width)
     wanted = {mask: [replace(each, to=new, auto_mask=mask == "auto") for each in edits] for mask in masks}
     with TemporaryDirectory() as folder:
-        photo, seed, mask = (Path(folder) / name for name in ("photo.png", "photo.seed.safetensors", "mask.png"))
+        photo, seed, mask = (
+            Path(folder) / name for name in ("photo.png", "photo.seed.safetensors", "mask.png")
+        )
         save_png(composite.picture, photo)
         save_png(composite.background, mask)
         free = [each for name in wanted if name != "drawn" for each in wanted[name]]
@@ -84,9 +86,18 @@ def run_trials(
             save_seed(replace(result.edits[0].seed, mask=None), seed)
             done = done + edit(seed, model, wanted["drawn"], None, on_progress, photo=photo, mask=mask).edits
     plain = replace(
-        result.edits[0], square=result.reconstruction, mask=None, outside_psnr=None, outside_reconstruction_psnr=None, seconds=0
+        result.edits[0],
+        square=result.reconstruction,
+        mask=None,
+        outside_psnr=None,
+        outside_reconstruction_psnr=None,
+        seconds=0,
     )
-    names = ["-", *(name for name in wanted if name != "drawn" for _ in wanted[name]), *("drawn" for _ in wanted.get("drawn", ()))]
+    names = [
+        "-",
+        *(name for name in wanted if name != "drawn" for _ in wanted[name]),
+        *("drawn" for _ in wanted.get("drawn", ())),
+    ]
     labels = ["reconstruction", *(one.settings.label(swept).removesuffix(", auto mask") for one in done)]
     return [
         _judge(one, label, mask_name, composite, colours[1], inversion)
@@ -129,7 +140,9 @@ def tabulate(trials: Iterable[Trial]) -> list[dict[str, Any]]:
             "moved_and_kept": sum(each.moved and each.object_psnr >= 22 for each in group),
             "median_object_psnr": statistics.median(each.object_psnr for each in group),
             "worst_object_psnr": min(each.object_psnr for each in group),
-            "worst_outside_loss_db": max((_loss(each) for each in group if each.outside_psnr is not None), default=None),
+            "worst_outside_loss_db": max(
+                (_loss(each) for each in group if each.outside_psnr is not None), default=None
+            ),
             "mean_seconds": statistics.fmean(each.seconds for each in group),
         }
         for (label, mask, inversion), group in groups.items()

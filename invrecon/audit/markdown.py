@@ -14,21 +14,34 @@ def to_markdown(summary: dict[str, Any]) -> str:
     equal budget of n evaluations a step; a method that can't do with so few has none there.
     """
     command = f"`{summary['command']}`, {summary['steps']} steps, {summary['size']} pixels, model {summary['model']['name']}"
-    verdict = [escape(f"{'Holds' if one['holds'] else '**Does not hold**'}: {one['claim']}. {one['why']}") for one in summary["verdict"]]
+    verdict = [
+        escape(f"{'Holds' if one['holds'] else '**Does not hold**'}: {one['claim']}. {one['why']}")
+        for one in summary["verdict"]
+    ]
     settings = dict.fromkeys(table["setting"] for table in summary["tables"])
-    parts = [_setting(setting, [table for table in summary["tables"] if table["setting"] == setting]) for setting in settings]
+    parts = [
+        _setting(setting, [table for table in summary["tables"] if table["setting"] == setting])
+        for setting in settings
+    ]
     return "\n\n".join([command, "\n".join(f"- {line}" for line in verdict), *parts]) + "\n"
 
 
 def _setting(setting: str, tables: list[dict[str, Any]]) -> str:
     def lines(budget: int | None, boosted: bool) -> dict[str, Line]:
-        return {line["method"]: line for t in tables if (t["budget"], t["boosted"]) == (budget, boosted) for line in t["rows"]}
+        return {
+            line["method"]: line
+            for t in tables
+            if (t["budget"], t["boosted"]) == (budget, boosted)
+            for line in t["rows"]
+        }
 
     budgets = sorted({table["budget"] for table in tables if table["budget"]})
     published, boosted = lines(None, False), lines(None, True)
     columns: dict[str, Callable[[str], str]] = {
         "method": lambda name: name,
-        "track": lambda name: next(line["track"] for t in tables for line in t["rows"] if line["method"] == name),
+        "track": lambda name: next(
+            line["track"] for t in tables for line in t["rows"] if line["method"] == name
+        ),
         "fidelity dB": lambda name: _number(published.get(name), "median_fidelity_db"),
         "worst": lambda name: _number(published.get(name), "worst_fidelity_db"),
         "evaluations a step": lambda name: _number(published.get(name), "evaluations_per_step"),
@@ -40,7 +53,9 @@ def _setting(setting: str, tables: list[dict[str, Any]]) -> str:
     rows = [[column(name) for column in columns.values()] for name in names]
     photos = max(line["photos"] for table in tables for line in table["rows"])
     head = [list(columns), ["---"] * len(columns)]
-    return "\n".join([f"{setting}, photos: {photos}", "", *(f"| {' | '.join(row)} |" for row in [*head, *rows])])
+    return "\n".join(
+        [f"{setting}, photos: {photos}", "", *(f"| {' | '.join(row)} |" for row in [*head, *rows])]
+    )
 
 
 def _affordable(lines: dict[str, Line], budget: int) -> Callable[[str], str]:

@@ -45,7 +45,12 @@ class Plan:
 
     methods: tuple[str, ...] = METHODS
     budgets: tuple[int | None, ...] = (None, 2, 3, 5, 10)
-    settings: tuple[Setting, ...] = (Setting(False, 1.0), Setting(True, 1.0), Setting(True, 3.0), Setting(True, 7.5))
+    settings: tuple[Setting, ...] = (
+        Setting(False, 1.0),
+        Setting(True, 1.0),
+        Setting(True, 3.0),
+        Setting(True, 7.5),
+    )
     captions: dict[str, str] = field(default_factory=dict)
     decoder_ceiling: bool = True
 

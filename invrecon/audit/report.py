@@ -49,7 +49,9 @@ def write_report(summary: Row, rows: Sequence[Row], folder: Path) -> Path:
     photos = [row for row in rows if row["kind"] == "photo"]
     notes = {name: method.get("note") or "" for name, method in summary["methods"].items()}
     parts = {
-        "title": escape(f"Inversion audit: {summary['model']['name']}, {summary['size']} pixels, {summary['steps']} steps"),
+        "title": escape(
+            f"Inversion audit: {summary['model']['name']}, {summary['size']} pixels, {summary['steps']} steps"
+        ),
         "lead": f"Photos: {len(photos)}. Runs: {len(runs)}, of which {sum(bool(run['error']) for run in runs)} ended in an error.",
         "verdict": _verdict(summary["verdict"]),
         "results": _results(summary["tables"], notes),
@@ -60,10 +62,14 @@ def write_report(summary: Row, rows: Sequence[Row], folder: Path) -> Path:
         "notes": _items(f"<b>{escape(name)}†</b> {escape(note)}" for name, note in notes.items() if note),
         "remarks": _items(map(escape, summary["remarks"])),
         "origin": _origin(summary),
-        "data": _script_json({**album(photos, runs, folder), "methods": summary["methods"], "tables": summary["tables"]}),
+        "data": _script_json(
+            {**album(photos, runs, folder), "methods": summary["methods"], "tables": summary["tables"]}
+        ),
     }
     template = Path(__file__).with_name("report.html").read_text("utf-8")
-    page = re.sub(r"<!-- (\w+) -->", lambda found: parts[found[1]], template)  # one pass: what data says is never a place
+    page = re.sub(
+        r"<!-- (\w+) -->", lambda found: parts[found[1]], template
+    )  # one pass: what data says is never a place
     path = folder / "report.html"
     with replacing(path) as partial:
         partial.write_text(page, "utf-8", errors="replace")
@@ -78,7 +84,11 @@ def _number(value: float | None, digits: int) -> str:
 
 def _method(name: str, notes: Mapping[str, str]) -> str:
     note = notes.get(name)
-    dagger = f'<a class="dagger" href="#notes" title="{escape(note)}" aria-label="see the note">†</a>' if note else ""
+    dagger = (
+        f'<a class="dagger" href="#notes" title="{escape(note)}" aria-label="see the note">†</a>'
+        if note
+        else ""
+    )
     return escape(name) + dagger
 
 
@@ -92,7 +102,11 @@ def _table(caption: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> 
     lines = ""
     for first, *cells in body:
         ours = ' class="ours"' if first.partition("<")[0] == _OURS else ""
-        lines += f'<tr{ours}><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
+        lines += (
+            f'<tr{ours}><th scope="row">{first}</th>'
+            + "".join(f"<td>{cell}</td>" for cell in cells)
+            + "</tr>\n"
+        )
     table = f'<table aria-label="{caption}"><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>'
     return f'<figure class="table"><figcaption>{caption}</figcaption><div class="scroll" tabindex="0">{table}</div></figure>\n'
 
@@ -122,7 +136,9 @@ def _results(tables: Sequence[Row], notes: Mapping[str, str]) -> str:
     page, published = "", [table for table in tables if table["budget"] is None]
     for setting in dict.fromkeys(table["setting"] for table in published):
         page += f"<h3>{escape(setting)}</h3>"
-        for table in sorted((table for table in published if table["setting"] == setting), key=lambda table: table["boosted"]):
+        for table in sorted(
+            (table for table in published if table["setting"] == setting), key=lambda table: table["boosted"]
+        ):
             body = "".join(_ranking(track, rows, notes) for track, rows in _tracks(table["rows"]))
             fold = "<details><summary>The same from ILB's boosted latents</summary>"
             page += f"{fold}{body}</details>" if table["boosted"] else body
@@ -131,8 +147,14 @@ def _results(tables: Sequence[Row], notes: Mapping[str, str]) -> str:
 
 def _ranking(track: str, rows: list[Row], notes: Mapping[str, str]) -> str:
     """One track of one setting, best median fidelity first; the best of each column is bold where they differ."""
-    rows = [{**row, "stored_kib": None if row["stored_bytes"] is None else row["stored_bytes"] / 1024} for row in rows]
-    rows.sort(key=lambda row: -math.inf if row["median_fidelity_db"] is None else row["median_fidelity_db"], reverse=True)
+    rows = [
+        {**row, "stored_kib": None if row["stored_bytes"] is None else row["stored_bytes"] / 1024}
+        for row in rows
+    ]
+    rows.sort(
+        key=lambda row: -math.inf if row["median_fidelity_db"] is None else row["median_fidelity_db"],
+        reverse=True,
+    )
     columns = [_emphasised([row.get(key) for row in rows], digits, best) for _, key, digits, best in _COLUMNS]
     head = ["Method", *(title for title, *_ in _COLUMNS)]
     if all(row["lpips"] is None for row in rows):
@@ -140,7 +162,11 @@ def _ranking(track: str, rows: list[Row], notes: Mapping[str, str]) -> str:
     if track == "A":  # a difference across tracks would rank them together
         head.insert(5, f"PSNR to {_OURS}, dB [95 %]")
         columns.insert(4, _differences(rows))
-    return _table(_TRACKS[track], head, list(zip((_method(row["method"], notes) for row in rows), *columns, strict=True)))
+    return _table(
+        _TRACKS[track],
+        head,
+        list(zip((_method(row["method"], notes) for row in rows), *columns, strict=True)),
+    )
 
 
 def _emphasised(values: Sequence[float | None], digits: int, best: Callable[..., float] | None) -> list[str]:
@@ -152,7 +178,10 @@ def _emphasised(values: Sequence[float | None], digits: int, best: Callable[...,
 
 def _differences(rows: Sequence[Row]) -> list[str]:
     """Each row's difference to ours with its interval, in figures and drawn on one scale; left of the line is worse than ours."""
-    spans = [[end for end in (row["difference_to_lbo_db"], *(row["interval"] or ())) if end is not None] for row in rows]
+    spans = [
+        [end for end in (row["difference_to_lbo_db"], *(row["interval"] or ())) if end is not None]
+        for row in rows
+    ]
     reach = max((abs(end) for span in spans for end in span), default=0) or 1
     cells = []
     for row, span in zip(rows, spans, strict=True):
@@ -162,7 +191,9 @@ def _differences(rows: Sequence[Row]) -> list[str]:
         middle, *ends = (45 + 40 * end / reach for end in span)
         bar = f'<path d="M{ends[0]:.1f} 7H{ends[1]:.1f}"/>' if len(ends) == 2 else ""
         drawn = f'<path class="zero" d="M45 0V14"/>{bar}<circle cx="{middle:.1f}" cy="7" r="3"/>'
-        text = _number(span[0], 1) + (f" [{_number(span[1], 1)}, {_number(span[2], 1)}]" if len(ends) == 2 else "")
+        text = _number(span[0], 1) + (
+            f" [{_number(span[1], 1)}, {_number(span[2], 1)}]" if len(ends) == 2 else ""
+        )
         cells.append(f'{text} <svg class="forest" viewBox="0 0 90 14" aria-hidden="true">{drawn}</svg>')
     return cells
 
@@ -173,12 +204,18 @@ def _budgets(tables: Sequence[Row], notes: Mapping[str, str]) -> str:
         page += f"<h3>{escape(setting)}{', from boosted latents' if boosted else ''}</h3>"
         chosen = [table for table in equal if (table["setting"], table["boosted"]) == (setting, boosted)]
         budgets = sorted({table["budget"] for table in chosen})
-        for track, rows in _tracks({**row, "budget": table["budget"]} for table in chosen for row in table["rows"]):
+        for track, rows in _tracks(
+            {**row, "budget": table["budget"]} for table in chosen for row in table["rows"]
+        ):
             found = {(row["method"], row["budget"]): row for row in rows}
             names = dict.fromkeys(name for name, _ in found)
             columns = [_budget_column([found.get((name, budget)) for name in names]) for budget in budgets]
             head = ["Method", *(f"{budget} evaluations" for budget in budgets)]
-            page += _table(_TRACKS[track], head, list(zip((_method(name, notes) for name in names), *columns, strict=True)))
+            page += _table(
+                _TRACKS[track],
+                head,
+                list(zip((_method(name, notes) for name in names), *columns, strict=True)),
+            )
     return page
 
 
@@ -195,10 +232,20 @@ def _budget_column(rows: Sequence[Row | None]) -> list[str]:
 
 def _losses(photos: Sequence[Row], losses: Sequence[Row]) -> str:
     stages = {loss["photo"]: loss for loss in losses}
-    head = ["Photo", "Ceiling of the encoder", "of the decoder", *(f"After: {stage.replace('_', ' ')}" for stage in _STAGES), "SHA-256"]
+    head = [
+        "Photo",
+        "Ceiling of the encoder",
+        "of the decoder",
+        *(f"After: {stage.replace('_', ' ')}" for stage in _STAGES),
+        "SHA-256",
+    ]
     body = []
     for photo in photos:
-        values = (photo["encoder_ceiling_db"], photo["decoder_ceiling_db"], *(stages.get(photo["photo"], {}).get(key) for key in _STAGES))
+        values = (
+            photo["encoder_ceiling_db"],
+            photo["decoder_ceiling_db"],
+            *(stages.get(photo["photo"], {}).get(key) for key in _STAGES),
+        )
         digest = f'<code title="{escape(photo["sha256"])}">{escape(photo["sha256"][:8])}</code>'
         body.append([escape(photo["photo"]), *(_number(value, 2) for value in values), digest])
     return _table("PSNR in dB; from left to right, one stage after the other is added", head, body)
@@ -211,8 +258,15 @@ def _health(runs: Sequence[Row], notes: Mapping[str, str]) -> str:
     for track, rows in _tracks(run for run in runs if run["budget"] is None and not run["boosted"]):
         body = []
         for name in dict.fromkeys(run["method"] for run in rows):
-            mine = [[run["health"] or {} for run in rows if (run["method"], run["setting"]) == (name, setting)] for setting in settings]
-            cells = [_spread([seed.get(key) for seed in seeds], ideal) for seeds in mine for key, ideal in _HEALTH.items()]
+            mine = [
+                [run["health"] or {} for run in rows if (run["method"], run["setting"]) == (name, setting)]
+                for setting in settings
+            ]
+            cells = [
+                _spread([seed.get(key) for seed in seeds], ideal)
+                for seeds in mine
+                for key, ideal in _HEALTH.items()
+            ]
             body.append([_method(name, notes), *cells])
         page += _table(_TRACKS[track], head, body)
     return page
@@ -228,14 +282,23 @@ def _spread(values: Sequence[float | None], ideal: float) -> str:
 def _failures(runs: Sequence[Row], notes: Mapping[str, str]) -> str:
     head = ["Method", "Photo", "Setting", "Budget", "Error"]
     body = [
-        [_method(run["method"], notes), *(escape(str(run[key.lower()] or "published")) for key in head[1:])] for run in runs if run["error"]
+        [_method(run["method"], notes), *(escape(str(run[key.lower()] or "published")) for key in head[1:])]
+        for run in runs
+        if run["error"]
     ]
     return _table("Runs that ended in an error", head, body) if body else "<p>No run ended in an error.</p>"
 
 
 def _origin(summary: Row) -> str:
-    facts = {"model": summary["model"]["name"], "fingerprint": summary["model"]["fingerprint"], **summary["versions"]}
-    listed = "".join(f"<div><dt>{escape(key)}</dt><dd><code>{escape(str(value))}</code></dd></div>" for key, value in facts.items())
+    facts = {
+        "model": summary["model"]["name"],
+        "fingerprint": summary["model"]["fingerprint"],
+        **summary["versions"],
+    }
+    listed = "".join(
+        f"<div><dt>{escape(key)}</dt><dd><code>{escape(str(value))}</code></dd></div>"
+        for key, value in facts.items()
+    )
     return f"<pre><code>{escape(summary['command'])}</code></pre><dl>{listed}</dl>"
 
 

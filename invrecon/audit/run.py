@@ -52,7 +52,12 @@ class Bench:
 
 
 def run_audit(
-    photos: list[Path], model: Model, plan: Plan, settings: Settings, out: Path, on_progress: OnProgress | None = None
+    photos: list[Path],
+    model: Model,
+    plan: Plan,
+    settings: Settings,
+    out: Path,
+    on_progress: OnProgress | None = None,
 ) -> Journal:
     """Runs what `out` doesn't hold yet; every finished run is kept at once.
 
@@ -80,7 +85,12 @@ def run_audit(
             done += 1
             if on_progress:
                 on_progress(f"{path.name}: {job.method}, {job.setting.name}", done, len(jobs) * len(photos))
-            name = key(bench.identity, *asdict(job).values(), settings.rtol, *(_boosting(settings) if job.boosted else ()))
+            name = key(
+                bench.identity,
+                *asdict(job).values(),
+                settings.rtol,
+                *(_boosting(settings) if job.boosted else ()),
+            )
             if name not in journal:
                 journal.add(name, _run(job, bench, model, schedule, plan, settings, name))
     return journal
@@ -91,7 +101,15 @@ def _bench(path: Path, model: Model, settings: Settings, out: Path) -> Bench:
     original = plan_canvas(photo.rgb.size, settings.size, settings.fit).place(photo.rgb)
     pixels = to_tensor(original).to(model.device)
     grid = (settings.num_inference_steps, settings.size, settings.fit, settings.dtype)
-    return Bench(path, photo.sha256, original, pixels, model.encode(pixels), key(photo.sha256, model.fingerprint, *grid), out)
+    return Bench(
+        path,
+        photo.sha256,
+        original,
+        pixels,
+        model.encode(pixels),
+        key(photo.sha256, model.fingerprint, *grid),
+        out,
+    )
 
 
 def _note_photo(bench: Bench, model: Model, plan: Plan, settings: Settings, journal: Journal) -> None:
@@ -107,7 +125,11 @@ def _note_photo(bench: Bench, model: Model, plan: Plan, settings: Settings, jour
         return psnr(bench.original, picture(image_latents))
 
     autoencoded = picture(bench.encoded)
-    ceiling = ilb.decoder_ceiling(model.decode, bench.encoded, bench.pixels, score) if plan.decoder_ceiling else None
+    ceiling = (
+        ilb.decoder_ceiling(model.decode, bench.encoded, bench.pixels, score)
+        if plan.decoder_ceiling
+        else None
+    )
     row = {
         "kind": "photo",
         "photo": bench.path.name,
@@ -121,7 +143,9 @@ def _note_photo(bench: Bench, model: Model, plan: Plan, settings: Settings, jour
     journal.add(name, row)
 
 
-def _run(job: Job, bench: Bench, model: Model, schedule: Schedule, plan: Plan, settings: Settings, name: str) -> Row:
+def _run(
+    job: Job, bench: Bench, model: Model, schedule: Schedule, plan: Plan, settings: Settings, name: str
+) -> Row:
     prompt = plan.caption(bench.path, job.setting)
     z_0 = _boosted(bench, model, settings, job.setting, prompt) if job.boosted else bench.encoded
     guided = model.denoiser(prompt, "", job.setting.guidance_scale)
@@ -133,7 +157,11 @@ def _run(job: Job, bench: Bench, model: Model, schedule: Schedule, plan: Plan, s
     seconds, forward, backward = time.monotonic() - begun, network.forward, network.backward
     memory = peak_memory(model.device)
     regenerated = regenerate()
-    common = asdict(job) | {"setting": job.setting.name, "guidance_scale": job.setting.guidance_scale, "track": job.track}
+    common = asdict(job) | {
+        "setting": job.setting.name,
+        "guidance_scale": job.setting.guidance_scale,
+        "track": job.track,
+    }
     return (
         {"kind": "run", "photo": bench.path.name, "prompt": prompt, "steps": len(schedule), "error": None}
         | common
@@ -145,7 +173,9 @@ def _run(job: Job, bench: Bench, model: Model, schedule: Schedule, plan: Plan, s
             "peak_memory_mb": None if memory is None else memory / 1e6,
             "stored_bytes": sum(tensor.nbytes for tensor in (stored.latents, *stored.extras.values())),
             "converged_steps": sum(record.outcome.solved for record in records) if records else None,
-            "diverged_steps": sum(record.outcome is Outcome.DIVERGED for record in records) if records else None,
+            "diverged_steps": sum(record.outcome is Outcome.DIVERGED for record in records)
+            if records
+            else None,
             "timesteps": [record.timestep for record in records],
             "residuals": [finite(record.residual) for record in records],
             "health": {field: finite(value) for field, value in asdict(health(stored.latents)).items()},
@@ -159,7 +189,12 @@ def _invert(job: Job, denoiser: Guided, schedule: Schedule, z_0: Tensor, setting
     if job.method == OURS:
         mean = math.inf if job.budget is None else job.budget
         [found] = invert_guided(
-            denoiser, schedule, z_0, rtol=settings.rtol, max_evaluations=settings.max_evaluations, mean_evaluations=mean
+            denoiser,
+            schedule,
+            z_0,
+            rtol=settings.rtol,
+            max_evaluations=settings.max_evaluations,
+            mean_evaluations=mean,
         )
         return Stored(found.latents, {}), found.records, lambda: generate(denoiser, schedule, found.latents)
     peer = make_peer(job.method, job.budget)
@@ -170,7 +205,16 @@ def _invert(job: Job, denoiser: Guided, schedule: Schedule, z_0: Tensor, setting
 def _judge(bench: Bench, model: Model, z_0: Tensor, regenerated: Tensor, name: str) -> Row:
     """Figures of the saved 8-bit picture, and of the latents in float."""
     if not regenerated.isfinite().all():
-        figures = ("psnr", "psnr_unrounded", "psnr_of_z_0", "ssim", "lpips", "latent_nmse", "latent_fidelity_db", "picture")
+        figures = (
+            "psnr",
+            "psnr_unrounded",
+            "psnr_of_z_0",
+            "ssim",
+            "lpips",
+            "latent_nmse",
+            "latent_fidelity_db",
+            "picture",
+        )
         return dict.fromkeys(figures) | {"error": "the result is not finite"}
     with torch.no_grad():
         pixels, of_z_0 = model.decode(regenerated), to_image(model.decode(z_0))
@@ -180,7 +224,9 @@ def _judge(bench: Bench, model: Model, z_0: Tensor, regenerated: Tensor, name: s
     fidelity = latent_fidelity(z_0, regenerated)
     return {
         "psnr": finite(psnr(bench.original, picture)),
-        "psnr_unrounded": finite(-10 * math.log10((pixels.clamp(-1, 1) - bench.pixels).square().mean().item() / 4 + 1e-30)),
+        "psnr_unrounded": finite(
+            -10 * math.log10((pixels.clamp(-1, 1) - bench.pixels).square().mean().item() / 4 + 1e-30)
+        ),
         "psnr_of_z_0": finite(psnr(bench.original, of_z_0)),
         "ssim": finite(ssim(bench.original, picture)),
         "lpips": lpips(bench.original, picture),

@@ -88,7 +88,9 @@ class Timed:
 
 
 @torch.no_grad()
-def measure(bench: Bench, batches: Sequence[int], repeats: int, on_progress: OnProgress | None = None) -> Iterator[Speed]:
+def measure(
+    bench: Bench, batches: Sequence[int], repeats: int, on_progress: OnProgress | None = None
+) -> Iterator[Speed]:
     """The floor and all ways, for each size of batch as soon as it is done."""
     for batch in batches:
         latents = bench.latents[:batch]
@@ -155,10 +157,22 @@ def summarise(bench: Bench, batch: int, rounds: Sequence[Round], operations: flo
     return speeds
 
 
-def _speed(name: str, rtol: float | None, batch: int, seconds: list[float], ddims: list[float], floors: list[float]) -> Speed:
+def _speed(
+    name: str, rtol: float | None, batch: int, seconds: list[float], ddims: list[float], floors: list[float]
+) -> Speed:
     def ratio(others: list[float]) -> float:
         return median(one / other for one, other in zip(seconds, others, strict=True))
 
     typical = median(seconds)
     spread = (max(seconds) - min(seconds)) / typical if typical else math.nan
-    return Speed(batch, name, rtol, typical, spread, batch / typical, ratio(ddims), ratio(floors), evaluations_per_step=1.0)
+    return Speed(
+        batch,
+        name,
+        rtol,
+        typical,
+        spread,
+        batch / typical,
+        ratio(ddims),
+        ratio(floors),
+        evaluations_per_step=1.0,
+    )

@@ -14,7 +14,9 @@ Row = dict[str, Any]
 ENOUGH = 60.0  # dB of latent fidelity: more can't be seen in an 8-bit picture
 
 
-def interval(differences: Sequence[float], level: float = 0.95, draws: int = 10_000) -> tuple[float, float] | None:
+def interval(
+    differences: Sequence[float], level: float = 0.95, draws: int = 10_000
+) -> tuple[float, float] | None:
     """Bootstrap percentile interval of the mean of paired differences; None for fewer than three.
 
     Draws are seeded: the same rows give the same interval.
@@ -44,12 +46,19 @@ def summarise(rows: Sequence[Row], methods: dict[str, Any], context: dict[str, A
 
     tables = [_table(key[2:], list(group), order) for key, group in groupby(sorted(runs, key=place), place)]
     losses = [loss for photo in photos if (loss := _losses(photo, runs))]
-    return context | {"methods": methods, "tables": tables, "verdict": _verdict(runs, tables), "losses": losses}
+    return context | {
+        "methods": methods,
+        "tables": tables,
+        "verdict": _verdict(runs, tables),
+        "losses": losses,
+    }
 
 
 def _losses(photo: Row, runs: list[Row]) -> dict[str, Any] | None:
     """PSNR of LBO + ILB on one photo, stage by stage: without guidance, then with the strongest that was run."""
-    ours = [row for row in runs if row["photo"] == photo["photo"] and row["method"] == OURS and row["boosted"]]
+    ours = [
+        row for row in runs if row["photo"] == photo["photo"] and row["method"] == OURS and row["boosted"]
+    ]
     if not ours:
         return None
     weakest, strongest = (choose(ours, key=lambda row: row["guidance_scale"]) for choose in (min, max))
@@ -101,7 +110,9 @@ def _line(method: str, runs: list[Row], ours: dict[str, Row]) -> dict[str, Any]:
 
 def _verdict(runs: list[Row], tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     claims = [_cheapest(tables, w) for w in ("w = 1", "w = 3")]
-    return [claim for claim in (*claims, _never_worse(tables), _most_robust(runs), _best_picture(runs)) if claim]
+    return [
+        claim for claim in (*claims, _never_worse(tables), _most_robust(runs), _best_picture(runs)) if claim
+    ]
 
 
 def _claim(claim: str, holds: bool, why: str) -> dict[str, Any]:
@@ -110,9 +121,17 @@ def _claim(claim: str, holds: bool, why: str) -> dict[str, Any]:
 
 def _cheapest(tables: list[dict[str, Any]], guidance: str) -> dict[str, Any] | None:
     """Claim: LBO gets to 60 dB on the median photo with the fewest evaluations of all in track A."""
-    lines = [line for table in tables if table["setting"].endswith(guidance) and not table["boosted"] for line in table["rows"]]
+    lines = [
+        line
+        for table in tables
+        if table["setting"].endswith(guidance) and not table["boosted"]
+        for line in table["rows"]
+    ]
     there = [line for line in lines if line["track"] == "A" and (line["median_fidelity_db"] or 0) >= ENOUGH]
-    costs = {name: min(line["evaluations_per_step"] for line in there if line["method"] == name) for name in {x["method"] for x in there}}
+    costs = {
+        name: min(line["evaluations_per_step"] for line in there if line["method"] == name)
+        for name in {x["method"] for x in there}
+    }
     if not lines:
         return None
     others = {name: cost for name, cost in costs.items() if name != OURS}
@@ -121,40 +140,60 @@ def _cheapest(tables: list[dict[str, Any]], guidance: str) -> dict[str, Any] | N
         return _claim(text, False, "LBO does not reach it on the median photo.")
     rival = min(others, key=lambda name: others[name], default=None)
     rest = f"the next, {rival}, {others[rival]:.2f}" if rival else "no other reaches it at the budgets tried"
-    return _claim(text, not rival or costs[OURS] < others[rival], f"LBO takes {costs[OURS]:.2f} evaluations a step; {rest}.")
+    return _claim(
+        text,
+        not rival or costs[OURS] < others[rival],
+        f"LBO takes {costs[OURS]:.2f} evaluations a step; {rest}.",
+    )
 
 
 def _never_worse(tables: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Claim: at equal budget LBO's median latent fidelity is the highest of track A."""
     beaten, compared = [], 0
     for table in (table for table in tables if table["budget"] and not table["boosted"]):
-        lines = {line["method"]: line["median_fidelity_db"] or 0 for line in table["rows"] if line["track"] == "A"}
+        lines = {
+            line["method"]: line["median_fidelity_db"] or 0 for line in table["rows"] if line["track"] == "A"
+        }
         for name, value in lines.items():
             if OURS in lines and name != OURS:
                 compared += 1
                 if value > lines[OURS]:
-                    beaten.append(f"{name} at {table['budget']} evaluations, {table['setting']} ({value:.1f} against {lines[OURS]:.1f} dB)")
+                    beaten.append(
+                        f"{name} at {table['budget']} evaluations, {table['setting']} ({value:.1f} against {lines[OURS]:.1f} dB)"
+                    )
     why = f"Worse than {'; '.join(beaten)}." if beaten else f"Holds in all {compared} comparisons of medians."
-    return _claim("At equal budget LBO is never worse than any other seed-only method", not beaten, why) if compared else None
+    return (
+        _claim("At equal budget LBO is never worse than any other seed-only method", not beaten, why)
+        if compared
+        else None
+    )
 
 
 def _most_robust(runs: list[Row]) -> dict[str, Any] | None:
     """Claim: at guidance 7.5 LBO gets more photos to 30 dB than any other of track A, over all budgets."""
-    strong = [row for row in runs if row["guidance_scale"] == 7.5 and row["track"] == "A" and not row["boosted"]]
+    strong = [
+        row for row in runs if row["guidance_scale"] == 7.5 and row["track"] == "A" and not row["boosted"]
+    ]
     if not strong:
         return None
     good = dict.fromkeys({row["method"] for row in strong}, 0)
     for row in strong:
         good[row["method"]] += (row["latent_fidelity_db"] or 0) >= 30
     rival = max((name for name in good if name != OURS), key=lambda name: good[name], default=None)
-    why = f"LBO: {good.get(OURS, 0)} runs of 30 dB or more" + (f"; the next, {rival}: {good[rival]}." if rival else ".")
+    why = f"LBO: {good.get(OURS, 0)} runs of 30 dB or more" + (
+        f"; the next, {rival}: {good[rival]}." if rival else "."
+    )
     holds = not rival or good.get(OURS, 0) > good[rival]
     return _claim("At w = 7.5 LBO converges on more photos than any other seed-only method", holds, why)
 
 
 def _best_picture(runs: list[Row]) -> dict[str, Any] | None:
     """Claim: LBO on boosted latents has the highest PSNR of all runs, on each photo and setting."""
-    boosted = {(row["photo"], row["setting"]): row["psnr"] or 0 for row in runs if row["boosted"] and row["method"] == OURS}
+    boosted = {
+        (row["photo"], row["setting"]): row["psnr"] or 0
+        for row in runs
+        if row["boosted"] and row["method"] == OURS
+    }
     if not boosted:
         return None
     losses = []
@@ -162,5 +201,11 @@ def _best_picture(runs: list[Row]) -> dict[str, Any] | None:
         place = row["photo"], row["setting"]
         if not row["boosted"] and place in boosted and (row["psnr"] or 0) > boosted[place]:
             losses.append(f"{row['method']} on {row['photo']}, {row['setting']}")
-    why = f"Beaten by {'; '.join(losses)}." if losses else f"Holds on all {len(boosted)} pairs of photo and setting."
-    return _claim("LBO and ILB together beat every method of both tracks in PSNR of the saved picture", not losses, why)
+    why = (
+        f"Beaten by {'; '.join(losses)}."
+        if losses
+        else f"Holds on all {len(boosted)} pairs of photo and setting."
+    )
+    return _claim(
+        "LBO and ILB together beat every method of both tracks in PSNR of the saved picture", not losses, why
+    )

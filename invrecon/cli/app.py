@@ -20,7 +20,16 @@ from invrecon.cli.imagine import EPILOG as IMAGINE_EPILOG
 from invrecon.cli.imagine import imagine
 from invrecon.cli.invert import EPILOG as INVERT_EPILOG
 from invrecon.cli.invert import invert
-from invrecon.cli.models import CHECK_EPILOG, LIST_EPILOG, PATH_EPILOG, SHOW_EPILOG, check_model, list_models, print_path, show_model
+from invrecon.cli.models import (
+    CHECK_EPILOG,
+    LIST_EPILOG,
+    PATH_EPILOG,
+    SHOW_EPILOG,
+    check_model,
+    list_models,
+    print_path,
+    show_model,
+)
 from invrecon.cli.reconstruct import EPILOG as RECONSTRUCT_EPILOG
 from invrecon.cli.reconstruct import reconstruct
 from invrecon.cli.speed import EPILOG as SPEED_EPILOG
@@ -47,7 +56,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-models = typer.Typer(help="Model cards, where checkpoints lie, and whether they work here.", rich_markup_mode=None, no_args_is_help=True)
+models = typer.Typer(
+    help="Model cards, where checkpoints lie, and whether they work here.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
 
 app.command(epilog=INVERT_EPILOG)(guarded(invert))
 app.command(epilog=RECONSTRUCT_EPILOG)(guarded(reconstruct))
@@ -78,7 +91,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Find the seed noise from which a diffusion model gives a real photo back."""
@@ -87,5 +101,7 @@ def _root(
 def main() -> None:
     """Runs the program on the arguments of this process."""
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal can't encode
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a file's name may hold what the terminal can't encode
     app(prog_name="invrecon")

@@ -61,17 +61,29 @@ _OWN = (
 @options.takes_settings(without=(*_OWN, *options.GUIDANCE_SEARCH))
 def audit(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos in any common format.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")],
-    methods: Annotated[str | None, typer.Option(metavar="LIST", help="Methods, with commas between.  [default: all]")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")
+    ],
+    methods: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Methods, with commas between.  [default: all]")
+    ] = None,
     budgets: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Evaluations a step; 0 for the published settings.  [default: 0,2,3,5,10]")
+        str | None,
+        typer.Option(
+            metavar="LIST", help="Evaluations a step; 0 for the published settings.  [default: 0,2,3,5,10]"
+        ),
     ] = None,
     setting_list: Annotated[
         str | None,
-        typer.Option("--settings", metavar="LIST", help="Prompt and guidance.  [default: empty:1,caption:1,caption:3,caption:7.5]"),
+        typer.Option(
+            "--settings",
+            metavar="LIST",
+            help="Prompt and guidance.  [default: empty:1,caption:1,caption:3,caption:7.5]",
+        ),
     ] = None,
     captions: Annotated[
-        list[str] | None, typer.Option("--caption", metavar="NAME=TEXT", help="What a photo shows; its name without ending.")
+        list[str] | None,
+        typer.Option("--caption", metavar="NAME=TEXT", help="What a photo shows; its name without ending."),
     ] = None,
     quiet: options.Quiet = False,
     *,
@@ -92,7 +104,9 @@ def audit(
     return 0
 
 
-def _run(photos: list[Path], model: "Model", plan: "Plan", settings: Settings, out: Path, quiet: bool) -> None:
+def _run(
+    photos: list[Path], model: "Model", plan: "Plan", settings: Settings, out: Path, quiet: bool
+) -> None:
     from invrecon.audit.markdown import to_markdown
     from invrecon.audit.plan import describe
     from invrecon.audit.report import write_report
@@ -112,7 +126,10 @@ def _run(photos: list[Path], model: "Model", plan: "Plan", settings: Settings, o
     }
     rows = journal.asked
     summary = summarise(rows, {name: describe(name) for name in plan.methods}, context)
-    for name, text in (("summary.json", json.dumps(summary, indent=1, allow_nan=False)), ("summary.md", to_markdown(summary))):
+    for name, text in (
+        ("summary.json", json.dumps(summary, indent=1, allow_nan=False)),
+        ("summary.md", to_markdown(summary)),
+    ):
         with replacing(out / name) as partial:
             partial.write_text(text, encoding="utf-8")
     page = write_report(summary, rows, out)
@@ -120,10 +137,18 @@ def _run(photos: list[Path], model: "Model", plan: "Plan", settings: Settings, o
         _print(summary, page)
 
 
-def _plan(table: dict[str, Any], methods: str | None, budgets: str | None, settings: str | None, captions: list[str] | None) -> "Plan":
+def _plan(
+    table: dict[str, Any],
+    methods: str | None,
+    budgets: str | None,
+    settings: str | None,
+    captions: list[str] | None,
+) -> "Plan":
     from invrecon.audit.plan import Plan, parse_setting
 
-    plan = Plan(decoder_ceiling=bool(table.get("decoder_ceiling", True)), captions=dict(table.get("captions", {})))
+    plan = Plan(
+        decoder_ceiling=bool(table.get("decoder_ceiling", True)), captions=dict(table.get("captions", {}))
+    )
     chosen = methods.split(",") if methods else table.get("methods")
     limits = budgets.split(",") if budgets else table.get("budgets")
     prompts = settings.split(",") if settings else table.get("settings")
@@ -131,7 +156,9 @@ def _plan(table: dict[str, Any], methods: str | None, budgets: str | None, setti
         numbers = [int(limit) for limit in limits or ()]
         named = dict(pair.split("=", 1) for pair in captions or ())
     except ValueError as error:
-        raise UsageError("budgets are whole numbers with commas between, and a caption reads NAME=TEXT") from error
+        raise UsageError(
+            "budgets are whole numbers with commas between, and a caption reads NAME=TEXT"
+        ) from error
     if any(number < 0 for number in numbers):
         raise UsageError("a budget can't be negative")
     return replace(
@@ -145,14 +172,35 @@ def _plan(table: dict[str, Any], methods: str | None, budgets: str | None, setti
 
 def _print(summary: dict[str, Any], page: Path) -> None:
     for verdict in summary["verdict"]:
-        typer.echo(f"{'holds' if verdict['holds'] else 'DOES NOT HOLD'}: {verdict['claim']}. {verdict['why']}")
+        typer.echo(
+            f"{'holds' if verdict['holds'] else 'DOES NOT HOLD'}: {verdict['claim']}. {verdict['why']}"
+        )
     for table in summary["tables"]:
         budget = f"{table['budget']} evaluations a step" if table["budget"] else "published settings"
         typer.echo(f"\n{table['setting']}, {budget}{', boosted latents' if table['boosted'] else ''}")
-        fields = ("evaluations_per_step", "median_psnr", "worst_psnr", "median_fidelity_db", "worst_fidelity_db", "seconds")
-        rows = [(line["method"], line["track"], *(_number(line[field]) for field in fields)) for line in table["rows"]]
+        fields = (
+            "evaluations_per_step",
+            "median_psnr",
+            "worst_psnr",
+            "median_fidelity_db",
+            "worst_fidelity_db",
+            "seconds",
+        )
+        rows = [
+            (line["method"], line["track"], *(_number(line[field]) for field in fields))
+            for line in table["rows"]
+        ]
         print_table(
-            ("method", "track", "evaluations\n/step", "PSNR\nmedian", "PSNR\nworst", "latent dB\nmedian", "latent dB\nworst", "seconds"),
+            (
+                "method",
+                "track",
+                "evaluations\n/step",
+                "PSNR\nmedian",
+                "PSNR\nworst",
+                "latent dB\nmedian",
+                "latent dB\nworst",
+                "seconds",
+            ),
             rows,
         )
     typer.echo(f"\n{page}")

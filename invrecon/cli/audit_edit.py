@@ -36,22 +36,50 @@ _TITLES = ("edit", "mask", "inversion", "moved", "hue\nmedian", "object\n>= 22 d
 
 
 @options.takes_settings(
-    without=("prompt", "negative_prompt", "guidance_scale", "fit", "boost", "decoder_ceiling", "batch_size", *options.GUIDANCE_SEARCH)
+    without=(
+        "prompt",
+        "negative_prompt",
+        "guidance_scale",
+        "fit",
+        "boost",
+        "decoder_ceiling",
+        "batch_size",
+        *options.GUIDANCE_SEARCH,
+    )
 )
 def audit_edit(
-    cutouts: Annotated[list[Path], typer.Argument(metavar="CUTOUT", help="Pictures with transparency, named after what they show.")],
-    old: Annotated[str, typer.Option("--from", metavar="COLOUR", help="Of the background, to begin with.")] = "blue",
+    cutouts: Annotated[
+        list[Path],
+        typer.Argument(metavar="CUTOUT", help="Pictures with transparency, named after what they show."),
+    ],
+    old: Annotated[
+        str, typer.Option("--from", metavar="COLOUR", help="Of the background, to begin with.")
+    ] = "blue",
     new: Annotated[str, typer.Option("--to", metavar="COLOUR", help="What the edit asks for.")] = "green",
     names: Annotated[
-        Path | None, typer.Option("--names", metavar="FILE", help="TOML or JSON: file name without ending = what it shows.")
+        Path | None,
+        typer.Option(
+            "--names", metavar="FILE", help="TOML or JSON: file name without ending = what it shows."
+        ),
     ] = None,
     sweep: Annotated[
-        list[str] | None, typer.Option("--sweep", metavar="NAME=VALUE,...", help="Edits to try. [default: mode=" + ",".join(MODES) + "]")
+        list[str] | None,
+        typer.Option(
+            "--sweep", metavar="NAME=VALUE,...", help="Edits to try. [default: mode=" + ",".join(MODES) + "]"
+        ),
     ] = None,
-    masks: Annotated[str, typer.Option(metavar="LIST", help="Out of none, auto and drawn (the background's own).")] = "none,auto,drawn",
+    masks: Annotated[
+        str, typer.Option(metavar="LIST", help="Out of none, auto and drawn (the background's own).")
+    ] = "none,auto,drawn",
     inversions: Annotated[str, typer.Option(metavar="LIST", help="Out of lbo and ddim.")] = "lbo,ddim",
-    boost: Annotated[bool, typer.Option("--boost/--no-boost", help="Boost the image latents above the autoencoder's own (ILB).")] = True,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for a sheet of pictures of each cut-out.")] = None,
+    boost: Annotated[
+        bool,
+        typer.Option("--boost/--no-boost", help="Boost the image latents above the autoencoder's own (ILB)."),
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder for a sheet of pictures of each cut-out."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     quiet: options.Quiet = False,
     *,
@@ -72,7 +100,18 @@ def audit_edit(
             raise UsageError(f"{path}: no such file")
     if out:
         make_folder(out)
-    trials = _run(cutouts, known, (old, new), edits, kinds, set(chosen[0]), ways, replace(settings, boost=boost), out, quiet)
+    trials = _run(
+        cutouts,
+        known,
+        (old, new),
+        edits,
+        kinds,
+        set(chosen[0]),
+        ways,
+        replace(settings, boost=boost),
+        out,
+        quiet,
+    )
     _tell(trials, (old, new), settings, as_json, quiet)
     return 0
 
@@ -93,13 +132,18 @@ def _run(
     from invrecon.audit.editing import run_trials
 
     check_colours(*colours)
-    composites = [compose(path, names.get(path.stem, path.stem.replace("_", " ")), colours[0], settings.size) for path in cutouts]
+    composites = [
+        compose(path, names.get(path.stem, path.stem.replace("_", " ")), colours[0], settings.size)
+        for path in cutouts
+    ]
     model, trials = load(settings, quiet), []
     for number, (path, composite) in enumerate(zip(cutouts, composites, strict=True), 1):
         found: list[Trial] = []
         for way in inversions:
             with progress_bar(f"{number}/{len(cutouts)} {composite.name}, {way}", quiet) as on_progress:
-                found += run_trials(composite, colours, edits, masks, swept, way, model, settings, on_progress)
+                found += run_trials(
+                    composite, colours, edits, masks, swept, way, model, settings, on_progress
+                )
         if out:
             _sheet(found, out / f"{path.stem}.png")
         trials += found
@@ -111,19 +155,30 @@ def _sheet(trials: "list[Trial]", path: Path) -> None:
     from invrecon.sheet import Panel, contact_sheet
 
     panels = [
-        Panel(f"{each.label}, mask: {each.mask}, {each.inversion}", f"hue {each.hue:.0f}, object {each.object_psnr:.1f} dB", each.picture)
+        Panel(
+            f"{each.label}, mask: {each.mask}, {each.inversion}",
+            f"hue {each.hue:.0f}, object {each.object_psnr:.1f} dB",
+            each.picture,
+        )
         for each in trials
     ]
     save_png(contact_sheet([panels]), path)
 
 
-def _tell(trials: "list[Trial]", colours: tuple[str, str], settings: Settings, as_json: bool, quiet: bool) -> None:
+def _tell(
+    trials: "list[Trial]", colours: tuple[str, str], settings: Settings, as_json: bool, quiet: bool
+) -> None:
     from invrecon.audit.editing import tabulate
 
     rows = tabulate(trials)
     if as_json:
         each = [{name: value for name, value in vars(trial).items() if name != "picture"} for trial in trials]
-        context = {"from": colours[0], "to": colours[1], "steps": settings.num_inference_steps, "size": settings.size}
+        context = {
+            "from": colours[0],
+            "to": colours[1],
+            "steps": settings.num_inference_steps,
+            "size": settings.size,
+        }
         typer.echo(json.dumps(strict(context | {"rows": rows, "trials": each}), allow_nan=False))
     elif not quiet:
         print_table(_TITLES, [_line(row) for row in rows])

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Files = dict[str, Path]  # from the row's field to the file that is written
 NameFiles = Callable[[Path, Path], Files]  # (input, folder) -> files
-Task = Callable[[Sequence[Path], "Model", Settings, "OnProgress"], Sequence[Any]]  # inputs -> results, an error for one that failed
+Task = Callable[
+    [Sequence[Path], "Model", Settings, "OnProgress"], Sequence[Any]
+]  # inputs -> results, an error for one that failed
 Keep = Callable[[Any, Files], Row]  # writes the files of one result, returns its figures
 
 
@@ -53,7 +55,16 @@ def run_batch(
     if todo:
         model = load(settings, quiet)
         for batch in _batches(todo, rows, model, settings):
-            done = _do([rows[number] for number in batch], task, keep, model, settings, _place(batch, len(rows)), quiet, earlier)
+            done = _do(
+                [rows[number] for number in batch],
+                task,
+                keep,
+                model,
+                settings,
+                _place(batch, len(rows)),
+                quiet,
+                earlier,
+            )
             for number, row in zip(batch, done, strict=True):
                 rows[number] = row
             _tell(rows[told : batch[-1] + 1], fields, as_json)
@@ -69,7 +80,9 @@ def _tell(rows: Sequence[Row], fields: Sequence[str], as_json: bool) -> None:
         typer.echo(json_line(row, fields))
 
 
-def _batches(todo: Sequence[int], rows: Sequence[Row], model: "Model", settings: Settings) -> Iterator[list[int]]:
+def _batches(
+    todo: Sequence[int], rows: Sequence[Row], model: "Model", settings: Settings
+) -> Iterator[list[int]]:
     """The numbers of the inputs that are done together, in order."""
     from invrecon import pipeline
 
@@ -111,7 +124,9 @@ def make_folder(out: Path) -> None:
         raise UsageError(f"can't write into the folder {out}; choose another --out")
 
 
-def _plan(inputs: Sequence[Path], out: Path, name_files: NameFiles, force: bool, earlier: Earlier | None) -> list[Row]:
+def _plan(
+    inputs: Sequence[Path], out: Path, name_files: NameFiles, force: bool, earlier: Earlier | None
+) -> list[Row]:
     """A row for each input: its files where it can be done, its figures where it was before, else its error."""
     rows: list[Row] = []
     owners: dict[Path, Path] = {}
@@ -127,7 +142,17 @@ def _plan(inputs: Sequence[Path], out: Path, name_files: NameFiles, force: bool,
         else:
             owners |= dict.fromkeys(files.values(), source)
             figures = earlier.figures(source, files.values()) if earlier else None
-            rows.append(_warned({"input": source, **files, **(figures or {}), "resumed": figures is not None, "error": None}))
+            rows.append(
+                _warned(
+                    {
+                        "input": source,
+                        **files,
+                        **(figures or {}),
+                        "resumed": figures is not None,
+                        "error": None,
+                    }
+                )
+            )
     return rows
 
 
@@ -143,7 +168,9 @@ def check_input(source: Path) -> None:
 def check_output(path: Path, inputs: Sequence[Path], owners: dict[Path, Path], force: bool) -> None:
     """Raises InputError where a result can't be written to `path`: another input of `owners` claims it, it exists, or is an input."""
     if path in owners:
-        raise InputError(f"would write {path}, as {owners[path]} does; rename it or give it another --out in a run of its own")
+        raise InputError(
+            f"would write {path}, as {owners[path]} does; rename it or give it another --out in a run of its own"
+        )
     try:
         path.lstat()
     except FileNotFoundError:
@@ -192,7 +219,10 @@ def _do(
 
 
 def _keep(row: Row, result: Any, keep: Keep, earlier: Earlier | None) -> Row:
-    source, files = row["input"], {name: path for name, path in row.items() if name not in ("input", "resumed", "error")}
+    source, files = (
+        row["input"],
+        {name: path for name, path in row.items() if name not in ("input", "resumed", "error")},
+    )
     try:
         if isinstance(result, InvreconError):
             raise result

@@ -32,7 +32,9 @@ Examples:
 
 @options.takes_settings(without=("boost",))
 def boost(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, or seed files.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, or seed files.")
+    ],
     photos: options.Photos = None,
     out: options.Out = Path("."),
     force: options.Force = False,
@@ -52,7 +54,18 @@ def boost(
     if len(seeds) != len(photos or []):
         raise UsageError(f"{len(seeds)} seed files need as many --photo, not {len(photos or [])}")
     run = partial(_run, dict(zip(seeds, photos or [], strict=True)))
-    rows = run_batch(inputs, run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet, resume=resume)
+    rows = run_batch(
+        inputs,
+        run,
+        _keep,
+        _name_files,
+        settings,
+        out=out,
+        force=force,
+        as_json=as_json,
+        quiet=quiet,
+        resume=resume,
+    )
     return exit_code(rows, min_psnr)
 
 
@@ -61,11 +74,19 @@ def _name_files(source: Path, out: Path) -> Files:
     return {"output": out / f"{name}.boosted.png", "seed_file": out / f"{name}.boosted.seed.safetensors"}
 
 
-def _run(photos: dict[Path, Path], inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress") -> Sequence[Any]:
+def _run(
+    photos: dict[Path, Path],
+    inputs: Sequence[Path],
+    model: "Model",
+    settings: Settings,
+    on_progress: "OnProgress",
+) -> Sequence[Any]:
     from invrecon import pipeline
 
     if is_seed_name(inputs[0]):  # alone
-        return attempt(lambda: pipeline.boost(inputs[0], model, settings, on_progress, photo=photos[inputs[0]]))
+        return attempt(
+            lambda: pipeline.boost(inputs[0], model, settings, on_progress, photo=photos[inputs[0]])
+        )
     return pipeline.reconstruct_batch(inputs, model, replace(settings, boost=True), on_progress)
 
 

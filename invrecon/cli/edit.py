@@ -32,45 +32,117 @@ Examples:
 
 {EXIT_CODES}"""
 
-FIELDS = ("input", "prompt", "edits", "compare_file", "psnr", "evaluations", "evaluations_per_step", "seed_norm", "seconds", "error")
+FIELDS = (
+    "input",
+    "prompt",
+    "edits",
+    "compare_file",
+    "psnr",
+    "evaluations",
+    "evaluations_per_step",
+    "seed_norm",
+    "seconds",
+    "error",
+)
 
 
 def _option(flag: str, name: str, text: str, metavar: str = "FLOAT") -> Any:
     default = getattr(EditSettings, name)
-    return typer.Option(flag, metavar=metavar, help=f"{text} [default: {'automatic' if default is None else default}]")
+    return typer.Option(
+        flag, metavar=metavar, help=f"{text} [default: {'automatic' if default is None else default}]"
+    )
 
 
-@options.takes_settings(without=("guidance_scale", "negative_prompt", "boost", "decoder_ceiling", "batch_size", *options.GUIDANCE_SEARCH))
+@options.takes_settings(
+    without=(
+        "guidance_scale",
+        "negative_prompt",
+        "boost",
+        "decoder_ceiling",
+        "batch_size",
+        *options.GUIDANCE_SEARCH,
+    )
+)
 def edit(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, or seed files.")],
-    to: Annotated[list[str] | None, typer.Option("--to", metavar="TEXT", help="What it should show; give it again for more edits.")] = None,
-    mode: Annotated[str | None, _option("--mode", "mode", "How the edit is tied to the photo.", "|".join(MODES))] = None,
-    guidance_scale: Annotated[float | None, _option("--guidance-scale", "guidance_scale", "Of the edit; the photo's own has none.")] = None,
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, or seed files.")
+    ],
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="TEXT", help="What it should show; give it again for more edits."),
+    ] = None,
+    mode: Annotated[
+        str | None, _option("--mode", "mode", "How the edit is tied to the photo.", "|".join(MODES))
+    ] = None,
+    guidance_scale: Annotated[
+        float | None, _option("--guidance-scale", "guidance_scale", "Of the edit; the photo's own has none.")
+    ] = None,
     negative_prompt: Annotated[
-        str | None, typer.Option("--negative-prompt", metavar="TEXT", help="What guidance leads away from. [default: --prompt]")
+        str | None,
+        typer.Option(
+            "--negative-prompt", metavar="TEXT", help="What guidance leads away from. [default: --prompt]"
+        ),
     ] = None,
     mask: Annotated[
         list[Path] | None,
-        typer.Option("--mask", metavar="FILE", help="White may change; of the photo's size; one for all, or one for each."),
+        typer.Option(
+            "--mask",
+            metavar="FILE",
+            help="White may change; of the photo's size; one for all, or one for each.",
+        ),
     ] = None,
-    auto_mask: Annotated[bool | None, typer.Option("--auto-mask/--no-auto-mask", help="Change only what the changed words name.")] = None,
-    mask_threshold: Annotated[float | None, _option("--mask-threshold", "mask_threshold", "Of the attention, for --auto-mask.")] = None,
-    forget: Annotated[float | None, _option("--forget", "forget", "How much of its colour the seed loses inside a mask.")] = None,
-    words: Annotated[str | None, _option("--words", "words", "p2p: new words take the old ones' places, or look.", "|".join(WORDS))] = None,
-    weight: Annotated[list[str] | None, typer.Option("--weight", metavar="WORD=FLOAT", help="p2p: attention to a word of --to.")] = None,
-    cross_steps: Annotated[float | None, _option("--cross-steps", "cross_steps", "p2p: part of the steps with the photo's words.")] = None,
-    self_steps: Annotated[float | None, _option("--self-steps", "self_steps", "p2p: part of the steps with the photo's layout.")] = None,
-    start_step: Annotated[float | None, _option("--start-step", "start_step", "masactrl: part of the steps before it begins.")] = None,
-    start_layer: Annotated[float | None, _option("--start-layer", "start_layer", "masactrl: part of the layers before it begins.")] = None,
-    strength: Annotated[float | None, _option("--strength", "strength", "sdedit: part of the steps that is done anew.")] = None,
+    auto_mask: Annotated[
+        bool | None,
+        typer.Option("--auto-mask/--no-auto-mask", help="Change only what the changed words name."),
+    ] = None,
+    mask_threshold: Annotated[
+        float | None, _option("--mask-threshold", "mask_threshold", "Of the attention, for --auto-mask.")
+    ] = None,
+    forget: Annotated[
+        float | None, _option("--forget", "forget", "How much of its colour the seed loses inside a mask.")
+    ] = None,
+    words: Annotated[
+        str | None,
+        _option("--words", "words", "p2p: new words take the old ones' places, or look.", "|".join(WORDS)),
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option("--weight", metavar="WORD=FLOAT", help="p2p: attention to a word of --to."),
+    ] = None,
+    cross_steps: Annotated[
+        float | None,
+        _option("--cross-steps", "cross_steps", "p2p: part of the steps with the photo's words."),
+    ] = None,
+    self_steps: Annotated[
+        float | None, _option("--self-steps", "self_steps", "p2p: part of the steps with the photo's layout.")
+    ] = None,
+    start_step: Annotated[
+        float | None, _option("--start-step", "start_step", "masactrl: part of the steps before it begins.")
+    ] = None,
+    start_layer: Annotated[
+        float | None,
+        _option("--start-layer", "start_layer", "masactrl: part of the layers before it begins."),
+    ] = None,
+    strength: Annotated[
+        float | None, _option("--strength", "strength", "sdedit: part of the steps that is done anew.")
+    ] = None,
     sweep: Annotated[
-        list[str] | None, typer.Option("--sweep", metavar="NAME=VALUE,...", help="All combinations; names are those of options.")
+        list[str] | None,
+        typer.Option(
+            "--sweep", metavar="NAME=VALUE,...", help="All combinations; names are those of options."
+        ),
     ] = None,
     photos: options.Photos = None,
     inversion: Annotated[
-        str, typer.Option("--inversion", metavar="|".join(INVERSIONS), help="How a photo's seed is found.  [default: lbo]")
+        str,
+        typer.Option(
+            "--inversion", metavar="|".join(INVERSIONS), help="How a photo's seed is found.  [default: lbo]"
+        ),
     ] = "lbo",
-    boost: Annotated[bool, typer.Option("--boost/--no-boost", help="Boost the image latents above the autoencoder's own (ILB).")] = True,
+    boost: Annotated[
+        bool,
+        typer.Option("--boost/--no-boost", help="Boost the image latents above the autoencoder's own (ILB)."),
+    ] = True,
     out: options.Out = Path("."),
     force: options.Force = False,
     min_psnr: options.MinPsnr = None,
@@ -93,14 +165,35 @@ def edit(
     changes = {name: value for name, value in given.items() if value is not None}
     wanted: list[str | None] = [*to] if to else [None]
     chosen = parse_sweep(sweeps, mode or (EditSettings.mode if to else None))
-    combined = [{**changes, **each, **({"to": text} if text is not None else {})} for text in wanted for each in chosen]
+    combined = [
+        {**changes, **each, **({"to": text} if text is not None else {})}
+        for text in wanted
+        for each in chosen
+    ]
     for each in combined:
         EditSettings(**{"to": "", **each})  # what is out of range is told before a model loads
-    job = _Job(combined, set(chosen[0]), _for_each("--mask", mask, inputs), _photos(inputs, photos), _inversion(inversion))
+    job = _Job(
+        combined,
+        set(chosen[0]),
+        _for_each("--mask", mask, inputs),
+        _photos(inputs, photos),
+        _inversion(inversion),
+    )
     if not to and not all(map(is_seed_name, inputs)):
         raise UsageError("say what the picture should show with --to")
     settings = replace(settings, boost=boost, batch_size=1)
-    rows = run_batch(inputs, job.run, job.keep, job.name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet, fields=FIELDS)
+    rows = run_batch(
+        inputs,
+        job.run,
+        job.keep,
+        job.name_files,
+        settings,
+        out=out,
+        force=force,
+        as_json=as_json,
+        quiet=quiet,
+        fields=FIELDS,
+    )
     return exit_code(rows, min_psnr)
 
 
@@ -115,10 +208,20 @@ class _Job:
         photos: dict[Path, Path],
         inversion: Literal["lbo", "ddim"],
     ) -> None:
-        self.changes, self.swept, self.masks, self.photos, self.inversion = changes, swept, masks, photos, inversion
+        self.changes, self.swept, self.masks, self.photos, self.inversion = (
+            changes,
+            swept,
+            masks,
+            photos,
+            inversion,
+        )
 
     def name_files(self, source: Path, out: Path) -> Files:
-        name = re.sub(r"\.edit(-\d+)?$", "", source.stem.removesuffix(".seed")) if is_seed_name(source) else source.stem
+        name = (
+            re.sub(r"\.edit(-\d+)?$", "", source.stem.removesuffix(".seed"))
+            if is_seed_name(source)
+            else source.stem
+        )
         files: Files = {}
         for number in range(1, len(self.changes) + 1):
             tail = f"-{number}" if len(self.changes) > 1 else ""
@@ -126,7 +229,9 @@ class _Job:
             files[f"seed_file{tail}"] = out / f"{name}.edit{tail}.seed.safetensors"
         return files | {"compare_file": out / f"{name}.edit.compare.png"}
 
-    def run(self, inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress") -> list[Any]:
+    def run(
+        self, inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress"
+    ) -> list[Any]:
         [source] = inputs
         return attempt(lambda: self.edit(source, model, settings, on_progress))
 
@@ -155,7 +260,9 @@ class _Job:
         from invrecon.image import save_png
         from invrecon.seedfile import save_seed
 
-        pairs = zip(*(iter([path for name, path in files.items() if name != "compare_file"]),) * 2, strict=True)
+        pairs = zip(
+            *(iter([path for name, path in files.items() if name != "compare_file"]),) * 2, strict=True
+        )
         told = []
         for one, (picture, seed_file) in zip(result.edits, pairs, strict=True):
             save_png(one.picture, picture)
@@ -185,7 +292,11 @@ def _sheet(result: "Editing", swept: set[str]) -> "Image":
 
 def _weights(texts: Sequence[str] | None) -> dict[str, float] | None:
     try:
-        return {word: float(weight) for word, weight in (text.rsplit("=", 1) for text in texts)} if texts else None
+        return (
+            {word: float(weight) for word, weight in (text.rsplit("=", 1) for text in texts)}
+            if texts
+            else None
+        )
     except ValueError as error:
         raise UsageError('a weight reads WORD=FLOAT, as in --weight "red=1.5"') from error
 

@@ -54,7 +54,13 @@ class Report:
             return
         known = [row for row in done if row.get("seed_norm") is not None]
         columns = [column for column in _COLUMNS if any(row.get(column[0]) is not None for row in known)]
-        table = [(printable(row.get("output") or row["input"]), *(_cell(row.get(key), form) for key, _, form in columns)) for row in known]
+        table = [
+            (
+                printable(row.get("output") or row["input"]),
+                *(_cell(row.get(key), form) for key, _, form in columns),
+            )
+            for row in known
+        ]
         print_table(("file", *(title for _, title, _ in columns)), table)
         if any(row.get("weights") for row in known):
             typer.echo(_REMARK)
@@ -65,8 +71,16 @@ class Report:
 def name_files(base: Path, count: int, gif: bool = False) -> list[Path]:
     """All that `write` makes of so many pictures: each picture and its seed in turn, the sheet, the animation."""
     digits = max(2, len(str(count)))
-    numbered = [base.with_name(f"{base.name}-{number:0{digits}}{ending}") for number in range(1, count + 1) for ending in _ENDINGS]
-    return [*numbered, base.with_name(f"{base.name}-sheet.png"), *([base.with_name(f"{base.name}.gif")] if gif else [])]
+    numbered = [
+        base.with_name(f"{base.name}-{number:0{digits}}{ending}")
+        for number in range(1, count + 1)
+        for ending in _ENDINGS
+    ]
+    return [
+        *numbered,
+        base.with_name(f"{base.name}-sheet.png"),
+        *([base.with_name(f"{base.name}.gif")] if gif else []),
+    ]
 
 
 def write(
@@ -111,8 +125,14 @@ def figures_of(one: "Reference | Imagined") -> Row:
 def _sheet(references: "dict[Path, Reference]", pictures: "Sequence[Imagined]", columns: int) -> "Image":
     from invrecon.sheet import Panel, contact_sheet
 
-    first = [Panel(source.name, f"reference, seed norm {one.health.norm:.2f}", one.picture) for source, one in references.items()]
-    new = [Panel(str(n), f"{_shares(one.weights)}, norm {one.health.norm:.2f}", one.picture) for n, one in enumerate(pictures, 1)]
+    first = [
+        Panel(source.name, f"reference, seed norm {one.health.norm:.2f}", one.picture)
+        for source, one in references.items()
+    ]
+    new = [
+        Panel(str(n), f"{_shares(one.weights)}, norm {one.health.norm:.2f}", one.picture)
+        for n, one in enumerate(pictures, 1)
+    ]
     return contact_sheet([first, new], columns)
 
 

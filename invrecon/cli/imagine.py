@@ -33,31 +33,77 @@ Exit codes:
   2    wrong usage: a bad option, preset, output folder or model
   130  interrupted; every file there is complete"""
 
-_PICTURES = {".png", ".jpg", ".jpeg", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".avif", ".tga"}
-_BOOSTING = ("boost_rounds", "decoder_steps", "proximal_weight", "perceptual_weight", "target_psnr", "max_seconds", "decoder_ceiling")
+_PICTURES = {
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".mpo",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".dib",
+    ".gif",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".avif",
+    ".tga",
+}
+_BOOSTING = (
+    "boost_rounds",
+    "decoder_steps",
+    "proximal_weight",
+    "perceptual_weight",
+    "target_psnr",
+    "max_seconds",
+    "decoder_ceiling",
+)
 
 
 @options.takes_settings(without=("boost", "batch_size", *_BOOSTING, *options.GUIDANCE_SEARCH))
 def imagine(
     sources: Annotated[
-        list[Path] | None, typer.Argument(metavar="PHOTO", help="References: photos in any common format, folders of them, seed files.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="PHOTO", help="References: photos in any common format, folders of them, seed files."
+        ),
     ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", metavar="INT", help="How many pictures.")] = Imagining.count,
+    count: Annotated[
+        int, typer.Option("--count", "-n", metavar="INT", help="How many pictures.")
+    ] = Imagining.count,
     spread: Annotated[
-        float, typer.Option(metavar="FLOAT", help="Distance from the references: 0 only their own mixtures, 1 fresh noise.")
+        float,
+        typer.Option(
+            metavar="FLOAT", help="Distance from the references: 0 only their own mixtures, 1 fresh noise."
+        ),
     ] = Imagining.spread,
     refine: Annotated[
-        int, typer.Option(metavar="INT", help="Gradients that draw each seed to the nearest reference; slow, 40 evaluations each.")
+        int,
+        typer.Option(
+            metavar="INT",
+            help="Gradients that draw each seed to the nearest reference; slow, 40 evaluations each.",
+        ),
     ] = Imagining.refine,
-    path: Annotated[tuple[Path, Path] | None, typer.Option(metavar="A B", help="Pictures on the way from photo or seed A to B.")] = None,
-    frames: Annotated[int, typer.Option(metavar="INT", help="How many pictures the way has.")] = Imagining.frames,
+    path: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="Pictures on the way from photo or seed A to B."),
+    ] = None,
+    frames: Annotated[
+        int, typer.Option(metavar="INT", help="How many pictures the way has.")
+    ] = Imagining.frames,
     path_kind: Annotated[
-        str, typer.Option(metavar="|".join(PATH_KINDS), help="Along the Gaussian shell, or one of the usual baselines.")
+        str,
+        typer.Option(
+            metavar="|".join(PATH_KINDS), help="Along the Gaussian shell, or one of the usual baselines."
+        ),
     ] = Imagining.path_kind,
     gif: Annotated[bool, typer.Option("--gif", help="Write the way as an animation too.")] = False,
     out: options.Out = Path("."),
     force: options.Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for each reference and each result.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line for each reference and each result.")
+    ] = False,
     quiet: options.Quiet = False,
     *,
     settings: Settings,
@@ -69,7 +115,9 @@ def imagine(
     references first. With --path the same as path-01 and so on, path-sheet.png, and with --gif path.gif.
     """
     if settings.auto_guidance:
-        raise UsageError("guidance of new pictures has no photo to be measured by: give --guidance-scale a number")
+        raise UsageError(
+            "guidance of new pictures has no photo to be measured by: give --guidance-scale a number"
+        )
     imagining = Imagining(count, spread, refine, frames, path_kind)  # type: ignore[arg-type]
     if not (sources or path):
         raise UsageError("give photos to start from, or two with --path")
@@ -80,7 +128,10 @@ def imagine(
     make_folder(out)
     report = Report(as_json, quiet)
     photos, ends = _unfold(sources or [], report), list(path or ())
-    planned = [*(name_files(out / "imagine", count) if photos else []), *(name_files(out / "path", frames, gif) if ends else [])]
+    planned = [
+        *(name_files(out / "imagine", count) if photos else []),
+        *(name_files(out / "path", frames, gif) if ends else []),
+    ]
     for file in planned:
         check_output(file, [*photos, *ends], {}, force)
     model, found = _find([*photos, *ends], settings, report)
@@ -102,13 +153,19 @@ def _unfold(sources: Sequence[Path], report: Report) -> list[Path]:
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PICTURES and not path.name.startswith("."))
+    pictures = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+    )
     if not pictures:
         raise InputError("is a folder without pictures")
     return pictures
 
 
-def _find(sources: Sequence[Path], settings: Settings, report: Report) -> "tuple[Model | None, dict[Path, Reference]]":
+def _find(
+    sources: Sequence[Path], settings: Settings, report: Report
+) -> "tuple[Model | None, dict[Path, Reference]]":
     """Inverts photos and reads seed files. One that can't be used is told and left out; without any, no model is loaded."""
     model, found = None, {}
     distinct = list(dict.fromkeys(sources))
@@ -152,4 +209,12 @@ def _make(
         write(out / "imagine", imagining.count, around, new, report, columns=4)
     if ends and all(end in found for end in ends):
         way = partial(interpolate, found[ends[0]], found[ends[1]], model, settings, imagining)
-        write(out / "path", imagining.frames, {end: found[end] for end in ends}, way, report, columns=16, gif=gif)
+        write(
+            out / "path",
+            imagining.frames,
+            {end: found[end] for end in ends},
+            way,
+            report,
+            columns=16,
+            gif=gif,
+        )

@@ -35,7 +35,9 @@ def invert(
     resume: options.Resume = False,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
-    boost: Annotated[bool, typer.Option("--boost", help="Boost the image latents above the autoencoder's own (ILB).")] = False,
+    boost: Annotated[
+        bool, typer.Option("--boost", help="Boost the image latents above the autoencoder's own (ILB).")
+    ] = False,
     *,
     settings: Settings,
 ) -> int:
@@ -45,7 +47,18 @@ def invert(
     """
     settings = replace(settings, boost=boost)
     return exit_code(
-        run_batch(photos, _run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet, resume=resume)
+        run_batch(
+            photos,
+            _run,
+            _keep,
+            _name_files,
+            settings,
+            out=out,
+            force=force,
+            as_json=as_json,
+            quiet=quiet,
+            resume=resume,
+        )
     )
 
 
@@ -56,7 +69,9 @@ def _name_files(source: Path, out: Path) -> Files:
     return {"output": path, "seed_file": path}
 
 
-def _run(photos: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress") -> Sequence[Any]:
+def _run(
+    photos: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress"
+) -> Sequence[Any]:
     from invrecon import pipeline
 
     return pipeline.invert_batch(photos, model, settings, on_progress)

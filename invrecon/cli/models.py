@@ -18,7 +18,9 @@ Exit codes:
   0  {done}
   2  there is no such model, or it can't be used"""
 LIST_EPILOG = "\b\nExample:\n  invrecon models list"
-SHOW_EPILOG = "\b\nExamples:\n  invrecon models show sdxl\n  invrecon models show mini\n\n" + _CODES.format(done="the card is printed")
+SHOW_EPILOG = "\b\nExamples:\n  invrecon models show sdxl\n  invrecon models show mini\n\n" + _CODES.format(
+    done="the card is printed"
+)
 PATH_EPILOG = """\b
 Examples:
   invrecon models path mini
@@ -38,7 +40,12 @@ Examples:
     + "\n  3  it loads, but what comes back is not finite"
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A card's name, a diffusers folder, a .safetensors file, or a hub id.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="A card's name, a diffusers folder, a .safetensors file, or a hub id."
+    ),
+]
 
 
 def list_models() -> int:
@@ -61,14 +68,21 @@ def show_model(name: Annotated[str, typer.Argument(metavar="NAME", help="A card'
         say(f"no card {name!r}: there are {', '.join(cards())}")
         return 2
     card = cards()[name]
-    rows = {"checkpoint": card.title, "family": card.family, "hub id": card.hub or "bundled", "prediction": card.prediction}
+    rows = {
+        "checkpoint": card.title,
+        "family": card.family,
+        "hub id": card.hub or "bundled",
+        "prediction": card.prediction,
+    }
     rows |= {"autoencoder": "float32", "memory": card.memory, "note": card.note or "-"}
     for title, value in (rows | card.settings).items():
         typer.echo(f"{title:<22}{value}")
     return 0
 
 
-def print_path(name: Name, revision: Annotated[str, typer.Option("--revision", help="Of a hub id.")] = "") -> int:
+def print_path(
+    name: Name, revision: Annotated[str, typer.Option("--revision", help="Of a hub id.")] = ""
+) -> int:
     """Print the folder of a checkpoint; one on the hub is fetched first."""
     from invrecon.models import model_folder
 
@@ -98,9 +112,13 @@ def check_model(
         say(f"{name}: the result is not finite; try --dtype float32")
         return 3
     if found["converged_steps"] < 2:
-        say(f"warning: {name}: steps so large did not converge, as can be without harm; more of them are easier")
+        say(
+            f"warning: {name}: steps so large did not converge, as can be without harm; more of them are easier"
+        )
     return 0
 
 
 def _text(value: object) -> str:
-    return f"{value:.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return (
+        f"{value:.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    )

@@ -15,7 +15,9 @@ from invrecon.errors import printable
 if TYPE_CHECKING:
     from invrecon.pipeline import Inversion, OnProgress
 
-Row = dict[str, Any]  # what became of one input, by the names of JSON_FIELDS; one that isn't there counts as None
+Row = dict[
+    str, Any
+]  # what became of one input, by the names of JSON_FIELDS; one that isn't there counts as None
 
 FILES = ("output", "seed_file", "compare_file")
 _FIGURES = {  # field -> (column of the table, format)
@@ -57,7 +59,11 @@ def inversion_figures(inversion: "Inversion") -> Row:
     return (
         guidance
         | {name: getattr(inversion, name) for name in names}
-        | {f"{prefix}seed_{name}": value for prefix, health in healths.items() for name, value in vars(health).items()}
+        | {
+            f"{prefix}seed_{name}": value
+            for prefix, health in healths.items()
+            for name, value in vars(health).items()
+        }
     )
 
 
@@ -88,7 +94,9 @@ def print_results(rows: Sequence[Row]) -> None:
     for row in done:
         if row.get("guidance_curve"):
             _print_curve(row)
-    for path in dict.fromkeys(value for row in done for name, value in row.items() if name != "input" and isinstance(value, Path)):
+    for path in dict.fromkeys(
+        value for row in done for name, value in row.items() if name != "input" and isinstance(value, Path)
+    ):
         typer.echo(printable(path))
 
 
@@ -148,6 +156,10 @@ def progress_bar(title: str, quiet: bool) -> Iterator["OnProgress"]:
         redirect_stdout=False,  # stdout is for results
         redirect_stderr=False,
     )
-    with nullcontext() if quiet or not sys.stderr.isatty() else bar:  # rich 14 ends a disabled bar with an empty line
+    with (
+        nullcontext() if quiet or not sys.stderr.isatty() else bar
+    ):  # rich 14 ends a disabled bar with an empty line
         task = bar.add_task(title, total=None)
-        yield lambda stage, done, total: bar.update(task, description=f"{title}: {stage}", completed=done, total=total)
+        yield lambda stage, done, total: bar.update(
+            task, description=f"{title}: {stage}", completed=done, total=total
+        )

@@ -36,7 +36,9 @@ _FIGURES = (
 
 @options.takes_settings()
 def reconstruct(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, and seed files.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, and seed files.")
+    ],
     out: options.Out = Path("."),
     force: options.Force = False,
     resume: options.Resume = False,
@@ -51,7 +53,18 @@ def reconstruct(
     Writes NAME.recon.png, NAME.seed.safetensors and NAME.compare.png for each photo, and NAME.recon.png for each seed file,
     whose own prompt, steps, guidance and size are used.
     """
-    rows = run_batch(inputs, _run, _keep, _name_files, settings, out=out, force=force, as_json=as_json, quiet=quiet, resume=resume)
+    rows = run_batch(
+        inputs,
+        _run,
+        _keep,
+        _name_files,
+        settings,
+        out=out,
+        force=force,
+        as_json=as_json,
+        quiet=quiet,
+        resume=resume,
+    )
     return exit_code(rows, min_psnr)
 
 
@@ -62,7 +75,9 @@ def _name_files(source: Path, out: Path) -> Files:
     return {field: out / f"{source.stem}.{ending}" for field, ending in endings.items()}
 
 
-def _run(inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress") -> Sequence[Any]:
+def _run(
+    inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress"
+) -> Sequence[Any]:
     from invrecon import pipeline
 
     if is_seed_name(inputs[0]):  # alone

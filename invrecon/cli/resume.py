@@ -12,7 +12,13 @@ from invrecon.config import Settings
 from invrecon.errors import InvreconError, UsageError
 from invrecon.journal import Journal
 
-_ELSEWHERE = {"device", "offload", "tiling", "batch_size", "compile"}  # settings that change how soon a result comes, not the result
+_ELSEWHERE = {
+    "device",
+    "offload",
+    "tiling",
+    "batch_size",
+    "compile",
+}  # settings that change how soon a result comes, not the result
 
 
 class Earlier:
@@ -29,7 +35,9 @@ class Earlier:
         try:
             self.journal = Journal(path)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UsageError(f"{path}: isn't what --resume left there; delete it, and results with --force, to start anew") from error
+            raise UsageError(
+                f"{path}: isn't what --resume left there; delete it, and results with --force, to start anew"
+            ) from error
         self.settings = {name: value for name, value in asdict(settings).items() if name not in _ELSEWHERE}
 
     def begun(self, source: Path, files: Collection[Path]) -> bool:
@@ -51,7 +59,9 @@ class Earlier:
         try:
             self.journal.add(self._key(source, files), {"figures": strict(figures)})
         except OSError as error:
-            raise InvreconError(f"{self.journal.path}: can't be written ({error.strerror}); free some space") from error
+            raise InvreconError(
+                f"{self.journal.path}: can't be written ({error.strerror}); free some space"
+            ) from error
 
     def _key(self, source: Path, files: Collection[Path]) -> str:
         told = json.dumps([self.settings, sorted(str(path.absolute()) for path in files)], sort_keys=True)

@@ -52,14 +52,24 @@ _FORMATS = {  # field -> (column of the table, format)
 )  # fmt: skip
 def speed(
     photos: Annotated[
-        list[Path] | None, typer.Argument(metavar="[PHOTO]...", help="Photos; without any, pictures are drawn from noise.")
+        list[Path] | None,
+        typer.Argument(metavar="[PHOTO]...", help="Photos; without any, pictures are drawn from noise."),
     ] = None,
     shape: Annotated[
-        str | None, typer.Option(metavar="sd15|sd21", help="A network of this shape with random weights, in place of --model.")
+        str | None,
+        typer.Option(
+            metavar="sd15|sd21", help="A network of this shape with random weights, in place of --model."
+        ),
     ] = None,
-    batch_sizes: Annotated[str, typer.Option("--batch-sizes", metavar="LIST", help="Photos inverted at once.")] = "1",
-    repeats: Annotated[int, typer.Option(min=1, metavar="COUNT", help="Rounds; figures are their medians.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line for each row, and nothing else.")] = False,
+    batch_sizes: Annotated[
+        str, typer.Option("--batch-sizes", metavar="LIST", help="Photos inverted at once.")
+    ] = "1",
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="COUNT", help="Rounds; figures are their medians.")
+    ] = 3,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line for each row, and nothing else.")
+    ] = False,
     quiet: options.Quiet = False,
     *,
     settings: Settings,
@@ -107,7 +117,13 @@ def _load(settings: Settings, shape: str | None, quiet: bool) -> "Model":
 
 
 def _measure(
-    model: "Model", settings: Settings, photos: list[Path], batches: list[int], repeats: int, as_json: bool, quiet: bool
+    model: "Model",
+    settings: Settings,
+    photos: list[Path],
+    batches: list[int],
+    repeats: int,
+    as_json: bool,
+    quiet: bool,
 ) -> list["Speed"]:
     import torch
 
@@ -117,13 +133,17 @@ def _measure(
     rows = []
     with progress_bar("speed", quiet) as on_progress:
         try:
-            for row in measure(make_bench(model, settings, photos, max(batches)), batches, repeats, on_progress):
+            for row in measure(
+                make_bench(model, settings, photos, max(batches)), batches, repeats, on_progress
+            ):
                 rows.append(row)
                 if as_json:
                     typer.echo(json.dumps(strict(_context(model, settings) | asdict(row)), allow_nan=False))
         except torch.OutOfMemoryError:
             if not rows:
-                raise UsageError("a batch doesn't fit into the memory: give smaller --batch-sizes or --size") from None
+                raise UsageError(
+                    "a batch doesn't fit into the memory: give smaller --batch-sizes or --size"
+                ) from None
             say("warning: the next batch doesn't fit into the memory, and isn't measured")
     return rows
 
@@ -133,7 +153,9 @@ def _context(model: "Model", settings: Settings) -> dict[str, Any]:
 
     return {
         "model": model.name,
-        "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
+        "device": torch.cuda.get_device_name(model.device)
+        if model.device.type == "cuda"
+        else model.device.type,
         "threads": torch.get_num_threads(),
         "dtype": settings.dtype,
         "size": settings.size,
@@ -144,11 +166,16 @@ def _context(model: "Model", settings: Settings) -> dict[str, Any]:
 
 
 def _print(model: "Model", settings: Settings, rows: list["Speed"]) -> None:
-    typer.echo(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _context(model, settings).items()))
+    typer.echo(
+        ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _context(model, settings).items())
+    )
     titles = ("method", *(title for title, _ in _FORMATS.values()), "peak\nMiB")
     table = []
     for row in rows:
         values = asdict(row)
-        cells = ["-" if values[name] is None else format(values[name], form) for name, (_, form) in _FORMATS.items()]
+        cells = [
+            "-" if values[name] is None else format(values[name], form)
+            for name, (_, form) in _FORMATS.items()
+        ]
         table.append((row.method, *cells, f"{row.peak_bytes / 2**20:.0f}" if row.peak_bytes else "-"))
     print_table(titles, table)

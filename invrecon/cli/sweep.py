@@ -19,7 +19,11 @@ _WORDS = {"mode": MODES, "words": WORDS}
 
 def part_sweeps(inputs: Sequence[Path], sweep: Sequence[str] | None) -> tuple[list[Path], list[str]]:
     """(inputs, sweeps), where further sweeps stand among the inputs, as in `--sweep guidance=3,5 strength=0.4,0.6`."""
-    further = [one for one in inputs if sweep and str(one).partition("=")[0] in _NAMES and "=" in str(one) and not one.exists()]
+    further = [
+        one
+        for one in inputs
+        if sweep and str(one).partition("=")[0] in _NAMES and "=" in str(one) and not one.exists()
+    ]
     return [one for one in inputs if one not in further], [*(sweep or []), *map(str, further)]
 
 
@@ -36,7 +40,9 @@ def parse_sweep(texts: Iterable[str], mode: str | None) -> list[dict[str, Any]]:
     for text in " ".join(texts).split():
         name, _, listed = text.partition("=")
         if name not in _NAMES or not listed:
-            raise UsageError(f"a sweep reads NAME=VALUE,VALUE..., not {text!r}; names are {', '.join(_NAMES)}")
+            raise UsageError(
+                f"a sweep reads NAME=VALUE,VALUE..., not {text!r}; names are {', '.join(_NAMES)}"
+            )
         setting = _NAMES[name]
         values[setting] = [_value(setting, one) for one in listed.split(",")]
         owner = next((known for known, names in OWN.items() if setting in names), None)

@@ -36,7 +36,9 @@ def verify(
     seed_file: Annotated[Path, typer.Argument(metavar="SEED", help="A seed file.")],
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="The photo that it was made from.")],
     min_psnr: options.MinPsnr = None,
-    matrix: Annotated[bool, typer.Option("--matrix", help="Try other step counts, samplers and dtypes too.")] = False,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Try other step counts, samplers and dtypes too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     quiet: options.Quiet = False,
     *,
@@ -53,7 +55,13 @@ def verify(
         result = pipeline.verify(seed_file, photo, loaded, on_progress, matrix=matrix)
     row = {"input": seed_file, "error": None, **_figures(result)}
     if as_json:
-        typer.echo(json.dumps(strict(row | {"losses": asdict(result.losses), "matrix": [asdict(one) for one in result.matrix]})))
+        typer.echo(
+            json.dumps(
+                strict(
+                    row | {"losses": asdict(result.losses), "matrix": [asdict(one) for one in result.matrix]}
+                )
+            )
+        )
     elif not quiet:
         _print(result)
     return exit_code([row], min_psnr)
@@ -64,7 +72,9 @@ def _figures(result: "Verification") -> dict[str, float]:
 
 
 def _print(result: "Verification") -> None:
-    typer.echo(f"PSNR {result.psnr:.2f} dB, SSIM {result.ssim:.4f}, latent fidelity {result.latent_fidelity_db:.1f} dB, by stock diffusers")
+    typer.echo(
+        f"PSNR {result.psnr:.2f} dB, SSIM {result.ssim:.4f}, latent fidelity {result.latent_fidelity_db:.1f} dB, by stock diffusers"
+    )
     losses = result.losses
     stages = (
         ("encoder: D(E(x))", losses.encoder, math.nan),
@@ -74,7 +84,8 @@ def _print(result: "Verification") -> None:
         ("8 bits", losses.eight_bits, losses.eight_bits - losses.guidance),
     )
     print_table(
-        ("stage", "PSNR dB", "change dB"), [(name, _number(value, ".2f"), _number(change, "+.2f")) for name, value, change in stages]
+        ("stage", "PSNR dB", "change dB"),
+        [(name, _number(value, ".2f"), _number(change, "+.2f")) for name, value, change in stages],
     )
     if result.matrix:
         rows = [(one.sampler, str(one.steps), one.dtype, _number(one.psnr, ".2f")) for one in result.matrix]

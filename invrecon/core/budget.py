@@ -29,7 +29,10 @@ class Ration:
             q = min(max(-B / (A * deviation), 0.05), 0.9) if deviation > 0 else 0.9
             self._levels.append(level)
             self._costs.append(-1 / math.log(q))
-        self._needs = [cost * math.log(first / len(schedule) ** 2 / level) for cost, level in zip(self._costs, self._levels, strict=True)]
+        self._needs = [
+            cost * math.log(first / len(schedule) ** 2 / level)
+            for cost, level in zip(self._costs, self._levels, strict=True)
+        ]
 
     def tolerance(self, step: int, left: float, taken: int) -> float:
         """The relative residual at which a step should leave the rest of the evaluations to later ones; 0 for the last step.
@@ -42,4 +45,6 @@ class Ration:
         later = slice(step + 1, None)
         if not self._costs[later]:
             return 0.0
-        return self._levels[step] * math.exp(min(0.0, (sum(self._needs[later]) - left + taken) / sum(self._costs[later])))
+        return self._levels[step] * math.exp(
+            min(0.0, (sum(self._needs[later]) - left + taken) / sum(self._costs[later]))
+        )

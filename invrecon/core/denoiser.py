@@ -41,7 +41,12 @@ class Guided:
     """
 
     def __init__(
-        self, denoiser: ConditionalDenoiser, condition: Tensor, negative: Tensor, guidance_scale: float = 1.0, precision: float = 0.0
+        self,
+        denoiser: ConditionalDenoiser,
+        condition: Tensor,
+        negative: Tensor,
+        guidance_scale: float = 1.0,
+        precision: float = 0.0,
     ) -> None:
         self.denoiser = denoiser
         self.condition = condition
@@ -90,7 +95,11 @@ class Counted:
 
     def __call__(self, latents: Tensor, timestep: float, condition: Tensor | None = None) -> Tensor:
         self.forward += 1
-        noise = self.denoiser(latents, timestep) if condition is None else self.denoiser(latents, timestep, condition)
+        noise = (
+            self.denoiser(latents, timestep)
+            if condition is None
+            else self.denoiser(latents, timestep, condition)
+        )
         if noise.requires_grad:
             noise.register_hook(self._count_backward)
         return noise

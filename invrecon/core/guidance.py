@@ -44,7 +44,9 @@ def invert_guided(
     and those of the comparison. A budget of `mean_evaluations` leaves no room for a ramp.
     """
     own = options | {"precision": denoiser.rounding}
-    found = invert_batch(denoiser, schedule, image_latents, warm=warm, mean_evaluations=mean_evaluations, **own)
+    found = invert_batch(
+        denoiser, schedule, image_latents, warm=warm, mean_evaluations=mean_evaluations, **own
+    )
     failed = [sample for sample, one in enumerate(found) if not _all_converged(one)]
     if denoiser.guidance_scale == 1 or not failed or math.isfinite(mean_evaluations):
         return found
@@ -60,7 +62,10 @@ def invert_guided(
 
         best = min(cold, ramp, key=miss)
         attempts = zip(best.records, cold.records, low.records, ramp.records, strict=True)
-        records = [replace(record, evaluations=2 + sum(step.evaluations for step in steps)) for record, *steps in attempts]
+        records = [
+            replace(record, evaluations=2 + sum(step.evaluations for step in steps))
+            for record, *steps in attempts
+        ]
         found[sample] = replace(best, records=records)
     return found
 
@@ -69,7 +74,9 @@ def _all_converged(found: Inversion) -> bool:
     return all(record.outcome.solved for record in found.records)
 
 
-def largest_guidance(attempt: Callable[[float, A | None], A], highest: float, resolution: float = 0.25) -> tuple[float, list[A]]:
+def largest_guidance(
+    attempt: Callable[[float, A | None], A], highest: float, resolution: float = 0.25
+) -> tuple[float, list[A]]:
     """Finds the largest w in [1, `highest`] that holds, by bisection on multiples of `resolution`.
 
     Bisection takes it for granted that what fails at one w fails at all above it. Where that isn't so, w is one of several borders:

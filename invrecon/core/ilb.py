@@ -21,9 +21,15 @@ from invrecon.solve import Talk, converse
 Decode = Callable[[Tensor], Tensor]  # (B, C, h, w) image latents -> (B, 3, H, W) pixels, differentiable
 Score = Callable[[Tensor], float]  # regenerated image latents -> PSNR of the final picture, dB
 Loss = Callable[[Tensor, Tensor], Tensor]  # (pixels, photo) -> scalar
-Invert = Callable[[Tensor, lbo.Inversion | None], lbo.Inversion]  # (image latents, the last round's inversion) -> inversion
-Proceed = Callable[[int, float, Tensor], bool]  # (evaluations so far, the lowest value of the last ten, the latents there) -> go on?
-Loudness = Callable[[Tensor], tuple[float, Tensor]]  # image latents -> how loud their seed will be, 1 being as loud as it may; gradient
+Invert = Callable[
+    [Tensor, lbo.Inversion | None], lbo.Inversion
+]  # (image latents, the last round's inversion) -> inversion
+Proceed = Callable[
+    [int, float, Tensor], bool
+]  # (evaluations so far, the lowest value of the last ten, the latents there) -> go on?
+Loudness = Callable[
+    [Tensor], tuple[float, Tensor]
+]  # image latents -> how loud their seed will be, 1 being as loud as it may; gradient
 
 WEIGHT = 0.04  # λ beside a limit of loudness; half as much and descent is slow, twice as much wins less
 STIFFNESS = 10.0  # κ: descent ends about 1 % above the limit
@@ -120,9 +126,22 @@ class Objective:
     """
 
     def __init__(
-        self, decode: Decode, encoded: Tensor, photo: Tensor, noise: Callable[[Tensor], Tensor], loss: Loss, weight: float
+        self,
+        decode: Decode,
+        encoded: Tensor,
+        photo: Tensor,
+        noise: Callable[[Tensor], Tensor],
+        loss: Loss,
+        weight: float,
     ) -> None:
-        self.decode, self.encoded, self.photo, self.noise, self.loss, self.weight = decode, encoded, photo, noise, loss, weight
+        self.decode, self.encoded, self.photo, self.noise, self.loss, self.weight = (
+            decode,
+            encoded,
+            photo,
+            noise,
+            loss,
+            weight,
+        )
         self.seen: tuple[Tensor, float, Tensor] | None = None
         self.limit = 1.0
         with torch.no_grad():
@@ -134,8 +153,14 @@ class Objective:
         with torch.no_grad():
             force = self.noise(latents) - self.familiar
         half = (change * force).mean().clamp(min=0)  # the force is half the gradient of the whole
-        total = self.loss(self.decode(latents), self.photo) + self.weight * self.unit * (2 * half - half.detach())
-        return total + STIFFNESS * self.unit * (self.foretell(latents) - self.limit).clamp(min=0).square() if self.seen else total
+        total = self.loss(self.decode(latents), self.photo) + self.weight * self.unit * (
+            2 * half - half.detach()
+        )
+        return (
+            total + STIFFNESS * self.unit * (self.foretell(latents) - self.limit).clamp(min=0).square()
+            if self.seen
+            else total
+        )
 
     def foretell(self, latents: Tensor) -> Tensor:
         """N, from where it was last seen."""
@@ -216,7 +241,11 @@ def boosting(
         rounds.append(Round(score(regenerated), distance, steps, evaluations))
         if best is None or rounds[-1].psnr > max(earlier.psnr for earlier in rounds[:-1]):
             best = Boost(image_latents, inversion, regenerated, best.plain if best else inversion, rounds)
-        if len(rounds) > budget.rounds or rounds[-1].psnr >= budget.target_psnr or time.monotonic() - begun >= budget.seconds:
+        if (
+            len(rounds) > budget.rounds
+            or rounds[-1].psnr >= budget.target_psnr
+            or time.monotonic() - begun >= budget.seconds
+        ):
             return best
         lower, steps = descend(objective, regenerated, _watching(objective, loudness, go_on))
         image_latents = image_latents + lower - regenerated
@@ -244,7 +273,9 @@ def _watching(objective: Objective, loudness: Loudness | None, go_on: Callable[[
     return proceed
 
 
-def decoder_ceiling(decode: Decode, encoded: Tensor, photo: Tensor, score: Score, max_steps: int = 400) -> float:
+def decoder_ceiling(
+    decode: Decode, encoded: Tensor, photo: Tensor, score: Score, max_steps: int = 400
+) -> float:
     """PSNR in dB of the best picture that the decoder can give:  min_z mean((D(z) - x)²), from E(x) until it stops gaining.
 
     It has stopped when 20 steps gain less than 0.02 dB, or after `max_steps`. No seed need lead to that z.
@@ -269,7 +300,14 @@ def descend(objective: Callable[[Tensor], Tensor], start: Tensor, proceed: Proce
     # torch's first trial step has an L1 norm of 1: in these units it moves latents by 5 % of their deviation
     unit = 0.05 * start.std() * start.numel()
     change = torch.zeros_like(start, requires_grad=True)
-    optimizer = torch.optim.LBFGS([change], max_iter=1000, max_eval=10, tolerance_grad=0, tolerance_change=0, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [change],
+        max_iter=1000,
+        max_eval=10,
+        tolerance_grad=0,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )
     lowest, best, steps = math.inf, start, 0
 
     def closure() -> Tensor:

@@ -105,7 +105,9 @@ def climbing(
         Finite latents, if `image_latents` are; steps that did not converge are in the records, none is raised.
     """
     if len(image_latents) != 1:
-        raise ValueError(f"one sample is inverted at a time, not {len(image_latents)}; `invert_batch` takes several")
+        raise ValueError(
+            f"one sample is inverted at a time, not {len(image_latents)}; `invert_batch` takes several"
+        )
     ask = Tally()
     ration = None if math.isinf(mean_evaluations) else Ration(schedule)
     strategy = make_strategy("anderson" if ration and solver == "auto" else solver)
@@ -120,9 +122,13 @@ def climbing(
         cold = not (history or warm)
         noise = (yield from ask(transition, latents)) if cold else base + history.predict(transition.time)
         start = transition.up(latents, noise)
-        rounding = GRAIN * torch.finfo(latents.dtype).eps + precision * abs(transition.B) * latents.numel() ** 0.5 / (size or 1.0)
+        rounding = GRAIN * torch.finfo(latents.dtype).eps + precision * abs(
+            transition.B
+        ) * latents.numel() ** 0.5 / (size or 1.0)
         floor: Limit = rounding
-        tolerance: Limit = max(rtol / (growth(transition.level) * len(schedule)), ROUNDED * rounding * transition.level)
+        tolerance: Limit = max(
+            rtol / (growth(transition.level) * len(schedule)), ROUNDED * rounding * transition.level
+        )
         most: float = max_evaluations
         if ration:
             left = mean_evaluations * len(schedule) - ask.evaluations
@@ -130,15 +136,21 @@ def climbing(
             most = max(1, left - (len(schedule) - len(records) - 1))
             if 2 * len(records) >= len(schedule):
                 floor = partial(_spending, rounding, left / (len(schedule) - len(records)))
-        solution = yield from _solve_step(ask, strategy, transition, latents, size, start, tolerance, int(most), floor)
-        moved, size = yield Read(torch.stack([torch.linalg.vector_norm(z) for z in (solution.x - start, solution.x)]))
+        solution = yield from _solve_step(
+            ask, strategy, transition, latents, size, start, tolerance, int(most), floor
+        )
+        moved, size = yield Read(
+            torch.stack([torch.linalg.vector_norm(z) for z in (solution.x - start, solution.x)])
+        )
         record = StepRecord(
             timestep=transition.timestep,
             residual=solution.residual,
             checked=solution.checked,
             evaluations=ask.evaluations - before,
             bias=moved / max(size, 1e-30),
-            outcome=Outcome.ROUNDED if solution.residual < rounding and not solution.outcome.solved else solution.outcome,
+            outcome=Outcome.ROUNDED
+            if solution.residual < rounding and not solution.outcome.solved
+            else solution.outcome,
             method=solution.method,
         )
         noises.append(transition.implied_noise(latents, solution.x))
@@ -170,7 +182,12 @@ def _spending(rounding: float, share: float, iteration: int) -> float:
 
 @torch.no_grad()
 def invert_batch(
-    denoiser: Denoiser, schedule: Schedule, image_latents: Tensor, *, warm: Sequence[Inversion | None] = (), **options: Any
+    denoiser: Denoiser,
+    schedule: Schedule,
+    image_latents: Tensor,
+    *,
+    warm: Sequence[Inversion | None] = (),
+    **options: Any,
 ) -> list[Inversion]:
     """`invert` for B samples at once, each to its own tolerance, with its own records, as if it were alone.
 
@@ -184,7 +201,9 @@ def invert_batch(
         options: as for `invert`.
     """
     starts = zip(image_latents.split(1), warm or [None] * len(image_latents), strict=True)
-    return converse([climbing(denoiser, schedule, z_0, warm=close, **options) for z_0, close in starts], answer)
+    return converse(
+        [climbing(denoiser, schedule, z_0, warm=close, **options) for z_0, close in starts], answer
+    )
 
 
 def _solve_step(
@@ -207,4 +226,6 @@ def _solve_step(
 
     scale = size / transition.A or 1.0
     gain = transition.B / transition.A
-    return strategy(fixed_point, start, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor)
+    return strategy(
+        fixed_point, start, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor
+    )

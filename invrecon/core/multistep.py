@@ -59,7 +59,9 @@ def _sweep(
 ) -> Talk[Inversion]:
     """Sweeps until the offsets stand still to rtol / 2 in the regenerated latents; the other half is the solver's."""
     kin = schedule.one_step()
-    levels = torch.tensor(schedule.levels, dtype=image_latents.dtype, device=image_latents.device).view(-1, 1, 1, 1, 1)
+    levels = torch.tensor(schedule.levels, dtype=image_latents.dtype, device=image_latents.device).view(
+        -1, 1, 1, 1, 1
+    )
     found, best, lowest = warm, warm, math.inf
     spent = [0] * len(schedule)
 
@@ -67,7 +69,9 @@ def _sweep(
         nonlocal found, best, lowest
         left = mean_evaluations - sum(spent) / len(schedule)
         offsets = scaled * levels
-        options.update(rtol=rtol / 2, mean_evaluations=left, precision=precision, warm=found, offsets=list(offsets))
+        options.update(
+            rtol=rtol / 2, mean_evaluations=left, precision=precision, warm=found, offsets=list(offsets)
+        )
         found = yield from climbing(denoiser, kin, image_latents, **options)
         spent[:] = [before + record.evaluations for before, record in zip(spent, found.records, strict=True)]
         following = told_offsets(kin, memory, found, offsets) / levels
@@ -77,18 +81,35 @@ def _sweep(
         return following
 
     [size] = yield Read(image_latents.norm()[None])
-    start = told_offsets(schedule, memory, warm) if warm else image_latents.new_zeros(len(schedule), *image_latents.shape)
+    start = (
+        told_offsets(schedule, memory, warm)
+        if warm
+        else image_latents.new_zeros(len(schedule), *image_latents.shape)
+    )
     tolerance = rtol / 2 / len(schedule) ** 0.5
     anderson, scale = Anderson(5), size or 1.0
-    done = yield from solving(sweep, start / levels, anderson, rtol=tolerance, scale=scale, max_iterations=MAX_SWEEPS, floor=precision)
+    done = yield from solving(
+        sweep,
+        start / levels,
+        anderson,
+        rtol=tolerance,
+        scale=scale,
+        max_iterations=MAX_SWEEPS,
+        floor=precision,
+    )
     assert best
     records = [replace(record, evaluations=count) for record, count in zip(best.records, spent, strict=True)]
     if not done.outcome.solved:
-        records = [replace(record, outcome=done.outcome, residual=record.residual + done.residual) for record in records]
+        records = [
+            replace(record, outcome=done.outcome, residual=record.residual + done.residual)
+            for record in records
+        ]
     return replace(best, records=records)
 
 
-def told_offsets(schedule: Schedule, memory: Memory, found: Inversion, offsets: Tensor | None = None) -> Tensor:
+def told_offsets(
+    schedule: Schedule, memory: Memory, found: Inversion, offsets: Tensor | None = None
+) -> Tensor:
     """o_k = C_k (x_{k-1} - x_k) along an inversion's trajectory, (T, B, C, h, w), from noise to image.
 
     The trajectory is rebuilt from the seed and `noises`, without the network.

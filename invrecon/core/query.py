@@ -49,7 +49,11 @@ def answer(asked: Mapping[int, Any]) -> Mapping[int, Any]:
     if not plain:
         with torch.enable_grad():
             return {number: first.denoiser(query.latents, first.timestep) for number, query in there.items()}
-    alike = {number: query.latents for number, query in plain.items() if query.transition.denoiser == first.denoiser}
+    alike = {
+        number: query.latents
+        for number, query in plain.items()
+        if query.transition.denoiser == first.denoiser
+    }
     noise = first.denoiser(torch.cat(list(alike.values())), first.timestep)
     return dict(zip(alike, noise.split(1), strict=True))
 

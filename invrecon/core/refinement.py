@@ -34,7 +34,9 @@ class Refinement:
 
 def distance(image_latents: Tensor, references: Tensor) -> Tensor:
     """min_i ‖z_0 - z_0i‖² / ‖z_0i‖², a scalar: image latents (1, C, h, w) against the nearest of n references (n, C, h, w)."""
-    return ((image_latents - references).square().flatten(1).sum(1) / references.square().flatten(1).sum(1)).min()
+    return (
+        (image_latents - references).square().flatten(1).sum(1) / references.square().flatten(1).sum(1)
+    ).min()
 
 
 def refine(

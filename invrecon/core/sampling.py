@@ -14,7 +14,9 @@ OnStep = Callable[[int, int], None]
 
 
 @torch.no_grad()
-def generate(denoiser: Denoiser, schedule: Schedule, latents: Tensor, on_step: OnStep | None = None) -> Tensor:
+def generate(
+    denoiser: Denoiser, schedule: Schedule, latents: Tensor, on_step: OnStep | None = None
+) -> Tensor:
     """Image latents z_0 = Phi_{T-1}(... Phi_0(z_T)), each step told what the one before predicted where the sampler has a memory.
 
     Args:
@@ -35,7 +37,9 @@ def generate(denoiser: Denoiser, schedule: Schedule, latents: Tensor, on_step: O
 
 
 @torch.no_grad()
-def ddim_inversion(denoiser: Denoiser, schedule: Schedule, image_latents: Tensor, on_step: OnStep | None = None) -> Tensor:
+def ddim_inversion(
+    denoiser: Denoiser, schedule: Schedule, image_latents: Tensor, on_step: OnStep | None = None
+) -> Tensor:
     """Plain DDIM inversion (arXiv:2105.05233):  z_t = (z_s - B eps(z_s, t)) / A, the network asked at the wrong latents.
 
     A sampler with a memory is taken for its one-step kin.

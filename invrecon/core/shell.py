@@ -66,7 +66,9 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
         raise InputError("two seeds lie opposite to each other: there is no shortest path between them")
     if angle < 1e-6:
         return torch.lerp(a, b, t)
-    return ((math.sin((1 - t) * angle) * a.double() + math.sin(t * angle) * b.double()) / math.sin(angle)).to(a.dtype)
+    return ((math.sin((1 - t) * angle) * a.double() + math.sin(t * angle) * b.double()) / math.sin(angle)).to(
+        a.dtype
+    )
 
 
 def arc(a: Tensor, b: Tensor, t: float) -> Tensor:
@@ -122,7 +124,9 @@ def mix(centre: Tensor, noise: Tensor, spread: float) -> Tensor:
     """
     c, n = project(centre.double()), noise.double()
     across = project(n - (n * c).sum() / c.square().sum() * c)
-    return project(math.cos(spread * math.pi / 2) * c + math.sin(spread * math.pi / 2) * across).to(centre.dtype)
+    return project(math.cos(spread * math.pi / 2) * c + math.sin(spread * math.pi / 2) * across).to(
+        centre.dtype
+    )
 
 
 def around(seeds: Tensor, spread: float, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

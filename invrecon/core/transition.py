@@ -47,13 +47,24 @@ class Transition:
         return (target - self.offset - self.A * latents) / self.B
 
 
-def transitions(denoiser: Denoiser, schedule: Schedule, offsets: Sequence[Tensor | float] | None = None) -> list[Transition]:
+def transitions(
+    denoiser: Denoiser, schedule: Schedule, offsets: Sequence[Tensor | float] | None = None
+) -> list[Transition]:
     """All steps, from noise to image.
 
     Args:
         offsets: one for each step, where the sampler has a memory and what it remembers is known.
     """
-    steps = zip(schedule.timesteps, schedule.A, schedule.B, schedule.times, schedule.levels, offsets or [0.0] * len(schedule), strict=True)
+    steps = zip(
+        schedule.timesteps,
+        schedule.A,
+        schedule.B,
+        schedule.times,
+        schedule.levels,
+        offsets or [0.0] * len(schedule),
+        strict=True,
+    )
     return [
-        Transition(denoiser if scale == 1 else Scaled(denoiser, scale), *step) for step, scale in zip(steps, schedule.scales, strict=True)
+        Transition(denoiser if scale == 1 else Scaled(denoiser, scale), *step)
+        for step, scale in zip(steps, schedule.scales, strict=True)
     ]

@@ -30,7 +30,9 @@ def watched(unet: Any) -> Iterator[WatchedAttention]:
     before: dict[str, Any] = dict(unet.attn_processors)
     for name in before:
         if unet.get_submodule(name.removesuffix(".processor")).added_kv_proj_dim is not None:
-            raise ModelError(f"the layer {name.removesuffix('.processor')} attends to text and picture at once, which can't be steered")
+            raise ModelError(
+                f"the layer {name.removesuffix('.processor')} attends to text and picture at once, which can't be steered"
+            )
     shared = WatchedAttention()
     unet.set_attn_processor({name: Processor(shared, name, depth) for name, depth in depths(before).items()})
     try:

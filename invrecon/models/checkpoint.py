@@ -56,8 +56,18 @@ class Checkpoint:
             ModelError: a part is missing, damaged, pickled or of another kind.
         """
         self.check()
-        options: dict[str, Any] = {"torch_dtype": getattr(torch, dtype), "use_safetensors": True, "local_files_only": True}
-        options |= dict.fromkeys((part for part, owner in self._index().items() if owner == [None, None] or part == "safety_checker"))
+        options: dict[str, Any] = {
+            "torch_dtype": getattr(torch, dtype),
+            "use_safetensors": True,
+            "local_files_only": True,
+        }
+        options |= dict.fromkeys(
+            (
+                part
+                for part, owner in self._index().items()
+                if owner == [None, None] or part == "safety_checker"
+            )
+        )
         try:
             with quiet():
                 if self.base:
@@ -69,22 +79,35 @@ class Checkpoint:
     def check(self) -> None:
         """Raises ModelError where a part that model_index.json names is missing, or has pickled weights only."""
         for part, owner in self._index().items():
-            if part.startswith("_") or part == "safety_checker" or not isinstance(owner, list) or owner[0] is None:
+            if (
+                part.startswith("_")
+                or part == "safety_checker"
+                or not isinstance(owner, list)
+                or owner[0] is None
+            ):
                 continue
             if owner[0] not in ("diffusers", "transformers"):
-                raise ModelError(f"can't load the model {self.name}: {part} is code of its own ({owner[0]}), which isn't run")
+                raise ModelError(
+                    f"can't load the model {self.name}: {part} is code of its own ({owner[0]}), which isn't run"
+                )
             folder = self.folder / part
             if not folder.is_dir():
-                raise ModelError(f"can't load the model {self.name}: model_index.json names {part}, but there is no folder {folder}")
+                raise ModelError(
+                    f"can't load the model {self.name}: model_index.json names {part}, but there is no folder {folder}"
+                )
             pickled = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
             if pickled and not self.base and not list(folder.glob("*.safetensors")):
-                raise ModelError(f"{folder} has pickled weights only ({pickled[0]}), which could run code: {HOW_TO_CONVERT}")
+                raise ModelError(
+                    f"{folder} has pickled weights only ({pickled[0]}), which could run code: {HOW_TO_CONVERT}"
+                )
 
     def fingerprint(self, parts: tuple[str, ...]) -> str:
         """SHA-256 over the names and bytes of the weight files that `open` loads."""
         if self.base:
             return _digest((self.path,), labelled=False)
-        return _digest(tuple(sorted(path for part in parts for path in self._weights(self.path / part))), labelled=True)
+        return _digest(
+            tuple(sorted(path for part in parts for path in self._weights(self.path / part))), labelled=True
+        )
 
     def _weights(self, folder: Path) -> list[Path]:
         files = list(folder.glob("*.safetensors"))
@@ -100,7 +123,9 @@ class Checkpoint:
                 f"can't load the model {self.name}: {self.folder / 'model_index.json'} can't be read: {_first_line(error)}"
             ) from error
         if not isinstance(index, dict):
-            raise ModelError(f"can't load the model {self.name}: {self.folder / 'model_index.json'} is not a JSON object")
+            raise ModelError(
+                f"can't load the model {self.name}: {self.folder / 'model_index.json'} is not a JSON object"
+            )
         return index
 
 

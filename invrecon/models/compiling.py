@@ -27,7 +27,11 @@ class Compiled:
         from torch._dynamo.exc import TorchDynamoException
 
         try:
-            return self.denoiser(latents, timestep, condition).clone()  # the next call of a CUDA graph would write over it
+            return self.denoiser(
+                latents, timestep, condition
+            ).clone()  # the next call of a CUDA graph would write over it
         except TorchDynamoException as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ModelError(f"torch can't compile the network here ({reason:.200}): leave out --compile") from error
+            raise ModelError(
+                f"torch can't compile the network here ({reason:.200}): leave out --compile"
+            ) from error

@@ -37,12 +37,18 @@ def read_schedule(scheduler: SchedulerMixin, num_inference_steps: int, **grid: A
     with quiet():
         probe = type(scheduler).from_config(scheduler.config)
         try:
-            probe.set_timesteps(**({} if "sigmas" in grid else {"num_inference_steps": num_inference_steps}), **grid)
+            probe.set_timesteps(
+                **({} if "sigmas" in grid else {"num_inference_steps": num_inference_steps}), **grid
+            )
         except (ValueError, ImportError, AssertionError) as error:
             raise ModelError(f"the scheduler can't take {num_inference_steps} steps: {error}") from error
         timesteps = [t.item() for t in probe.timesteps]
         rows, seen = _walk(probe)
-    units = [float(getattr(probe, "init_noise_sigma", 1.0)), *(1 / c for c in seen[1:]), 1.0]  # x_k = units_k z_k
+    units = [
+        float(getattr(probe, "init_noise_sigma", 1.0)),
+        *(1 / c for c in seen[1:]),
+        1.0,
+    ]  # x_k = units_k z_k
     first = seen[0] * units[0]
     try:
         return Schedule(
@@ -80,7 +86,9 @@ def _scaled(probe: Any, latents: Tensor, t: Tensor) -> Tensor:
 
 def _memory(rows: list[list[float]]) -> Memory:
     P, Q = [row[4] for row in rows], [row[5] for row in rows]
-    weights = [row[2] / p if abs(p) > abs(q) else row[3] / q for row, p, q in zip(rows[1:], P, Q, strict=False)]
+    weights = [
+        row[2] / p if abs(p) > abs(q) else row[3] / q for row, p, q in zip(rows[1:], P, Q, strict=False)
+    ]
     return Memory([0.0, *weights], P, Q)
 
 

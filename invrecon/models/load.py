@@ -12,7 +12,14 @@ from invrecon.models.model import Model
 from invrecon.models.quiet import quiet
 
 
-def load(checkpoint: Checkpoint, device: str, dtype: str, offload: str = "none", tiling: bool = False, compiled: bool = False) -> Model:
+def load(
+    checkpoint: Checkpoint,
+    device: str,
+    dtype: str,
+    offload: str = "none",
+    tiling: bool = False,
+    compiled: bool = False,
+) -> Model:
     """Loads a checkpoint through the stock pipeline of its family, safetensors only, without network; see `load_model`.
 
     Raises:
@@ -31,7 +38,12 @@ def load(checkpoint: Checkpoint, device: str, dtype: str, offload: str = "none",
 
 
 def ready(
-    checkpoint: Checkpoint, pipeline: Any, family: Family, device: torch.device, offload: str = "none", compiled: bool = False
+    checkpoint: Checkpoint,
+    pipeline: Any,
+    family: Family,
+    device: torch.device,
+    offload: str = "none",
+    compiled: bool = False,
 ) -> Model:
     """A `Model` of a pipeline in memory: its parts are checked, frozen, laid out and put on the device.
 
@@ -43,11 +55,15 @@ def ready(
         if module is not None:
             module.requires_grad_(False).eval()
         elif part not in family.optional:
-            raise ModelError(f"can't load the model {checkpoint.name}: it has no {part}, which {family.title} can't do without")
+            raise ModelError(
+                f"can't load the model {checkpoint.name}: it has no {part}, which {family.title} can't do without"
+            )
     with quiet():
         pipeline.vae.to(torch.float32)
         for network in filter(None, (getattr(pipeline, "unet", None), pipeline.vae)):
-            network.to(memory_format=torch.channels_last)  # in which convolutions are about a tenth faster, on a CPU too
+            network.to(
+                memory_format=torch.channels_last
+            )  # in which convolutions are about a tenth faster, on a CPU too
         place(pipeline, device, offload)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for products; convolutions have it by default
@@ -64,9 +80,13 @@ def place(pipeline: Any, device: torch.device, offload: str) -> None:
     if device.type != "cuda":
         raise ModelError(f"--offload {offload} needs CUDA, and the device is {device}: leave it out")
     try:
-        pipeline.enable_model_cpu_offload(device=device) if offload == "model" else pipeline.enable_sequential_cpu_offload(device=device)
+        pipeline.enable_model_cpu_offload(
+            device=device
+        ) if offload == "model" else pipeline.enable_sequential_cpu_offload(device=device)
     except (ImportError, RuntimeError) as error:
-        raise ModelError(f"--offload {offload} needs the package accelerate: pip install accelerate") from error
+        raise ModelError(
+            f"--offload {offload} needs the package accelerate: pip install accelerate"
+        ) from error
 
 
 def pick_device(device: str) -> torch.device:

@@ -24,7 +24,13 @@ def locate(name: str, revision: str = "", variant: str = "", base: str = "") -> 
         ModelError: there is no such thing, it is pickled, or it can't be fetched.
     """
     card, path = cards().get(name), Path(name)
-    remote = card.hub if card else name if not path.exists() and _HUB_ID.fullmatch(name) and path.suffix not in PICKLES else ""
+    remote = (
+        card.hub
+        if card
+        else name
+        if not path.exists() and _HUB_ID.fullmatch(name) and path.suffix not in PICKLES
+        else ""
+    )
     if remote:
         return Checkpoint(name, fetch(remote, revision, variant), variant)
     if revision:
@@ -38,8 +44,12 @@ def locate(name: str, revision: str = "", variant: str = "", base: str = "") -> 
     if (path / "model_index.json").is_file():
         return Checkpoint(name, path, variant)
     if path.is_dir():
-        raise ModelError(f"{name} is a folder without model_index.json: not a checkpoint in the diffusers layout")
-    raise ModelError(f"no model {name!r}: give a card's name ({', '.join(cards())}), a diffusers folder, a .safetensors file or a hub id")
+        raise ModelError(
+            f"{name} is a folder without model_index.json: not a checkpoint in the diffusers layout"
+        )
+    raise ModelError(
+        f"no model {name!r}: give a card's name ({', '.join(cards())}), a diffusers folder, a .safetensors file or a hub id"
+    )
 
 
 def _single_file(path: Path, variant: str, base: str) -> Checkpoint:
@@ -50,7 +60,9 @@ def _single_file(path: Path, variant: str, base: str) -> Checkpoint:
     beside = (path.with_suffix(""), path.parent)
     found = next((folder for folder in beside if (folder / "model_index.json").is_file()), None)
     if found is None:
-        raise ModelError(f"{path} holds weights alone: name a diffusers folder or hub id of the same architecture with --base")
+        raise ModelError(
+            f"{path} holds weights alone: name a diffusers folder or hub id of the same architecture with --base"
+        )
     return Checkpoint(str(path), path, base=found)
 
 
@@ -68,13 +80,25 @@ def fetch(hub_id: str, revision: str = "", variant: str = "") -> Path:
 
     try:
         with quiet():
-            return Path(DiffusionPipeline.download(hub_id, revision=revision or None, variant=variant or None, use_safetensors=True))
+            return Path(
+                DiffusionPipeline.download(
+                    hub_id, revision=revision or None, variant=variant or None, use_safetensors=True
+                )
+            )
     except GatedRepoError as error:
-        raise ModelError(f"{hub_id} is gated: accept its licence on its page, then log in with `hf auth login`") from error
+        raise ModelError(
+            f"{hub_id} is gated: accept its licence on its page, then log in with `hf auth login`"
+        ) from error
     except RevisionNotFoundError as error:
         raise ModelError(f"{hub_id} has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f"no folder {hub_id!r} here, and no such model on the hub (or it is private: `hf auth login`)") from error
+        raise ModelError(
+            f"no folder {hub_id!r} here, and no such model on the hub (or it is private: `hf auth login`)"
+        ) from error
     except (OSError, ValueError, RuntimeError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelError(f"there is no folder {hub_id} here, and it can't be fetched from the hub: {reason}") from error
+        reason = next(
+            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+        )
+        raise ModelError(
+            f"there is no folder {hub_id} here, and it can't be fetched from the hub: {reason}"
+        ) from error

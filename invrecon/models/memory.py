@@ -63,4 +63,6 @@ def peak_memory(device: torch.device) -> float | None:
         status = Path("/proc/self/status").read_text()
     except OSError:
         return None
-    return next((1024.0 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), None)
+    return next(
+        (1024.0 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), None
+    )

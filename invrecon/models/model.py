@@ -39,7 +39,14 @@ class Model:
     The sampler is what the checkpoint's own scheduler stands for, unless `with_sampler` says otherwise.
     """
 
-    def __init__(self, checkpoint: Checkpoint, pipeline: Any, family: Family, offload: str = "none", compiled: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        pipeline: Any,
+        family: Family,
+        offload: str = "none",
+        compiled: bool = False,
+    ) -> None:
         self.name = checkpoint.name
         self.checkpoint = checkpoint
         self.pipeline = pipeline
@@ -49,7 +56,9 @@ class Model:
         self.dtype: torch.dtype = self.network.dtype
         self.offload = offload
         self.compiled = compiled
-        self._conditions = lru_cache(16)(partial(family.conditions, pipeline))  # photos of one run mostly share their prompt
+        self._conditions = lru_cache(16)(
+            partial(family.conditions, pipeline)
+        )  # photos of one run mostly share their prompt
         self._sampler = "auto"
         channels, expected = self.network.config.in_channels, self.pipeline.vae.config.latent_channels
         if channels not in (expected, 4 * expected):  # four times: Flux packs patches of 2 x 2
@@ -106,7 +115,9 @@ class Model:
     def encode(self, pixels: Tensor) -> Tensor:
         """Image latents z_0 = (mean of E(x) - shift) * scale: (B, 3, H, W) in [-1, 1] -> (B, C, H/8, W/8), float32."""
         vae = self.pipeline.vae
-        mean = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float().contiguous()  # the network's own is channels-last
+        mean = (
+            vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float().contiguous()
+        )  # the network's own is channels-last
         shift, scale = self._normalisation(mean)
         return (mean - shift) * scale
 
@@ -118,19 +129,32 @@ class Model:
         """
         vae = self.pipeline.vae
         if image_latents.requires_grad and not vae.is_gradient_checkpointing:
-            pixels = image_latents.shape[0] * image_latents.shape[-2] * image_latents.shape[-1] * self.downsampling**2
+            pixels = (
+                image_latents.shape[0]
+                * image_latents.shape[-2]
+                * image_latents.shape[-1]
+                * self.downsampling**2
+            )
             if self._backward_bytes * pixels > free_memory(self.device) / 2:
                 vae.enable_gradient_checkpointing()
         shift, scale = self._normalisation(image_latents)
-        return vae.decode((image_latents / scale + shift).to(self.device, vae.dtype)).sample.float().contiguous()
+        return (
+            vae.decode((image_latents / scale + shift).to(self.device, vae.dtype)).sample.float().contiguous()
+        )
 
     def _normalisation(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """(shift, scale), (1, C or 1, 1, 1): of all channels, or of each where the autoencoder's configuration says so."""
         config = self.pipeline.vae.config
         mean, deviation = config.get("latents_mean"), config.get("latents_std")
         by_channel = mean is not None and deviation is not None
-        shift = torch.as_tensor(mean if by_channel else config.get("shift_factor") or 0.0).to(like).view(1, -1, 1, 1)
-        return shift, config.scaling_factor / torch.as_tensor(deviation if by_channel else 1.0).to(like).view(1, -1, 1, 1)
+        shift = (
+            torch.as_tensor(mean if by_channel else config.get("shift_factor") or 0.0)
+            .to(like)
+            .view(1, -1, 1, 1)
+        )
+        return shift, config.scaling_factor / torch.as_tensor(deviation if by_channel else 1.0).to(like).view(
+            1, -1, 1, 1
+        )
 
     @cached_property
     def _backward_bytes(self) -> float:
@@ -150,7 +174,11 @@ class Model:
         asked = self.family.denoiser(self.pipeline, guidance_scale)
         network = Rescued(Compiled(asked) if self.compiled else asked, self.network)
         branches = 1.0 if self.family.embeds_guidance(self.pipeline) else guidance_scale
-        prediction = Epsilon(network, self.scheduler.alphas_cumprod, self.scheduler.config.prediction_type) if self._in_epsilon else network
+        prediction = (
+            Epsilon(network, self.scheduler.alphas_cumprod, self.scheduler.config.prediction_type)
+            if self._in_epsilon
+            else network
+        )
         return Guided(prediction, condition, negative, branches, torch.finfo(self.dtype).eps)
 
     @torch.no_grad()
@@ -188,7 +216,9 @@ class Model:
         if self._in_epsilon:
             with quiet():
                 scheduler = type(scheduler).from_config(scheduler.config, prediction_type="epsilon")
-        return read_schedule(scheduler, num_inference_steps, **self.family.grid(self.pipeline, num_inference_steps, size))
+        return read_schedule(
+            scheduler, num_inference_steps, **self.family.grid(self.pipeline, num_inference_steps, size)
+        )
 
     @property
     def _in_epsilon(self) -> bool:

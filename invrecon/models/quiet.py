@@ -18,9 +18,14 @@ def quiet() -> Iterator[None]:
         library.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            for category in (FutureWarning, DeprecationWarning):  # of names that will change in versions not yet out
+            for category in (
+                FutureWarning,
+                DeprecationWarning,
+            ):  # of names that will change in versions not yet out
                 warnings.simplefilter("ignore", category)
-            warnings.filterwarnings("ignore", "User provided device_type of 'cuda'")  # a CUDA build of torch without a GPU
+            warnings.filterwarnings(
+                "ignore", "User provided device_type of 'cuda'"
+            )  # a CUDA build of torch without a GPU
             yield
     finally:
         for library, verbosity in zip((diffusers_logging, transformers_logging), verbosities, strict=True):

@@ -14,7 +14,11 @@ from diffusers import (
 from invrecon.errors import ModelError
 from invrecon.models.quiet import quiet
 
-SCHEDULERS: dict[str, Any] = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpm++": DPMSolverMultistepScheduler}
+SCHEDULERS: dict[str, Any] = {
+    "ddim": DDIMScheduler,
+    "euler": EulerDiscreteScheduler,
+    "dpm++": DPMSolverMultistepScheduler,
+}
 
 _AUTO = {  # what a checkpoint's own scheduler stands for
     "DDIMScheduler": "ddim",
@@ -48,8 +52,12 @@ def pick_sampler(name: str, scheduler: SchedulerMixin) -> str:
     if kind in _AUTO:
         return _AUTO[kind]
     if kind in _NOISY:
-        raise ModelError(f"the checkpoint's {kind} adds noise at every step and can't be inverted: use --sampler {_NOISY[kind]}")
-    raise ModelError(f"the checkpoint's {kind} is not among the samplers that can be inverted: use --sampler dpm++")
+        raise ModelError(
+            f"the checkpoint's {kind} adds noise at every step and can't be inverted: use --sampler {_NOISY[kind]}"
+        )
+    raise ModelError(
+        f"the checkpoint's {kind} is not among the samplers that can be inverted: use --sampler dpm++"
+    )
 
 
 def make_scheduler(sampler: str, scheduler: SchedulerMixin) -> SchedulerMixin:
@@ -66,18 +74,28 @@ def make_scheduler(sampler: str, scheduler: SchedulerMixin) -> SchedulerMixin:
     config: Mapping[str, Any] = scheduler.config
     if "shift" in config and "num_train_timesteps" in config and "beta_start" not in config:
         return _flow(sampler, config)
-    changes: dict[str, Any] = {"timestep_spacing": "trailing"} if type(scheduler).__name__ == "LCMScheduler" else {}
+    changes: dict[str, Any] = (
+        {"timestep_spacing": "trailing"} if type(scheduler).__name__ == "LCMScheduler" else {}
+    )
     with quiet():
-        made = SCHEDULERS[sampler].from_config(config, clip_sample=config.get("clip_sample", False), **changes)
+        made = SCHEDULERS[sampler].from_config(
+            config, clip_sample=config.get("clip_sample", False), **changes
+        )
     for option in _LOSSY[sampler]:
         if made.config[option]:
-            raise ModelError(f"the scheduler has {option} on, which loses information: set it to false in scheduler_config.json")
+            raise ModelError(
+                f"the scheduler has {option} on, which loses information: set it to false in scheduler_config.json"
+            )
     if sampler == "dpm++":
         _check_solver(made.config)
     if made.config.prediction_type not in ("epsilon", "v_prediction", "sample"):
-        raise ModelError(f"the scheduler's prediction_type {made.config.prediction_type!r} is not one that can be inverted")
+        raise ModelError(
+            f"the scheduler's prediction_type {made.config.prediction_type!r} is not one that can be inverted"
+        )
     if made.config.prediction_type == "sample" and sampler != "ddim":
-        raise ModelError(f"the network predicts the sample, and {sampler} would end in a step that can't be undone: use --sampler ddim")
+        raise ModelError(
+            f"the network predicts the sample, and {sampler} would end in a step that can't be undone: use --sampler ddim"
+        )
     return made
 
 
@@ -87,13 +105,19 @@ def _flow(sampler: str, config: Mapping[str, Any]) -> SchedulerMixin:
     made = FlowMatchEulerDiscreteScheduler.from_config(config)
     for option in ("stochastic_sampling", "invert_sigmas"):
         if made.config.get(option):
-            raise ModelError(f"the scheduler has {option} on and can't be inverted: set it to false in scheduler_config.json")
+            raise ModelError(
+                f"the scheduler has {option} on and can't be inverted: set it to false in scheduler_config.json"
+            )
     return made
 
 
 def _check_solver(config: Mapping[str, Any]) -> None:
     kind, order = config["algorithm_type"], config["solver_order"]
     if kind.startswith("sde"):
-        raise ModelError(f"the scheduler's algorithm_type {kind} adds noise at every step and can't be inverted: set it to dpmsolver++")
+        raise ModelError(
+            f"the scheduler's algorithm_type {kind} adds noise at every step and can't be inverted: set it to dpmsolver++"
+        )
     if order > 2:
-        raise ModelError(f"the scheduler's solver_order {order} can't be inverted: set it to 2 in scheduler_config.json")
+        raise ModelError(
+            f"the scheduler's solver_order {order} can't be inverted: set it to 2 in scheduler_config.json"
+        )

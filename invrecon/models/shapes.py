@@ -16,12 +16,19 @@ from invrecon.models.quiet import quiet
 
 SHAPES: dict[str, dict[str, Any]] = {  # what isn't diffusers' default
     "sd15": {"sample_size": 64, "cross_attention_dim": 768},
-    "sd21": {"sample_size": 96, "cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True},
+    "sd21": {
+        "sample_size": 96,
+        "cross_attention_dim": 1024,
+        "attention_head_dim": (5, 10, 20, 20),
+        "use_linear_projection": True,
+    },
 }
 TOKENS = 77  # that the text encoders of Stable Diffusion 1 and 2 give
 
 
-def random_model(shape: str, device: str = "auto", dtype: str = "float32", *, compiled: bool = False) -> Model:
+def random_model(
+    shape: str, device: str = "auto", dtype: str = "float32", *, compiled: bool = False
+) -> Model:
     """A `Model` whose U-Net has the shape that is named and random weights, always the same; nothing is downloaded.
 
     Autoencoder and text encoder are tiny, with outputs of the right shape. Random networks are easier or harder to invert than
@@ -40,7 +47,9 @@ def random_model(shape: str, device: str = "auto", dtype: str = "float32", *, co
     checkpoint, target, config = locate("mini"), pick_device(device), SHAPES[shape]
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        pipeline = _pipeline(CLIPTokenizer.from_pretrained(checkpoint.folder / "tokenizer", model_max_length=TOKENS), config)
+        pipeline = _pipeline(
+            CLIPTokenizer.from_pretrained(checkpoint.folder / "tokenizer", model_max_length=TOKENS), config
+        )
         pipeline.to(getattr(torch, dtype))
         named = replace(checkpoint, name=f"{shape}, random weights")
         return ready(named, pipeline, FAMILIES["StableDiffusionPipeline"], target, compiled=compiled)
@@ -68,7 +77,12 @@ def _pipeline(tokenizer: CLIPTokenizer, config: dict[str, Any]) -> StableDiffusi
         text_encoder=CLIPTextModel(text),
         tokenizer=tokenizer,
         scheduler=DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False, set_alpha_to_one=False
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            clip_sample=False,
+            set_alpha_to_one=False,
         ),
         safety_checker=None,
         feature_extractor=None,

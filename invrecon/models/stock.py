@@ -70,7 +70,9 @@ class StockPipeline:
                 pipeline.scheduler = self._scheduler(sampler, header)
                 latents = pipeline(
                     **self._family.prompts(pipeline, header["prompt"], header["negative_prompt"]),
-                    latents=self._family.pack(seed.to(pipeline._execution_device, getattr(pipeline, self._family.network).dtype)),
+                    latents=self._family.pack(
+                        seed.to(pipeline._execution_device, getattr(pipeline, self._family.network).dtype)
+                    ),
                     num_inference_steps=steps or header["num_inference_steps"],
                     guidance_scale=header["guidance_scale"],
                     height=height * pipeline.vae_scale_factor,
@@ -78,7 +80,9 @@ class StockPipeline:
                     output_type="latent",
                 ).images
         except (ValueError, RuntimeError) as error:
-            raise ModelError(f"{sampler or 'the sampler'} can't be used with this checkpoint: {error}") from error
+            raise ModelError(
+                f"{sampler or 'the sampler'} can't be used with this checkpoint: {error}"
+            ) from error
         latents = self._family.unpack(latents, height, width)
         return self.decode(latents)[0], latents.float()
 
@@ -94,7 +98,10 @@ class StockPipeline:
         """The 8-bit picture of image latents, and its pixels (1, 3, H, W) in [0, 1] before they are rounded."""
         vae, config = self._pipeline.vae, self._pipeline.vae.config
         if config.get("latents_mean") is not None and config.get("latents_std") is not None:
-            mean, deviation = (torch.tensor(config[name]).view(1, -1, 1, 1).to(latents) for name in ("latents_mean", "latents_std"))
+            mean, deviation = (
+                torch.tensor(config[name]).view(1, -1, 1, 1).to(latents)
+                for name in ("latents_mean", "latents_std")
+            )
             latents = latents * deviation / config.scaling_factor + mean
         else:
             latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
@@ -107,7 +114,9 @@ class StockPipeline:
 def ddim_inversion(model: Model, settings: Settings, image_latents: Tensor) -> Tensor:
     """z_T of image latents (B, C, h, w) by plain DDIM inversion, through diffusers' `DDIMInverseScheduler`. Not for flow matching."""
     with quiet():
-        scheduler = DDIMInverseScheduler.from_config(model.scheduler.config, clip_sample=False, timestep_spacing="leading")
+        scheduler = DDIMInverseScheduler.from_config(
+            model.scheduler.config, clip_sample=False, timestep_spacing="leading"
+        )
     scheduler.set_timesteps(settings.num_inference_steps)
     network = Guided(
         model.family.denoiser(model.pipeline, settings.guidance_scale),

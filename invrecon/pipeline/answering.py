@@ -86,7 +86,10 @@ class Answering:
         return dict(zip(those, kinds[kind](list(those.values())), strict=True))
 
     def _invert(self, questions: list[Inverting]) -> list[lbo.Inversion]:
-        image_latents, warm = torch.cat([each.image_latents for each in questions]), [each.warm for each in questions]
+        image_latents, warm = (
+            torch.cat([each.image_latents for each in questions]),
+            [each.warm for each in questions],
+        )
         tick, done = stage(self.on_progress, "inverting again" if any(warm) else "inverting"), count(1)
         total = len(questions) * len(self.schedule)
         if self.by_ddim:
@@ -106,11 +109,15 @@ class Answering:
 
     def _regenerate(self, questions: list[Regenerating]) -> Sequence[Tensor]:
         latents = torch.cat([each.latents for each in questions])
-        return generate(self.denoiser, self.schedule, latents, stage(self.on_progress, "regenerating")).split(1)
+        return generate(self.denoiser, self.schedule, latents, stage(self.on_progress, "regenerating")).split(
+            1
+        )
 
     def _retrace(self, questions: list[Retracing]) -> Sequence[Tensor]:
         latents = torch.cat([each.image_latents for each in questions])
-        return ddim_inversion(self.denoiser, self.schedule, latents, stage(self.on_progress, "comparing: DDIM inversion")).split(1)
+        return ddim_inversion(
+            self.denoiser, self.schedule, latents, stage(self.on_progress, "comparing: DDIM inversion")
+        ).split(1)
 
 
 def work_on(
@@ -146,7 +153,9 @@ def together(works: Sequence[Work[T]], answering: Answering) -> list[T | Invreco
     """
     tell, total = answering.on_progress, len(works)
     places = [numbered(tell, f"{number}/{total}") if total > 1 else tell for number in range(1, total + 1)]
-    return converse([_caught(work(answering, place)) for work, place in zip(works, places, strict=True)], answering)
+    return converse(
+        [_caught(work(answering, place)) for work, place in zip(works, places, strict=True)], answering
+    )
 
 
 def only(results: Sequence[T | InvreconError]) -> T:

@@ -109,14 +109,18 @@ def edit(
         _weights(one, model)
     if mask and not is_seed_file(source):
         read_mask(Path(mask), plan_canvas(load_photo(source).rgb.size, settings.size, settings.fit))
-    origin = find_origin(source, model, settings, on_progress, photo=Path(photo) if photo else None, method=inversion)
+    origin = find_origin(
+        source, model, settings, on_progress, photo=Path(photo) if photo else None, method=inversion
+    )
     if edits is None:
         wanted = [stored_edit(source, origin.seed)]
     drawn = read_mask(Path(mask), origin.canvas) if mask else origin.seed.mask
     studio = _Studio(model, replace(origin, seed=replace(origin.seed, mask=drawn)), on_progress)
     done = [studio.edit(one, f"editing {number}/{len(wanted)}") for number, one in enumerate(wanted, 1)]
     known = psnr(origin.original, studio.reconstruction) if origin.original else None
-    return Editing(done, origin.inversion, studio.reconstruction, origin.original, known, time.monotonic() - begun)
+    return Editing(
+        done, origin.inversion, studio.reconstruction, origin.original, known, time.monotonic() - begun
+    )
 
 
 def _weights(settings: EditSettings, model: Model) -> Tensor:
@@ -136,7 +140,9 @@ class _Studio:
         self.prompt: str = header["prompt"]
         self.schedule = model.schedule(header["num_inference_steps"], header["size"])
         if self.schedule.memory:
-            raise UsageError(f"a seed for {model.sampler} can't be edited: its steps depend on those before; use --sampler ddim")
+            raise UsageError(
+                f"a seed for {model.sampler} can't be edited: its steps depend on those before; use --sampler ddim"
+            )
         self.source = model.denoiser(self.prompt, header["negative_prompt"], header["guidance_scale"])
         seed = origin.seed.latents.to(model.device)
         self.trajectory = trace(self.source, self.schedule, seed, stage(on_progress, "regenerating"))
@@ -153,7 +159,11 @@ class _Studio:
         mode = self._mode(settings)
         with self.model.watched() as attention:
             mask = self._mask(settings, attention)
-            area = None if mask is None else latent_mask(mask, (self.trajectory[0].shape[-2], self.trajectory[0].shape[-1]))
+            area = (
+                None
+                if mask is None
+                else latent_mask(mask, (self.trajectory[0].shape[-2], self.trajectory[0].shape[-1]))
+            )
             latents = branches.edit(
                 self.source,
                 target,
@@ -162,7 +172,9 @@ class _Studio:
                 mode,
                 attention,
                 mask=area,
-                seed=forget(self.trajectory[0], area, settings.forget) if area is not None and settings.to != self.prompt else None,
+                seed=forget(self.trajectory[0], area, settings.forget)
+                if area is not None and settings.to != self.prompt
+                else None,
                 on_step=stage(self.on_progress, name),
             )
         return self._finish(settings, to_image(self._decode(latents)), mask, time.monotonic() - begun)
@@ -174,7 +186,9 @@ class _Studio:
             return sdedit(settings.strength)
         if settings.mode == "masactrl":
             return masactrl(settings.start_step, settings.start_layer)
-        alignment = align(self.model.words(self.prompt), self.model.words(settings.to), replace=settings.words == "replace")
+        alignment = align(
+            self.model.words(self.prompt), self.model.words(settings.to), replace=settings.words == "replace"
+        )
         return p2p(alignment, _weights(settings, self.model), settings.cross_steps, settings.self_steps)
 
     def _mask(self, settings: EditSettings, attention: Attention) -> Tensor | None:
@@ -183,7 +197,9 @@ class _Studio:
         mask = None if drawn is None else (drawn.float() / 255)[None, None].to(self.model.device)
         if settings.auto_mask:
             key = (settings.to, settings.mask_threshold)
-            found = self.found_masks[key] = self.found_masks[key] if key in self.found_masks else self._find_mask(*key, attention)
+            found = self.found_masks[key] = (
+                self.found_masks[key] if key in self.found_masks else self._find_mask(*key, attention)
+            )
             mask = found if mask is None else mask * found
         return mask
 

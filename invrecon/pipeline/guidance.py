@@ -96,7 +96,9 @@ def find_guidance(
     return search_guidance(find_subject(Path(photo), model, settings), model, settings, on_progress)
 
 
-def search_guidance(subject: Subject, model: Model, settings: Settings, on_progress: OnProgress | None) -> GuidanceSearch:
+def search_guidance(
+    subject: Subject, model: Model, settings: Settings, on_progress: OnProgress | None
+) -> GuidanceSearch:
     """`find_guidance` for a photo that is encoded already."""
     ceiling = subject.score(model, subject.encoded)
 
@@ -123,7 +125,11 @@ def search_guidance(subject: Subject, model: Model, settings: Settings, on_progr
     return GuidanceSearch(
         guidance_scale=scale,
         curve=curve,
-        verdict=_verdict(scale, curve, f"within {settings.guidance_loss:g} dB of the {ceiling:.2f} dB of the autoencoder alone"),
+        verdict=_verdict(
+            scale,
+            curve,
+            f"within {settings.guidance_loss:g} dB of the {ceiling:.2f} dB of the autoencoder alone",
+        ),
         bracketed=len({probe.holds for probe in curve}) == 2,
         evaluations=sum(_evaluations(each.inversion) for each in attempts),
         denoiser=found.denoiser,
@@ -134,7 +140,9 @@ def search_guidance(subject: Subject, model: Model, settings: Settings, on_progr
 def _verdict(scale: float, curve: Sequence[Probe], within: str) -> str:
     above = next((probe.guidance_scale for probe in curve if probe.guidance_scale > scale), None)
     if not curve[0].holds:
-        return f"not even guidance 1 regenerates {within}: take more --steps, or allow a larger --guidance-loss"
+        return (
+            f"not even guidance 1 regenerates {within}: take more --steps, or allow a larger --guidance-loss"
+        )
     if above is None:
         return f"guidance {scale:g}, the largest allowed, regenerates {within}: a larger --max-guidance may find more"
     return f"guidance {scale:g} regenerates {within}, {above:g} does not"

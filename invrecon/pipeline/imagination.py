@@ -69,7 +69,9 @@ class Imagined:
     seconds: float
 
 
-def find_reference(source: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None) -> Reference:
+def find_reference(
+    source: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None
+) -> Reference:
     """Inverts a photo under the prompt, without guidance and boosting, which drive seeds off the shell; or reads a seed file.
 
     Raises:
@@ -83,8 +85,18 @@ def find_reference(source: Path | str, model: Model, settings: Settings | None =
         _check_size(seed, str(source), model, settings)
         picture = _decode(model, seed.image_latents)
     else:
-        found = invert(source, model, replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False), on_progress)
-        seed, evaluations, advice, picture = found.seed, found.evaluations, found.advice, found.subject.original
+        found = invert(
+            source,
+            model,
+            replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False),
+            on_progress,
+        )
+        seed, evaluations, advice, picture = (
+            found.seed,
+            found.evaluations,
+            found.advice,
+            found.subject.original,
+        )
     return Reference(seed, picture, health(seed.latents), evaluations, time.monotonic() - begun, advice)
 
 
@@ -119,7 +131,9 @@ def imagine(
     drawn = around(seeds, imagining.spread, torch.Generator().manual_seed(settings.seed))
     origin = {"spread": imagining.spread, "seed": settings.seed}
     for number, (weights, latents) in enumerate(islice(drawn, imagining.count), 1):
-        yield scene.picture(weights, latents, origin, imagining.refine, numbered(on_progress, f"{number}/{imagining.count}"))
+        yield scene.picture(
+            weights, latents, origin, imagining.refine, numbered(on_progress, f"{number}/{imagining.count}")
+        )
 
 
 def interpolate(
@@ -141,7 +155,9 @@ def interpolate(
         yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, tell)
 
 
-def _found(source: Path | str | Reference, model: Model, settings: Settings, on_progress: OnProgress | None) -> Reference:
+def _found(
+    source: Path | str | Reference, model: Model, settings: Settings, on_progress: OnProgress | None
+) -> Reference:
     if not isinstance(source, Reference):
         return find_reference(source, model, settings, on_progress)
     _check_size(source.seed, "a reference", model, settings)
@@ -158,10 +174,21 @@ class _Scene:
     """References, and the sampler that makes pictures of seeds near theirs."""
 
     def __init__(self, references: list[Reference], model: Model, settings: Settings) -> None:
-        self.references, self.model, self.settings = references, model.with_sampler(settings.sampler), settings
+        self.references, self.model, self.settings = (
+            references,
+            model.with_sampler(settings.sampler),
+            settings,
+        )
         self.denoiser, self.schedule = sampler(model, settings)
 
-    def picture(self, weights: Tensor, latents: Tensor, origin: dict[str, Any], steps: int, on_progress: OnProgress | None) -> Imagined:
+    def picture(
+        self,
+        weights: Tensor,
+        latents: Tensor,
+        origin: dict[str, Any],
+        steps: int,
+        on_progress: OnProgress | None,
+    ) -> Imagined:
         begun = time.monotonic()
         image_latents, refined = self.sample(latents, on_progress), None
         if steps:
@@ -169,7 +196,9 @@ class _Scene:
             latents = refined.latents
         found = health(latents)
         return Imagined(
-            seed=Seed(latents, image_latents, self.header(weights, origin, refined) | {"health": asdict(found)}),
+            seed=Seed(
+                latents, image_latents, self.header(weights, origin, refined) | {"health": asdict(found)}
+            ),
             picture=_decode(self.model, image_latents),
             weights=weights.tolist(),
             health=found,
@@ -179,9 +208,13 @@ class _Scene:
         )
 
     def sample(self, latents: Tensor, on_progress: OnProgress | None) -> Tensor:
-        return generate(self.denoiser, self.schedule, latents.to(self.model.device), stage(on_progress, "generating")).cpu()
+        return generate(
+            self.denoiser, self.schedule, latents.to(self.model.device), stage(on_progress, "generating")
+        ).cpu()
 
-    def refine(self, latents: Tensor, image_latents: Tensor, steps: int, on_progress: OnProgress | None) -> tuple[Tensor, Refinement]:
+    def refine(
+        self, latents: Tensor, image_latents: Tensor, steps: int, on_progress: OnProgress | None
+    ) -> tuple[Tensor, Refinement]:
         """The better of two seeds under the whole sampler, the given one and that refined under a shorter one; its image latents first."""
         short = self.model.schedule(min(REFINING_STEPS, len(self.schedule)), self.settings.size).one_step()
         goals = torch.cat([reference.seed.image_latents for reference in self.references])

@@ -100,15 +100,25 @@ def invert_batch(
     return work_on(photos, inverting, model, settings or Settings(), on_progress, method == "ddim")
 
 
-def inverting(photo: Path, model: Model, answering: Answering, on_progress: OnProgress | None) -> Talk[Inversion]:
+def inverting(
+    photo: Path, model: Model, answering: Answering, on_progress: OnProgress | None
+) -> Talk[Inversion]:
     """The work on one photo. Raises InputError where it can't be used."""
     subject = find_subject(photo, model, answering.settings)
-    search = search_guidance(subject, model, answering.settings, on_progress) if answering.settings.auto_guidance else None
+    search = (
+        search_guidance(subject, model, answering.settings, on_progress)
+        if answering.settings.auto_guidance
+        else None
+    )
     if search:
         answering.settle(search.denoiser, search.guidance_scale)
     settings, schedule, known = answering.settings, answering.schedule, search.inversion if search else None
     unguided = Counted(model.with_sampler(settings.sampler).denoiser(settings.prompt))
-    boosted = (yield from _boosting(subject, model, settings, unguided, schedule, known, on_progress)) if settings.boost else None
+    boosted = (
+        (yield from _boosting(subject, model, settings, unguided, schedule, known, on_progress))
+        if settings.boost
+        else None
+    )
     found = boosted.inversion if boosted else known or (yield Inverting(subject.encoded))
     inverted = sum(r.evaluations for r in (boosted.rounds if boosted else found.records))
     if answering.by_ddim:
@@ -118,7 +128,17 @@ def inverting(photo: Path, model: Model, answering: Answering, on_progress: OnPr
         evaluations += search.evaluations - sum(record.evaluations for record in search.inversion.records)
     healths = [health(each.latents) for each in (found, boosted.plain if boosted else found)]
     rescued = sorted(rescued_at(answering.denoiser), reverse=True)
-    header = _header(model.with_sampler(settings.sampler), settings, schedule, subject, found, boosted, search, healths, rescued)
+    header = _header(
+        model.with_sampler(settings.sampler),
+        settings,
+        schedule,
+        subject,
+        found,
+        boosted,
+        search,
+        healths,
+        rescued,
+    )
     header |= {"inversion": "ddim" if answering.by_ddim else "lbo"}
     return Inversion(
         seed=Seed(found.latents.cpu(), (boosted.image_latents if boosted else subject.encoded).cpu(), header),
@@ -164,7 +184,11 @@ def _boosting(
 
     def loss(pixels: Tensor, photo: Tensor) -> Tensor:
         error = ilb.squared_error(pixels, photo)
-        return error + settings.perceptual_weight * dissimilarity(pixels, photo) if settings.perceptual_weight else error
+        return (
+            error + settings.perceptual_weight * dissimilarity(pixels, photo)
+            if settings.perceptual_weight
+            else error
+        )
 
     return ilb.boosting(
         model.decode,
@@ -176,7 +200,9 @@ def _boosting(
         noise=noise,
         known=known,
         loss=loss,
-        budget=ilb.Budget(settings.boost_rounds, settings.decoder_steps, settings.target_psnr, settings.max_seconds),
+        budget=ilb.Budget(
+            settings.boost_rounds, settings.decoder_steps, settings.target_psnr, settings.max_seconds
+        ),
         on_step=stage(on_progress, "boosting"),
     )
 
@@ -197,11 +223,19 @@ def _header(
     return sampling_header(model, settings, schedule) | {
         "solver": settings.solver,
         "rtol": settings.rtol,
-        "photo": {"sha256": photo.sha256, "size": list(canvas.photo_size), "fit": canvas.fit, "box": list(canvas.box)},
+        "photo": {
+            "sha256": photo.sha256,
+            "size": list(canvas.photo_size),
+            "fit": canvas.fit,
+            "box": list(canvas.box),
+        },
         "steps": [
-            asdict(record) | {"outcome": record.outcome.name.lower(), "float32": record.timestep in rescued} for record in found.records
+            asdict(record) | {"outcome": record.outcome.name.lower(), "float32": record.timestep in rescued}
+            for record in found.records
         ],
-        "boost": boosted and {name: getattr(settings, name) for name in weights} | {"rounds": [asdict(done) for done in boosted.rounds]},
+        "boost": boosted
+        and {name: getattr(settings, name) for name in weights}
+        | {"rounds": [asdict(done) for done in boosted.rounds]},
         "guidance_curve": search and search.table(),
         "health": asdict(healths[0]),
         "plain_health": asdict(healths[1]),
@@ -224,15 +258,24 @@ def sampling_header(model: Model, settings: Settings, schedule: Schedule) -> dic
 
 def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
     """A scheduler's settings; those that JSON has no number for (DPM-Solver's lambda_min_clipped is -inf) as text."""
-    return {key: str(value) if isinstance(value, float) and not math.isfinite(value) else value for key, value in config.items()}
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in config.items()
+    }
 
 
-def _advice(records: list[lbo.StepRecord], rescued: list[float], dtype: str, search: GuidanceSearch | None) -> str | None:
+def _advice(
+    records: list[lbo.StepRecord], rescued: list[float], dtype: str, search: GuidanceSearch | None
+) -> str | None:
     """What a person should know: where the search found no border, steps that did not converge, and those taken in float32."""
     said = [search.verdict] if search and not search.bracketed else []
     if failed := [record for record in records if not record.outcome.solved]:
         worst = max(failed, key=lambda record: record.residual)
-        said.append(f"{len(failed)} of {len(records)} steps did not converge (worst residual {worst.residual:.1e}): {worst.outcome.value}")
+        said.append(
+            f"{len(failed)} of {len(records)} steps did not converge (worst residual {worst.residual:.1e}): {worst.outcome.value}"
+        )
     if rescued:
-        said.append(f"{len(rescued)} of {len(records)} steps were not finite in {dtype} and were taken in float32; so must the way down be")
+        said.append(
+            f"{len(rescued)} of {len(records)} steps were not finite in {dtype} and were taken in float32; so must the way down be"
+        )
     return "; ".join(said) or None

@@ -87,10 +87,14 @@ def read_mask(path: Path, canvas: Canvas | None) -> Tensor:
     mask = load_photo(path).rgb
     if mask.size != canvas.photo_size:
         (width, height), (photo_width, photo_height) = mask.size, canvas.photo_size
-        raise InputError(f"{path}: a mask of {width} x {height} pixels for a photo of {photo_width} x {photo_height}; they must be alike")
+        raise InputError(
+            f"{path}: a mask of {width} x {height} pixels for a photo of {photo_width} x {photo_height}; they must be alike"
+        )
     placed = torch.from_numpy(np.array(canvas.place(mask).convert("L")))
     if not placed.any():
-        raise InputError(f"{path}: is black where the model sees the photo: nothing can be edited; white is editable")
+        raise InputError(
+            f"{path}: is black where the model sees the photo: nothing can be edited; white is editable"
+        )
     return placed
 
 
@@ -110,6 +114,8 @@ def stored_edit(path: Path, seed: Seed) -> EditSettings:
 
 def _canvas(seed: Seed) -> Canvas | None:
     match seed.header.get("photo"):
-        case {"size": [int(width), int(height)], "fit": "crop" | "pad" | "stretch" as fit} if min(width, height) > 0:
+        case {"size": [int(width), int(height)], "fit": "crop" | "pad" | "stretch" as fit} if (
+            min(width, height) > 0
+        ):
             return plan_canvas((width, height), seed.header["size"], fit)
     return None

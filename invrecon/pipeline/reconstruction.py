@@ -83,7 +83,10 @@ def reconstruct(
 
 
 def reconstruct_batch(
-    photos: Sequence[Path | str], model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None
+    photos: Sequence[Path | str],
+    model: Model,
+    settings: Settings | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Reconstruction | InvreconError]:
     """`reconstruct` for several photos at once: see `invert_batch`, which returns and raises alike."""
     return work_on(photos, _reconstructing, model, settings or Settings(), on_progress)
@@ -106,7 +109,9 @@ def boost(
     source, settings = Path(source), settings or Settings()
     if is_seed_file(source):
         if photo is None:
-            raise UsageError(f"{source}: boosting a seed needs the photo that it was made from: give it with --photo")
+            raise UsageError(
+                f"{source}: boosting a seed needs the photo that it was made from: give it with --photo"
+            )
         settings = _settings_of(load_seed(source), source, Path(photo), model, settings)
     return reconstruct(photo or source, model, replace(settings, boost=True), on_progress)
 
@@ -115,12 +120,22 @@ def check_model(seed: Seed, path: Path, model: Model) -> None:
     """Raises InputError where `seed` was not made with the weights of `model`."""
     header = seed.header
     if header["fingerprint"] != model.fingerprint:
-        raise InputError(f"{path}: made with other weights ({header['model']!r:.80}) than {model.name!r} has; name its model with --model")
+        raise InputError(
+            f"{path}: made with other weights ({header['model']!r:.80}) than {model.name!r} has; name its model with --model"
+        )
     if seed.latents.shape[1] != model.latent_channels:
-        raise InputError(f"{path}: damaged seed file, {seed.latents.shape[1]} latent channels where the model has {model.latent_channels}")
-    timesteps = model.with_sampler(sampler_of(header)).schedule(header["num_inference_steps"], header["size"]).timesteps
+        raise InputError(
+            f"{path}: damaged seed file, {seed.latents.shape[1]} latent channels where the model has {model.latent_channels}"
+        )
+    timesteps = (
+        model.with_sampler(sampler_of(header))
+        .schedule(header["num_inference_steps"], header["size"])
+        .timesteps
+    )
     if list(timesteps) != header["timesteps"]:
-        raise InputError(f"{path}: its timesteps are not those that {model.name!r} takes in {len(timesteps)} steps")
+        raise InputError(
+            f"{path}: its timesteps are not those that {model.name!r} takes in {len(timesteps)} steps"
+        )
 
 
 def check_photo(seed: Seed, path: Path, photo: Path) -> None:
@@ -137,11 +152,16 @@ def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Se
     check_photo(seed, path, photo)
     header = seed.header
     names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "size")
-    taken: dict[str, Any] = {name: header[name] for name in names} | {"sampler": sampler_of(header), "auto_guidance": False}
+    taken: dict[str, Any] = {name: header[name] for name in names} | {
+        "sampler": sampler_of(header),
+        "auto_guidance": False,
+    }
     return replace(settings, fit=header["photo"]["fit"], **taken)
 
 
-def _reconstructing(photo: Path, model: Model, answering: Answering, on_progress: OnProgress | None) -> Talk[Reconstruction]:
+def _reconstructing(
+    photo: Path, model: Model, answering: Answering, on_progress: OnProgress | None
+) -> Talk[Reconstruction]:
     inversion = yield from inverting(photo, model, answering, on_progress)
     return (yield from _judging(inversion, model, answering.settings))
 
@@ -166,7 +186,11 @@ def _judging(inversion: Inversion, model: Model, settings: Settings) -> Talk[Rec
     boosted_by_ddim = (yield from by_ddim(boosted.image_latents)) if boosted else None
     square, autoencoded, ddim = picture(regenerated), picture(subject.encoded), picture(plain)
     final = psnr(subject.original, square)
-    ceiling = ilb.decoder_ceiling(model.decode, subject.encoded, subject.pixels, score) if settings.decoder_ceiling else None
+    ceiling = (
+        ilb.decoder_ceiling(model.decode, subject.encoded, subject.pixels, score)
+        if settings.decoder_ceiling
+        else None
+    )
     return Reconstruction(
         seed=seed,
         inversion=inversion,
@@ -193,7 +217,9 @@ def _from_seed(seed: Seed, path: Path, model: Model, on_progress: OnProgress | N
     model = model.with_sampler(sampler_of(header))
     denoiser = model.denoiser(header["prompt"], header["negative_prompt"], header["guidance_scale"])
     schedule = model.schedule(header["num_inference_steps"], header["size"])
-    regenerated = generate(denoiser, schedule, seed.latents.to(model.device), stage(on_progress, "regenerating"))
+    regenerated = generate(
+        denoiser, schedule, seed.latents.to(model.device), stage(on_progress, "regenerating")
+    )
     with torch.no_grad():
         square = to_image(model.decode(regenerated))
     return Reconstruction(seed, None, square, square, latent_fidelity(seed.image_latents, regenerated))

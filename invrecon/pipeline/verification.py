@@ -67,7 +67,12 @@ class Verification:
 
 
 def verify(
-    seed_file: Path | str, photo: Path | str, model: Model, on_progress: OnProgress | None = None, *, matrix: bool = False
+    seed_file: Path | str,
+    photo: Path | str,
+    model: Model,
+    on_progress: OnProgress | None = None,
+    *,
+    matrix: bool = False,
 ) -> Verification:
     """Regenerates a seed through the stock pipeline and compares the picture with the photo.
 
@@ -89,7 +94,9 @@ def verify(
     check_model(seed, seed_file, model)
     check_photo(seed, seed_file, photo)
     loaded = load_photo(photo)
-    original = plan_canvas(loaded.rgb.size, seed.header["size"], seed.header["photo"]["fit"]).place(loaded.rgb)
+    original = plan_canvas(loaded.rgb.size, seed.header["size"], seed.header["photo"]["fit"]).place(
+        loaded.rgb
+    )
     stock = StockPipeline(model)
     if on_progress:
         on_progress("regenerating with diffusers", 0, 1)
@@ -118,7 +125,10 @@ def _losses(seed: Seed, original: Image, model: Model, stock: StockPipeline, reg
     if header["guidance_scale"] != 1:
         z_0 = seed.image_latents.to(model.device)
         model = model.with_sampler(sampler_of(header))
-        denoiser, schedule = model.denoiser(header["prompt"]), model.schedule(header["num_inference_steps"], header["size"])
+        denoiser, schedule = (
+            model.denoiser(header["prompt"]),
+            model.schedule(header["num_inference_steps"], header["size"]),
+        )
         found = invert(denoiser, schedule, z_0, rtol=header.get("rtol", 2e-3))
         unguided = unrounded(stock.regenerate(found.latents, header | {"guidance_scale": 1.0})[1])
     return Losses(
@@ -143,7 +153,9 @@ def _matrix(seed: Seed, original: Image, model: Model, on_progress: OnProgress |
         if on_progress:
             on_progress(f"{sampler}, {count} steps, {dtype}", done, len(plan))
         try:
-            picture, _ = stocks[dtype].regenerate(seed.latents, seed.header, steps=count, sampler=None if sampler == own else sampler)
+            picture, _ = stocks[dtype].regenerate(
+                seed.latents, seed.header, steps=count, sampler=None if sampler == own else sampler
+            )
             value = psnr(original, picture)
         except ModelError:
             value = math.nan

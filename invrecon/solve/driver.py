@@ -140,7 +140,9 @@ def solving(
     best, lowest, previous, idle, first = x, math.inf, math.inf, 0, math.inf
     for iteration in range(1, max_iterations + 1):
         fx, proposal = yield from method.step(fn, x)
-        residual, finite = yield Read(torch.stack((torch.linalg.vector_norm(fx - x) / scale, proposal.isfinite().all().to(x.dtype))))
+        residual, finite = yield Read(
+            torch.stack((torch.linalg.vector_norm(fx - x) / scale, proposal.isfinite().all().to(x.dtype)))
+        )
         if not math.isfinite(residual):
             return Solution(best, lowest, lowest < math.inf, iteration, Outcome.DIVERGED)
         if foresight and iteration > 1:

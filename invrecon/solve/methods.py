@@ -106,7 +106,9 @@ def _least_squares(rows: Tensor, target: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(rows, dim=1).clamp(min=torch.finfo(rows.dtype).tiny)
     unit = rows / norms[:, None]
     ridge = 10 * torch.finfo(rows.dtype).eps * torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
-    return torch.linalg.solve_ex(unit @ unit.T + ridge, unit @ target)[0] / norms  # unlike `solve`, doesn't wait for the device
+    return (
+        torch.linalg.solve_ex(unit @ unit.T + ridge, unit @ target)[0] / norms
+    )  # unlike `solve`, doesn't wait for the device
 
 
 def _rms(x: Tensor) -> Tensor:

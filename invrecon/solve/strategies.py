@@ -18,7 +18,15 @@ class Strategy(Protocol):
     """Solves one problem of a series."""
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: Limit, scale: float, max_iterations: int, gain: float, floor: Limit = 0.0
+        self,
+        fn: Function,
+        x: Tensor,
+        *,
+        rtol: Limit,
+        scale: float,
+        max_iterations: int,
+        gain: float,
+        floor: Limit = 0.0,
     ) -> Talk[Solution]:
         """As `solving`. `gain` tells how strongly f varies, up to a constant factor that all problems of the series share."""
         ...
@@ -32,10 +40,26 @@ class Single:
         self.foresight = Foresight()
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: Limit, scale: float, max_iterations: int, gain: float, floor: Limit = 0.0
+        self,
+        fn: Function,
+        x: Tensor,
+        *,
+        rtol: Limit,
+        scale: float,
+        max_iterations: int,
+        gain: float,
+        floor: Limit = 0.0,
     ) -> Talk[Solution]:
         found = yield from solving(
-            fn, x, self.method, rtol=rtol, scale=scale, max_iterations=max_iterations, foresight=self.foresight, floor=floor, slack=SLACK
+            fn,
+            x,
+            self.method,
+            rtol=rtol,
+            scale=scale,
+            max_iterations=max_iterations,
+            foresight=self.foresight,
+            floor=floor,
+            slack=SLACK,
         )
         return replace(found, method=type(self.method).__name__.lower())
 
@@ -49,12 +73,22 @@ class Carried(Single):
         self.gain: float | None = None
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: Limit, scale: float, max_iterations: int, gain: float, floor: Limit = 0.0
+        self,
+        fn: Function,
+        x: Tensor,
+        *,
+        rtol: Limit,
+        scale: float,
+        max_iterations: int,
+        gain: float,
+        floor: Limit = 0.0,
     ) -> Talk[Solution]:
         if self.gain:
             self.anderson.rescale(gain / self.gain)
         self.gain = gain
-        return super().__call__(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor)
+        return super().__call__(
+            fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor
+        )
 
     def forget(self) -> None:
         """Drops what was learnt; for when it has led astray."""
@@ -69,9 +103,19 @@ class Auto:
         self.first = Carried()
 
     def __call__(
-        self, fn: Function, x: Tensor, *, rtol: Limit, scale: float, max_iterations: int, gain: float, floor: Limit = 0.0
+        self,
+        fn: Function,
+        x: Tensor,
+        *,
+        rtol: Limit,
+        scale: float,
+        max_iterations: int,
+        gain: float,
+        floor: Limit = 0.0,
     ) -> Talk[Solution]:
-        best = yield from self.first(fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor)
+        best = yield from self.first(
+            fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor
+        )
         used = best.iterations
         for name, method in (("damped", Anderson(window=8, damping=0.3)), ("adam", Adam())):
             if best.outcome.solved or used >= max_iterations:
@@ -79,7 +123,9 @@ class Auto:
             self.first.forget()
             later = partial(_after, rtol, used) if callable(rtol) else rtol
             left = max_iterations - used
-            again = yield from solving(fn, best.x, method, rtol=later, scale=scale, max_iterations=left, floor=floor, slack=SLACK)
+            again = yield from solving(
+                fn, best.x, method, rtol=later, scale=scale, max_iterations=left, floor=floor, slack=SLACK
+            )
             used += again.iterations
             if again.residual < best.residual or again.outcome.solved:
                 best = replace(again, method=name)

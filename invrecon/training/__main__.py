@@ -17,7 +17,9 @@ from invrecon.training import tokenizer as tokenizers
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Folder = Annotated[Path, typer.Argument(help="folder of the run: data, checkpoints and tokenizer live in it")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
-StartFrom = Annotated[Path | None, typer.Option(help="an exported checkpoint to go on from, in place of random weights")]
+StartFrom = Annotated[
+    Path | None, typer.Option(help="an exported checkpoint to go on from, in place of random weights")
+]
 
 
 @app.command()
@@ -36,7 +38,11 @@ def prepare(
 
 @app.command()
 def autoencoder(
-    folder: Folder, device: Device = "cpu", steps: int | None = None, adversarial_steps: int | None = None, start_from: StartFrom = None
+    folder: Folder,
+    device: Device = "cpu",
+    steps: int | None = None,
+    adversarial_steps: int | None = None,
+    start_from: StartFrom = None,
 ) -> None:
     """Trains the autoencoder; a run that was stopped goes on. Encoder settled, decoder trained on with --adversarial-steps."""
     run = autoencoders.AutoencoderRun(device=device, start_from=start_from)
@@ -49,10 +55,21 @@ def autoencoder(
 
 
 @app.command()
-def denoiser(folder: Folder, device: Device = "cpu", steps: int | None = None, pace: float = 1.0, start_from: StartFrom = None) -> None:
+def denoiser(
+    folder: Folder,
+    device: Device = "cpu",
+    steps: int | None = None,
+    pace: float = 1.0,
+    start_from: StartFrom = None,
+) -> None:
     """Encodes the pictures once, then trains the U-Net and the text encoder, rates times --pace; a run that was stopped goes on."""
     run = denoisers.DenoiserRun(device=device, start_from=start_from)
-    run = replace(run, steps=run.steps if steps is None else steps, muon_rate=pace * run.muon_rate, adam_rate=pace * run.adam_rate)
+    run = replace(
+        run,
+        steps=run.steps if steps is None else steps,
+        muon_rate=pace * run.muon_rate,
+        adam_rate=pace * run.adam_rate,
+    )
     latents = folder / "latents.safetensors"
     if not latents.exists():
         vae = autoencoders.load(folder / "autoencoder.safetensors", autoencoders.AutoencoderRun())
@@ -65,7 +82,12 @@ def export(folder: Folder, out: Annotated[Path, typer.Argument(help="folder for 
     """Writes the checkpoint in the diffusers layout."""
     vae = autoencoders.load(folder / "autoencoder.safetensors", autoencoders.AutoencoderRun())
     tokenizer = tokenizers.load(folder / "tokenizer")
-    models, scale = denoisers.load(folder / "latents.safetensors", folder / "denoiser.safetensors", len(tokenizer), denoisers.DenoiserRun())
+    models, scale = denoisers.load(
+        folder / "latents.safetensors",
+        folder / "denoiser.safetensors",
+        len(tokenizer),
+        denoisers.DenoiserRun(),
+    )
     exporting.export(vae, models, scale, tokenizer, out)
     typer.echo(f"wrote {out}")
 

@@ -64,17 +64,25 @@ class Critic(nn.Sequential):
     def __init__(self, width: int = 48) -> None:
         layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for i in range(2):
-            layers += [nn.Conv2d(width << i, width << i + 1, 4, 2, 1), nn.GroupNorm(8, width << i + 1), nn.LeakyReLU(0.2)]
+            layers += [
+                nn.Conv2d(width << i, width << i + 1, 4, 2, 1),
+                nn.GroupNorm(8, width << i + 1),
+                nn.LeakyReLU(0.2),
+            ]
         super().__init__(*layers, nn.Conv2d(width << 2, 1, 3, 1, 1))
 
 
-def train(folder: Path, state: Path, run: AutoencoderRun, report: Callable[[str], None] = print) -> AutoencoderKL:
+def train(
+    folder: Path, state: Path, run: AutoencoderRun, report: Callable[[str], None] = print
+) -> AutoencoderKL:
     """Trains, or goes on from `state`, to the end of both phases; returns the averaged model."""
     device = torch.device(run.device)
     vae = AutoencoderKL.from_pretrained(run.start_from, subfolder="vae") if run.start_from else build(run)
     vae, critic = checkpoint.placed(vae, device), checkpoint.placed(Critic(), device)
     average = checkpoint.averaged(vae)
-    optimizers = muon.optimizers(vae, run.muon_rate, run.adam_rate, outer=("conv_in", "decoder.conv_out", "quant_conv"))
+    optimizers = muon.optimizers(
+        vae, run.muon_rate, run.adam_rate, outer=("conv_in", "decoder.conv_out", "quant_conv")
+    )
     rates = {optimizer: optimizer.param_groups[0]["lr"] for optimizer in optimizers.values()}
     critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
     models = {"vae": vae, "average": average, "critic": critic}
@@ -116,7 +124,9 @@ def train(folder: Path, state: Path, run: AutoencoderRun, report: Callable[[str]
         if (step + 1) % 100 == 0:
             psnr = -10 * math.log10(squared_error.item() / 100 / 4)
             squared_error.zero_()
-            report(f"autoencoder {step + 1}: {psnr:.2f} dB in training, {(time.monotonic() - begun) / (step + 1 - start):.2f} s/step")
+            report(
+                f"autoencoder {step + 1}: {psnr:.2f} dB in training, {(time.monotonic() - begun) / (step + 1 - start):.2f} s/step"
+            )
         if (step + 1) % 500 == 0 or step + 1 in (run.steps, run.steps + run.adversarial_steps):
             checkpoint.save(state, step + 1, models, stateful)
     return load(state, run)
@@ -147,7 +157,11 @@ def _pace(run: AutoencoderRun, step: int) -> float:
     """Factor of the learning rates: one cosine a phase, after a short warm-up."""
     adversarial = step >= run.steps
     done, total = (step - run.steps, run.adversarial_steps) if adversarial else (step, run.steps)
-    return (0.15 if adversarial else 1.0) * min(1.0, (step + 1) / 50) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
+    return (
+        (0.15 if adversarial else 1.0)
+        * min(1.0, (step + 1) / 50)
+        * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
+    )
 
 
 def _batch(corpus: Corpus, run: AutoencoderRun, step: int) -> Tensor:

@@ -32,7 +32,10 @@ def save(path: Path, step: int, models: Mapping[str, nn.Module], optimizers: Map
         tensors |= {f"model.{name}.{key}": value.contiguous() for key, value in model.state_dict().items()}
     for name, optimizer in optimizers.items():
         for i, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{name}.{i}.{key}": torch.as_tensor(value).contiguous() for key, value in state.items()}
+            tensors |= {
+                f"optimizer.{name}.{i}.{key}": torch.as_tensor(value).contiguous()
+                for key, value in state.items()
+            }
     tensors = {key: value.clone() for key, value in tensors.items()}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"step": str(step)})
@@ -48,7 +51,9 @@ def load(path: Path, models: Mapping[str, nn.Module], optimizers: Mapping[str, O
         step = int(file.metadata()["step"])
     for name, model in models.items():
         prefix = f"model.{name}."
-        model.load_state_dict({key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)})
+        model.load_state_dict(
+            {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        )
     for name, optimizer in optimizers.items():
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
@@ -68,5 +73,7 @@ def load_average(path: Path, name: str, model: nn.Module) -> None:
     """Fills `model` with the averaged weights that a run kept under `name`, ready for use."""
     prefix = f"model.{name}.module."
     with safe_open(path, "pt") as file:
-        model.load_state_dict({key[len(prefix) :]: file.get_tensor(key) for key in names(file) if key.startswith(prefix)})
+        model.load_state_dict(
+            {key[len(prefix) :]: file.get_tensor(key) for key in names(file) if key.startswith(prefix)}
+        )
     model.eval()

@@ -46,7 +46,15 @@ def colour_name(rgb: np.ndarray) -> str:
         return "brown"
     if hue > 310 and value > 0.75 and saturation < 0.6:
         return "pink"
-    edges = ((16, "red"), (42, "orange"), (68, "yellow"), (165, "green"), (255, "blue"), (310, "purple"), (361, "red"))
+    edges = (
+        (16, "red"),
+        (42, "orange"),
+        (68, "yellow"),
+        (165, "green"),
+        (255, "blue"),
+        (310, "purple"),
+        (361, "red"),
+    )
     return next(name for edge, name in edges if hue <= edge)
 
 
@@ -75,7 +83,12 @@ def prepare(root: Path, out: Path) -> dict[str, int]:
                 entry = _collect(path, kind, name, sources["captions"], target)
                 if entry is not None:
                     often = any(word in path.as_posix() for word in source.get("often", []))
-                    index[f"{kind}/{target.name}"] = {"package": source["package"], "file": path.name, "weight": 4 if often else 1, **entry}
+                    index[f"{kind}/{target.name}"] = {
+                        "package": source["package"],
+                        "file": path.name,
+                        "weight": 4 if often else 1,
+                        **entry,
+                    }
                     counts[kind] += 1
     (out / "index.json").write_text(json.dumps(index, indent=1))
     return counts
@@ -94,14 +107,18 @@ def _files(share: Path, source: dict) -> list[Path]:
     return paths
 
 
-def _collect(path: Path, kind: str, name: str, captions: dict[str, str], target: Path) -> dict[str, str] | None:
+def _collect(
+    path: Path, kind: str, name: str, captions: dict[str, str], target: Path
+) -> dict[str, str] | None:
     image: Image.Image = Image.open(path)
     if kind != "cutouts":
         if min(image.size) < 240:
             return None
         image = image.convert("RGB")
         scale = min(1.0, PHOTO_SIDE / min(image.size))
-        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+        image = image.resize(
+            (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
+        )
         image.save(target, quality=94, subsampling=0)
         return {"caption": captions.get(name, "")}
     text = path.with_suffix(".txt")
@@ -142,7 +159,9 @@ class Corpus:
                 for side in (PHOTO_SIDE, 400, 272):  # from texture to whole scenes
                     scale = side / min(image.size)
                     size = round(image.width * scale), round(image.height * scale)
-                    self.photos.append((_tensor(image.resize(size, Image.Resampling.LANCZOS)), entry["caption"]))
+                    self.photos.append(
+                        (_tensor(image.resize(size, Image.Resampling.LANCZOS)), entry["caption"])
+                    )
 
     def photo_crop(self, size: int, captioned: bool = False) -> tuple[Tensor, str]:
         """A random crop (3, size, size), uint8, flipped at random, with the photo's caption."""
@@ -161,7 +180,10 @@ class Corpus:
         if self.random.random() < 0.2:
             picture = _turn_hue(picture, self.random.uniform(40, 320))
         scale = size * self.random.uniform(0.5, 0.95) / max(picture.size)
-        picture = picture.resize((max(8, round(picture.width * scale)), max(8, round(picture.height * scale))), Image.Resampling.LANCZOS)
+        picture = picture.resize(
+            (max(8, round(picture.width * scale)), max(8, round(picture.height * scale))),
+            Image.Resampling.LANCZOS,
+        )
         if self.random.random() < 0.5:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         ground, place = self._ground(size)
@@ -195,7 +217,9 @@ class Corpus:
             ground *= np.clip(1 + 2.0 * (texture - texture.mean()), 0.5, 1.5)[..., None]
         elif draw > 0.35:  # a gentle gradient of light
             slope = np.linspace(-1, 1, size)
-            ground *= 1 - 0.06 * (1 + slope[:, None] * uniform(-1, 1) + slope[None] * uniform(-1, 1))[..., None].clip(0)
+            ground *= 1 - 0.06 * (1 + slope[:, None] * uniform(-1, 1) + slope[None] * uniform(-1, 1))[
+                ..., None
+            ].clip(0)
         image = Image.fromarray((ground.clip(0, 1) * 255).round().astype(np.uint8))
         article = "an" if colour[0] in "aeiou" else "a"
         return image, f"{'a textured' if textured else article} {colour} background"

@@ -58,7 +58,9 @@ def scheduler() -> DDIMScheduler:
     ratio of noise after it to noise before, and the smaller that is, the harder the step is to invert. With ten of Stable
     Diffusion's steps the last but one shrinks them 8 times; with these it is 2.8 times there, and 4.3 times in the last.
     """
-    betas = (0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) / 999 * torch.arange(1000 + SKIPPED, dtype=torch.float64)).square()
+    betas = (
+        0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) / 999 * torch.arange(1000 + SKIPPED, dtype=torch.float64)
+    ).square()
     abar = (1 - betas).cumprod(0)
     abar = torch.cat([abar[:1], abar[SKIPPED + 1 :]])
     betas = 1 - abar / torch.cat([torch.ones(1), abar[:-1]])
@@ -104,15 +106,21 @@ def build(run: DenoiserRun, latent_channels: int, vocab_size: int) -> nn.ModuleD
 
 
 @torch.no_grad()
-def encode(folder: Path, vae: AutoencoderKL, out: Path, run: DenoiserRun, report: Callable[[str], None] = print) -> None:
+def encode(
+    folder: Path, vae: AutoencoderKL, out: Path, run: DenoiserRun, report: Callable[[str], None] = print
+) -> None:
     """Encodes captioned pictures once: latents by size and captions into one safetensors file."""
     corpus, tensors, captions = Corpus(folder, seed=7), {}, {}
     vae = checkpoint.placed(vae, torch.device(run.device)).eval()
     for size, count in run.groups:
         means, texts = [], []
         for done in range(0, count, 16):
-            pairs = [corpus.photo_crop(size, True) if i % 8 == 7 else corpus.composite(size) for i in range(16)]
-            pixels = to_unit([picture for picture, _ in pairs]).to(run.device, memory_format=torch.channels_last)
+            pairs = [
+                corpus.photo_crop(size, True) if i % 8 == 7 else corpus.composite(size) for i in range(16)
+            ]
+            pixels = to_unit([picture for picture, _ in pairs]).to(
+                run.device, memory_format=torch.channels_last
+            )
             with torch.autocast(torch.device(run.device).type, torch.bfloat16):
                 means.append(vae.encode(pixels).latent_dist.mode().half().cpu())
             texts += [text for _, text in pairs]
@@ -123,7 +131,11 @@ def encode(folder: Path, vae: AutoencoderKL, out: Path, run: DenoiserRun, report
 
 
 def train(
-    latents: Path, tokenizer: CLIPTokenizer, state: Path, run: DenoiserRun, report: Callable[[str], None] = print
+    latents: Path,
+    tokenizer: CLIPTokenizer,
+    state: Path,
+    run: DenoiserRun,
+    report: Callable[[str], None] = print,
 ) -> tuple[nn.ModuleDict, float]:
     """Trains, or goes on from `state`, to the end; returns the averaged models and the scaling factor of the latents."""
     device = torch.device(run.device)
@@ -136,9 +148,16 @@ def train(
     models = build(run, data["128"].shape[1], len(tokenizer))
     if run.start_from:
         unet = UNet2DConditionModel.from_pretrained(run.start_from, subfolder="unet")
-        models = nn.ModuleDict({"unet": unet, "text_encoder": CLIPTextModel.from_pretrained(run.start_from, subfolder="text_encoder")})
+        models = nn.ModuleDict(
+            {
+                "unet": unet,
+                "text_encoder": CLIPTextModel.from_pretrained(run.start_from, subfolder="text_encoder"),
+            }
+        )
     models = checkpoint.placed(models, device).train()
-    cast(UNet2DConditionModel, models["unet"]).set_attn_processor(AttnProcessor())  # on a CPU a quarter faster to train than the fused kind
+    cast(UNet2DConditionModel, models["unet"]).set_attn_processor(
+        AttnProcessor()
+    )  # on a CPU a quarter faster to train than the fused kind
     average = checkpoint.averaged(models, decay=0.995)
     outer = ("conv_in", "conv_out", "embedding", "time_emb")
     optimizers = muon.optimizers(models, run.muon_rate, run.adam_rate, outer)
@@ -153,7 +172,9 @@ def train(
             optimizer.param_groups[0]["lr"] = rate * pace
         size, batch = ("256", run.batch // 4) if step % 2 else ("128", run.batch)
         chosen = torch.randint(len(data[size]), (batch,), generator=generator)
-        tokens = torch.where(torch.rand(batch, 1, generator=generator) < 0.1, empty, ids[size][chosen]).to(device)
+        tokens = torch.where(torch.rand(batch, 1, generator=generator) < 0.1, empty, ids[size][chosen]).to(
+            device
+        )
         image_latents = _noised(data[size][chosen].to(device) * scale, run.latent_noise)
         loss = _loss(models, image_latents, tokens, alphas)
         models.zero_grad()
@@ -163,7 +184,9 @@ def train(
         average.update_parameters(models)
         total += loss.detach()
         if (step + 1) % 100 == 0:
-            report(f"denoiser {step + 1}: loss {total.item() / 100:.4f}, {(time.monotonic() - begun) / (step + 1 - start):.2f} s/step")
+            report(
+                f"denoiser {step + 1}: loss {total.item() / 100:.4f}, {(time.monotonic() - begun) / (step + 1 - start):.2f} s/step"
+            )
             total.zero_()
         if (step + 1) % 500 == 0 or step + 1 == run.steps:
             checkpoint.save(state, step + 1, named, optimizers)
@@ -196,4 +219,10 @@ def _loss(models: nn.ModuleDict, image_latents: Tensor, tokens: Tensor, alphas: 
 
 
 def _ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    return tokenizer(texts, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
+    return tokenizer(
+        texts,
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+        return_tensors="pt",
+    ).input_ids

@@ -12,7 +12,9 @@ from invrecon.training.denoiser import scheduler
 from invrecon.training.tokenizer import save_for_older
 
 
-def export(vae: AutoencoderKL, denoiser: nn.ModuleDict, scale: float, tokenizer: CLIPTokenizer, folder: Path) -> None:
+def export(
+    vae: AutoencoderKL, denoiser: nn.ModuleDict, scale: float, tokenizer: CLIPTokenizer, folder: Path
+) -> None:
     """Writes `folder` so that `StableDiffusionPipeline.from_pretrained` reads it, with transformers 4 and 5.
 
     Args:
@@ -42,5 +44,7 @@ def export(vae: AutoencoderKL, denoiser: nn.ModuleDict, scale: float, tokenizer:
 
 def _prefix_text_encoder(path: Path) -> None:
     """Calls weights text_model.*, as CLIP's checkpoints do: transformers 5 saves them without, and 4 then quietly draws random ones."""
-    weights = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(path).items()}
+    weights = {
+        f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(path).items()
+    }
     save_file(weights, path, {"format": "pt"})

@@ -42,10 +42,15 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
     return (wide.T if x.shape[0] > x.shape[1] else wide).to(matrix.dtype)
 
 
-def optimizers(model: nn.Module, muon_rate: float, adam_rate: float, outer: tuple[str, ...]) -> dict[str, Optimizer]:
+def optimizers(
+    model: nn.Module, muon_rate: float, adam_rate: float, outer: tuple[str, ...]
+) -> dict[str, Optimizer]:
     """Muon for the inner convolutions and linear layers, AdamW for all else and for names that contain a word of `outer`."""
     inner: list[Tensor] = []
     rest: list[Tensor] = []
     for name, weight in model.named_parameters():
         (inner if weight.ndim >= 2 and not any(word in name for word in outer) else rest).append(weight)
-    return {"muon": Muon(inner, muon_rate), "adam": AdamW(rest, adam_rate, betas=(0.9, 0.99), weight_decay=0.0)}
+    return {
+        "muon": Muon(inner, muon_rate),
+        "adam": AdamW(rest, adam_rate, betas=(0.9, 0.99), weight_decay=0.0),
+    }

@@ -18,13 +18,23 @@ def learn(captions: Iterable[str], folder: Path, vocab_size: int = 2000) -> CLIP
     """
     tokenizer = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    words = pre_tokenizers.Split(Regex(r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""), behavior="removed", invert=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    words = pre_tokenizers.Split(
+        Regex(r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""),
+        behavior="removed",
+        invert=True,
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [words, pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(captions, trainer)
     merges = _merges(tokenizer)
-    vocabulary = alphabet + [f"{letter}</w>" for letter in alphabet] + [merge.replace(" ", "") for merge in merges]
+    vocabulary = (
+        alphabet + [f"{letter}</w>" for letter in alphabet] + [merge.replace(" ", "") for merge in merges]
+    )
     vocabulary = [*dict.fromkeys(vocabulary), START, END]
     folder.mkdir(parents=True, exist_ok=True)
     _write({token: i for i, token in enumerate(vocabulary)}, merges, folder)
@@ -33,7 +43,9 @@ def learn(captions: Iterable[str], folder: Path, vocab_size: int = 2000) -> CLIP
 
 def load(folder: Path) -> CLIPTokenizer:
     """The tokenizer that `learn` wrote."""
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_LENGTH, bos_token=START, eos_token=END, unk_token=END, pad_token=END)
+    return CLIPTokenizer.from_pretrained(
+        folder, model_max_length=MAX_LENGTH, bos_token=START, eos_token=END, unk_token=END, pad_token=END
+    )
 
 
 def save_for_older(tokenizer: CLIPTokenizer, folder: Path) -> None:

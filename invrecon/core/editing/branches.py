@@ -44,7 +44,9 @@ class Mode:
 
 
 @torch.no_grad()
-def trace(denoiser: Denoiser, schedule: Schedule, seed: Tensor, on_step: OnStep | None = None) -> list[Tensor]:
+def trace(
+    denoiser: Denoiser, schedule: Schedule, seed: Tensor, on_step: OnStep | None = None
+) -> list[Tensor]:
     """The source branch, z_T to z_0: T + 1 latents (B, C, h, w). The last are those that `generate` gives."""
     trajectory = [seed]
     for done, transition in enumerate(transitions(denoiser, schedule), 1):

@@ -34,8 +34,12 @@ class WordMaps:
         rows, columns = round(self.shape[0] / scale), round(self.shape[1] / scale)
         if site.cross and rows * columns == places:
             probabilities = heads.last().probabilities()[0].float().mean(0).cpu()  # (N, L)
-            maps = torch.stack([probabilities[:, list(span)].mean(-1) for span in self.spans]).reshape(-1, 1, rows, columns)
-            self.total += interpolate(maps / maps.mean((-2, -1), keepdim=True), self.shape, mode="bilinear", align_corners=False)
+            maps = torch.stack([probabilities[:, list(span)].mean(-1) for span in self.spans]).reshape(
+                -1, 1, rows, columns
+            )
+            self.total += interpolate(
+                maps / maps.mean((-2, -1), keepdim=True), self.shape, mode="bilinear", align_corners=False
+            )
         return heads.attend()
 
 
@@ -70,7 +74,9 @@ def attention_mask(
             if len(part):
                 level = part.amax(0, keepdim=True)
                 best, clarity = otsu(level)
-                found.append((clarity, (sign * (level - (best if threshold is None else threshold)) > 0).float()))
+                found.append(
+                    (clarity, (sign * (level - (best if threshold is None else threshold)) > 0).float())
+                )
     mask = max(found, key=lambda pair: pair[0])[1]
     return _smooth(mask).to(trajectory[0].device)
 

@@ -62,7 +62,12 @@ def token_weights(words: Words, weights: Mapping[str, float]) -> Tensor:
     """
     tokens = torch.ones(words.length)
     for word, weight in weights.items():
-        places = [place for known, span in zip(words.words, words.spans, strict=True) if known == word.lower() for place in span]
+        places = [
+            place
+            for known, span in zip(words.words, words.spans, strict=True)
+            if known == word.lower()
+            for place in span
+        ]
         if not places:
             raise KeyError(word)
         tokens[places] = weight

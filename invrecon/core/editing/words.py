@@ -106,7 +106,10 @@ def things(source: Words, target: Words) -> tuple[Things, Things]:
                 changed[0].add(i)
                 changed[1].add(j)
     first, second = (
-        Things([words.spans[run[-1]] for run in runs if which & set(run)], [words.spans[run[-1]] for run in runs if not which & set(run)])
+        Things(
+            [words.spans[run[-1]] for run in runs if which & set(run)],
+            [words.spans[run[-1]] for run in runs if not which & set(run)],
+        )
         for words, runs, which in zip((source, target), phrases, changed, strict=True)
     )
     return first, second
@@ -116,7 +119,10 @@ def _phrases(words: Words) -> list[range]:
     """Runs of words that name something."""
     naming = [word.strip(".,;:!?") not in _FUNCTION_WORDS.split() for word in words.words]
     starts = [i for i, names in enumerate(naming) if names and not (i and naming[i - 1])]
-    return [range(start, next((i for i in range(start, len(naming)) if not naming[i]), len(naming))) for start in starts]
+    return [
+        range(start, next((i for i in range(start, len(naming)) if not naming[i]), len(naming)))
+        for start in starts
+    ]
 
 
 def _differences(source: Words, target: Words) -> Sequence[tuple[str, int, int, int, int]]:

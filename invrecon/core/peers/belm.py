@@ -43,7 +43,10 @@ def _generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
     above, current = stored.latents / a[-1], stored.extras["previous"] / a[-2]
     for i in reversed(range(1, len(schedule))):
         r, gain = _coefficients(v, i)
-        above, current = current, (above - (1 - r) * current - gain * guided(a[i] * current, timesteps[i])) / r
+        above, current = (
+            current,
+            (above - (1 - r) * current - gain * guided(a[i] * current, timesteps[i])) / r,
+        )
     return a[0] * current
 
 

@@ -18,7 +18,9 @@ def edict(evaluations: int | None = None) -> Peer:
 
     Both begin as z_0; the seeds (x, y) are kept, and x is the image. Always two evaluations a step.
     """
-    return Peer("EDICT", "B", _invert, _generate, note="The pair takes turns in who goes first, from step to step.")
+    return Peer(
+        "EDICT", "B", _invert, _generate, note="The pair takes turns in who goes first, from step to step."
+    )
 
 
 @torch.no_grad()

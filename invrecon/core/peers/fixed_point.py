@@ -44,7 +44,9 @@ def fpi(evaluations: int | None = None) -> Peer:
 
 def picard(iterations: int) -> Step:
     """z <- f(z)."""
-    return lambda transition, target: iterate(lambda latents: f(transition, target, latents), target, iterations)
+    return lambda transition, target: iterate(
+        lambda latents: f(transition, target, latents), target, iterations
+    )
 
 
 def aidi_e(evaluations: int | None = None) -> Peer:
@@ -67,7 +69,11 @@ def aidi_a(evaluations: int | None = None) -> Peer:
 
     def step(transition: Transition, target: Tensor) -> Tensor:
         anderson = Anderson(window=3)
-        return iterate(lambda latents: anderson.propose(latents, f(transition, target, latents)), target, evaluations or 5)
+        return iterate(
+            lambda latents: anderson.propose(latents, f(transition, target, latents)),
+            target,
+            evaluations or 5,
+        )
 
     return step_by_step("AIDI-A", step, note="The window of 3 is taken for differences kept, undamped.")
 
@@ -95,7 +101,9 @@ def renoise(evaluations: int | None = None) -> Peer:
         averaged = transition.up(target, torch.stack(tuple(noises)).mean(0)) if noises else latents
         return averaged if is_finite(averaged) else latents
 
-    note = "Where t < 250, the prediction after the fifth, which the released code makes and drops, is left out."
+    note = (
+        "Where t < 250, the prediction after the fifth, which the released code makes and drops, is left out."
+    )
     return step_by_step("ReNoise", step, note)
 
 
@@ -123,7 +131,5 @@ def exact_dpm(evaluations: int | None = None) -> Peer:
 
         return iterate(update, picard(1)(transition, target), iterations)
 
-    note = (
-        "The limit of 500 iterations and the threshold, here in proportion to size, are the released code's; its warm-up of ρ is left out."
-    )
+    note = "The limit of 500 iterations and the threshold, here in proportion to size, are the released code's; its warm-up of ρ is left out."
     return step_by_step("ExactDPM", step, note)

@@ -41,7 +41,9 @@ def gnri(evaluations: int | None = None) -> Peer:
     return step_by_step("GNRI", step, note)
 
 
-def _newton_objective(transition: Transition, target: Tensor, latents: Tensor, differentiate: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _newton_objective(
+    transition: Transition, target: Tensor, latents: Tensor, differentiate: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """f(z), F(z) of every image, (B,), and dF/dz, which is zero where it isn't asked for."""
     mean, variance = target / transition.A, max(1 - transition.A**-2, 1e-6)
     with torch.set_grad_enabled(differentiate):
@@ -83,7 +85,15 @@ def gradient(evaluations: int | None = None) -> Peer:
     return Peer("gradient", "A", invert, plain_generate, note)
 
 
-def _descend(transition: Transition, target: Tensor, signal: Tensor, s: float, noise: Tensor, iterations: int, rate: float) -> Tensor:
+def _descend(
+    transition: Transition,
+    target: Tensor,
+    signal: Tensor,
+    s: float,
+    noise: Tensor,
+    iterations: int,
+    rate: float,
+) -> Tensor:
     """The e after so many iterations, the last finite one."""
     learnt = torch.nn.Parameter(noise.clone())
     optimizer = torch.optim.AdamW([learnt], lr=rate)

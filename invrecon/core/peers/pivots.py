@@ -21,7 +21,10 @@ def direct(evaluations: int | None = None) -> Peer:
     def invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
         pivots = _pivots(guided, schedule, image_latents)
         steps = zip(transitions(guided, schedule), pivots, pivots[1:], strict=False)
-        return Stored(pivots[0], {"offsets": torch.stack([below - transition.down(above) for transition, above, below in steps])})
+        return Stored(
+            pivots[0],
+            {"offsets": torch.stack([below - transition.down(above) for transition, above, below in steps])},
+        )
 
     @torch.no_grad()
     def generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
@@ -78,7 +81,13 @@ def _pivots(guided: Guided, schedule: Schedule, image_latents: Tensor) -> list[T
 
 
 def _learn(
-    guided: Guided, transition: Transition, latents: Tensor, target: Tensor, embedding: Tensor, number: int, iterations: int
+    guided: Guided,
+    transition: Transition,
+    latents: Tensor,
+    target: Tensor,
+    embedding: Tensor,
+    number: int,
+    iterations: int,
 ) -> tuple[Tensor, Tensor]:
     """The learnt embedding, (B, L, D), in its own dtype, and the latents that the step leads to with it."""
     positive = guided.denoiser(latents, transition.timestep, guided.condition.expand(len(latents), -1, -1))

@@ -7,7 +7,8 @@ from invrecon.models.families.stable_diffusion_3 import StableDiffusion3
 from invrecon.models.families.stable_diffusion_xl import StableDiffusionXL
 
 FAMILIES: dict[str, Family] = {
-    family.pipeline.__name__: family for family in (StableDiffusion(), StableDiffusionXL(), StableDiffusion3(), Flux())
+    family.pipeline.__name__: family
+    for family in (StableDiffusion(), StableDiffusionXL(), StableDiffusion3(), Flux())
 }
 """By the name of their pipeline class, which is what model_index.json tells."""
 

@@ -42,7 +42,9 @@ class Transformer:
             pooled_projections=pooled,
             encoder_hidden_states=embeds,
             txt_ids=torch.zeros(embeds.shape[1], 3, dtype=dtype, device=latents.device),
-            img_ids=FluxPipeline._prepare_latent_image_ids(batch, height // 2, width // 2, latents.device, dtype),
+            img_ids=FluxPipeline._prepare_latent_image_ids(
+                batch, height // 2, width // 2, latents.device, dtype
+            ),
         )
         return unpack(output.sample, height, width).to(latents.dtype)
 
@@ -66,13 +68,21 @@ class Flux(Family):
 
     def denoiser(self, pipeline: Any, guidance_scale: float) -> ConditionalDenoiser:
         config = pipeline.transformer.config
-        return Transformer(pipeline.transformer, config.pooled_projection_dim, guidance_scale if config.guidance_embeds else None)
+        return Transformer(
+            pipeline.transformer,
+            config.pooled_projection_dim,
+            guidance_scale if config.guidance_embeds else None,
+        )
 
     def embeds_guidance(self, pipeline: Any) -> bool:
         return True
 
     def limit(self, pipeline: Any) -> tuple[Any, int]:
-        return (pipeline.tokenizer_2, TOKENS) if pipeline.text_encoder_2 else (pipeline.tokenizer, pipeline.tokenizer.model_max_length)
+        return (
+            (pipeline.tokenizer_2, TOKENS)
+            if pipeline.text_encoder_2
+            else (pipeline.tokenizer, pipeline.tokenizer.model_max_length)
+        )
 
     def multiple(self, pipeline: Any) -> int:
         return int(pipeline.vae_scale_factor * 2)
@@ -80,7 +90,10 @@ class Flux(Family):
     def grid(self, pipeline: Any, num_inference_steps: int, size: int) -> dict[str, Any]:
         config = pipeline.scheduler.config
         names = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
-        mu = calculate_shift((size // self.multiple(pipeline)) ** 2, *(config.get(name, default) for name, default in names.items()))
+        mu = calculate_shift(
+            (size // self.multiple(pipeline)) ** 2,
+            *(config.get(name, default) for name, default in names.items()),
+        )
         return {"sigmas": np.linspace(1.0, 1 / num_inference_steps, num_inference_steps), "mu": mu}
 
     def prompts(self, pipeline: Any, prompt: str, negative_prompt: str) -> dict[str, Any]:
@@ -97,7 +110,10 @@ class Flux(Family):
 
 def _encode(pipeline: Any, prompt: str) -> tuple[Tensor, Tensor]:
     """(1, L, D) of T5 and (1, P) of CLIP; zeros from an encoder that isn't there, for which the stock pipeline makes no provision."""
-    config, like = pipeline.transformer.config, {"dtype": pipeline.transformer.dtype, "device": pipeline._execution_device}
+    config, like = (
+        pipeline.transformer.config,
+        {"dtype": pipeline.transformer.dtype, "device": pipeline._execution_device},
+    )
     embeds = torch.zeros(1, TOKENS, config.joint_attention_dim, **like)
     pooled = torch.zeros(1, config.pooled_projection_dim, **like)
     if pipeline.text_encoder_2:

@@ -21,13 +21,21 @@ class UNet:
         self.unet = unet
         self.guidance = guidance
 
-    def __call__(self, latents: Tensor, timestep: float, condition: Tensor, **added: dict[str, Tensor]) -> Tensor:
-        dtype = next(self.unet.parameters()).dtype  # unet.dtype goes through all modules, and takes half a millisecond
+    def __call__(
+        self, latents: Tensor, timestep: float, condition: Tensor, **added: dict[str, Tensor]
+    ) -> Tensor:
+        dtype = next(
+            self.unet.parameters()
+        ).dtype  # unet.dtype goes through all modules, and takes half a millisecond
         output = self.unet(
             latents.to(dtype),
-            torch.full((len(latents),), timestep, dtype=torch.float32, device=latents.device),  # a number would be compiled in
+            torch.full(
+                (len(latents),), timestep, dtype=torch.float32, device=latents.device
+            ),  # a number would be compiled in
             encoder_hidden_states=condition.to(dtype),
-            timestep_cond=None if self.guidance is None else self.guidance.to(latents.device, dtype).expand(len(latents), -1),
+            timestep_cond=None
+            if self.guidance is None
+            else self.guidance.to(latents.device, dtype).expand(len(latents), -1),
             **added,
         )
         return output.sample.to(latents.dtype).contiguous()  # the network's own is channels-last
@@ -42,7 +50,9 @@ class StableDiffusion(Family):
     encoders = ("text_encoder",)
 
     def conditions(self, pipeline: Any, prompt: str, negative_prompt: str) -> tuple[Tensor, Tensor]:
-        condition, negative = pipeline.encode_prompt(prompt, pipeline._execution_device, 1, True, negative_prompt=negative_prompt)
+        condition, negative = pipeline.encode_prompt(
+            prompt, pipeline._execution_device, 1, True, negative_prompt=negative_prompt
+        )
         return condition, negative
 
     def denoiser(self, pipeline: Any, guidance_scale: float) -> ConditionalDenoiser:
@@ -58,4 +68,8 @@ class StableDiffusion(Family):
 def embedded(pipeline: Any, guidance_scale: float) -> Tensor | None:
     """The guidance scale as an LCM's U-Net takes it (arXiv:2310.04378), (1, W); None for others."""
     width = pipeline.unet.config.time_cond_proj_dim
-    return None if width is None else pipeline.get_guidance_scale_embedding(torch.tensor([guidance_scale - 1]), embedding_dim=width)
+    return (
+        None
+        if width is None
+        else pipeline.get_guidance_scale_embedding(torch.tensor([guidance_scale - 1]), embedding_dim=width)
+    )

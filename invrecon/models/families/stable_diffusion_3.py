@@ -43,7 +43,12 @@ class StableDiffusion3(Family):
 
     def conditions(self, pipeline: Any, prompt: str, negative_prompt: str) -> tuple[Tensor, Tensor]:
         embeds, negative, pooled, negative_pooled = pipeline.encode_prompt(
-            prompt, None, None, device=pipeline._execution_device, do_classifier_free_guidance=True, negative_prompt=negative_prompt
+            prompt,
+            None,
+            None,
+            device=pipeline._execution_device,
+            do_classifier_free_guidance=True,
+            negative_prompt=negative_prompt,
         )
         return join(embeds, pooled), join(negative, negative_pooled)
 
@@ -54,7 +59,11 @@ class StableDiffusion3(Family):
         return False
 
     def limit(self, pipeline: Any) -> tuple[Any, int]:
-        return (pipeline.tokenizer_3, TOKENS) if pipeline.text_encoder_3 else (pipeline.tokenizer, pipeline.tokenizer.model_max_length)
+        return (
+            (pipeline.tokenizer_3, TOKENS)
+            if pipeline.text_encoder_3
+            else (pipeline.tokenizer, pipeline.tokenizer.model_max_length)
+        )
 
     def multiple(self, pipeline: Any) -> int:
         return int(pipeline.vae_scale_factor * pipeline.transformer.config.patch_size)
@@ -65,4 +74,6 @@ class StableDiffusion3(Family):
             return {}
         tokens = (size // self.multiple(pipeline)) ** 2
         names = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.16}
-        return {"mu": calculate_shift(tokens, *(config.get(name, default) for name, default in names.items()))}
+        return {
+            "mu": calculate_shift(tokens, *(config.get(name, default) for name, default in names.items()))
+        }

@@ -28,8 +28,12 @@ class UNetXL:
     def __call__(self, latents: Tensor, timestep: float, condition: Tensor) -> Tensor:
         embeds, pooled = split(condition, self.width)
         sides = [side * self.downsampling for side in latents.shape[-2:]]
-        time_ids = torch.tensor([[*sides, 0, 0, *sides]], dtype=pooled.dtype, device=pooled.device).expand(len(latents), -1)
-        return self.unet(latents, timestep, embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids})
+        time_ids = torch.tensor([[*sides, 0, 0, *sides]], dtype=pooled.dtype, device=pooled.device).expand(
+            len(latents), -1
+        )
+        return self.unet(
+            latents, timestep, embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids}
+        )
 
 
 class StableDiffusionXL(Family):
@@ -42,13 +46,18 @@ class StableDiffusionXL(Family):
 
     def conditions(self, pipeline: Any, prompt: str, negative_prompt: str) -> tuple[Tensor, Tensor]:
         embeds, negative, pooled, negative_pooled = pipeline.encode_prompt(
-            prompt, device=pipeline._execution_device, do_classifier_free_guidance=True, negative_prompt=negative_prompt
+            prompt,
+            device=pipeline._execution_device,
+            do_classifier_free_guidance=True,
+            negative_prompt=negative_prompt,
         )
         return join(embeds, pooled), join(negative, negative_pooled)
 
     def denoiser(self, pipeline: Any, guidance_scale: float) -> ConditionalDenoiser:
         width = pipeline.text_encoder_2.config.projection_dim
-        return UNetXL(UNet(pipeline.unet, embedded(pipeline, guidance_scale)), width, pipeline.vae_scale_factor)
+        return UNetXL(
+            UNet(pipeline.unet, embedded(pipeline, guidance_scale)), width, pipeline.vae_scale_factor
+        )
 
     def embeds_guidance(self, pipeline: Any) -> bool:
         return pipeline.unet.config.time_cond_proj_dim is not None

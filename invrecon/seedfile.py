@@ -7,7 +7,7 @@ Header: one JSON document under the key `invrecon`; its fields are those of `REQ
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from invrecon.config import SAMPLERS
-from invrecon.errors import InputError
+from invrecon.errors import InputError, UsageError
+from invrecon.settings import Recipe
 from invrecon.writing import replacing
 
 FORMAT = 1
@@ -47,6 +47,12 @@ class Seed:
     image_latents: Tensor
     header: dict[str, Any]
     mask: Tensor | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """What leads from the seed to the picture."""
+        names = [field.name for field in fields(Recipe) if field.name != "sampler"]
+        return Recipe(**{name: self.header[name] for name in names}, sampler=sampler_of(self.header))
 
 
 def sampler_of(header: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@ import torch
 
 from invrecon.core.denoiser import Guided
 from invrecon.core.peers import PEERS, Stored, make_peer
-from invrecon.core.peers.levels import levels
+from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.core.schedule import Schedule
 from invrecon.metrics import latent_fidelity
@@ -217,7 +217,7 @@ def test_the_pair_of_edict_stays_one_trajectory(image_latents):
 def test_levels_are_those_behind_the_coefficients():
     schedule, abar = ddim_schedule(50), alphas_cumprod()
     expected = torch.cat((abar[schedule.timesteps], abar[:1]))
-    found = torch.tensor(levels(schedule), dtype=torch.float64)
+    found = torch.tensor(noise_levels(schedule), dtype=torch.float64)
     torch.testing.assert_close(
         found, torch.stack((expected.sqrt(), (1 - expected).sqrt()), 1), rtol=1e-9, atol=1e-9
     )
@@ -226,13 +226,13 @@ def test_levels_are_those_behind_the_coefficients():
 def test_coefficients_without_levels_are_refused():
     flow = Schedule([900, 500], [1.0, 1.0], [-0.4, -0.5])
     with pytest.raises(ValueError, match="a² \\+ s² = 1"):
-        levels(flow)
+        noise_levels(flow)
 
 
 def test_o_belm_is_exact_where_the_trajectory_is_a_parabola():
     """With u = z / a, v = s / a and eps = 2 v, the flow du/dv = eps is u = v²."""
     schedule = ddim_schedule(20)
-    grid = levels(schedule)
+    grid = noise_levels(schedule)
     points = [torch.full((1, 4, 8, 8), a * (s / a) ** 2, dtype=torch.float64) for a, s in grid]
     slopes = {t: 2 * s / a for t, (a, s) in zip(schedule.timesteps, grid, strict=False)}
     guided = guide(lambda latents, timestep: torch.full_like(latents, slopes[timestep]))

@@ -20,7 +20,7 @@ from invrecon.core.denoiser import Counted, Guided
 from invrecon.core.guidance import invert_guided
 from invrecon.core.health import health
 from invrecon.core.peers import Stored, make_peer
-from invrecon.core.peers.levels import levels
+from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.core.sampling import generate
 from invrecon.core.schedule import Schedule
 from invrecon.errors import UsageError
@@ -74,7 +74,7 @@ def run_audit(
     model, settings = model.with_sampler("ddim"), replace(settings, sampler="ddim")
     schedule = model.schedule(settings.num_inference_steps, settings.size)
     try:
-        levels(schedule)  # which some methods need
+        noise_levels(schedule)  # which some methods need
     except ValueError as error:
         raise UsageError(f"the audit can't be run on {model.name}: {error}") from error
     jobs, done = list(plan.jobs()), 0

@@ -1,1 +1,3 @@
-"""The mathematics: schedule, denoiser, transition, latent bias optimization, sampling. No model library, no files, no console."""
+"""The mathematics: schedule, denoiser, transition, latent bias optimization, sampling. No model library, no
+files, no console.
+"""

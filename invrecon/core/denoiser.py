@@ -37,7 +37,8 @@ class Guided:
         condition: c, (1, L, D).
         negative: c_neg, (1, L, D).
         guidance_scale: w >= 0.
-        precision: relative error that rounding leaves in a branch, torch.finfo(dtype).eps of what the network computes in.
+        precision: relative error that rounding leaves in a branch, torch.finfo(dtype).eps of what the network
+            computes in.
     """
 
     def __init__(
@@ -85,8 +86,9 @@ class Scaled:
 
 
 class Counted:
-    """Counts what passes through a denoiser, conditional or not: one `forward` a call (both branches of guidance together),
-    one `backward` whenever a gradient flows back through a call. `evaluations` takes a backward pass for two."""
+    """Counts what passes through a denoiser, conditional or not: one `forward` a call (both branches of
+    guidance together), one `backward` whenever a gradient flows back through a call. `evaluations` takes a
+    backward pass for two."""
 
     def __init__(self, denoiser: Denoiser | ConditionalDenoiser) -> None:
         self.denoiser: Callable[..., Tensor] = denoiser

@@ -1,24 +1,28 @@
 """Inversion under guidance, and the largest guidance scale that something still holds at.
 
-Guidance multiplies how strongly eps(z, t) depends on z. Beyond some w the equation of a step no longer contracts, or its seed no longer
-leads back; where that is hangs on the photo, the prompt and the steps, so it has to be tried out.
+Guidance multiplies how strongly eps(z, t) depends on z. Beyond some w the equation of a step no longer
+contracts, or its seed no longer leads back. That w depends on the photo, the prompt and the steps, so it has
+to be tried out.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
+from invrecon.core import multistep
 from invrecon.core.denoiser import Guided
-from invrecon.core.lbo import Inversion, invert_batch
-from invrecon.core.sampling import generate
+from invrecon.core.lbo import Inversion
+from invrecon.core.sampling import OnStep, generate
 from invrecon.core.schedule import Schedule
+from invrecon.settings import Effort
 
 
 class Attempt(Protocol):
-    """What came of one guidance scale."""
+    """The result at one guidance scale."""
 
     @property
     def holds(self) -> bool:
@@ -33,45 +37,51 @@ def invert_guided(
     denoiser: Guided,
     schedule: Schedule,
     image_latents: Tensor,
+    effort: Effort = Effort(),
     *,
     warm: Sequence[Inversion | None] = (),
-    mean_evaluations: float = math.inf,
-    **options: Any,
+    on_step: OnStep | None = None,
 ) -> list[Inversion]:
-    """`invert_batch`; samples of which a step fails under guidance climb a ramp: they are inverted at w = 1, and from there at w.
+    """`multistep.invert`; samples of which a step fails under guidance are inverted at w = 1, and from there
+    at w.
 
-    Of the two inversions the one that regenerates the image latents better is kept. Its records count the evaluations of all attempts,
-    and those of the comparison. A budget of `mean_evaluations` leaves no room for a ramp.
+    Of the two inversions the one that regenerates the image latents better is kept. Its records count the
+    evaluations of all attempts, and those of the comparison. With a budget of `mean_evaluations` there is no
+    second attempt.
     """
-    own = options | {"precision": denoiser.rounding}
-    found = invert_batch(
-        denoiser, schedule, image_latents, warm=warm, mean_evaluations=mean_evaluations, **own
-    )
-    failed = [sample for sample, one in enumerate(found) if not _all_converged(one)]
-    if denoiser.guidance_scale == 1 or not failed or math.isfinite(mean_evaluations):
-        return found
-    unguided = denoiser.at(1.0)
-    foot = invert_batch(unguided, schedule, image_latents[failed], precision=unguided.rounding, **options)
-    top = invert_batch(denoiser, schedule, image_latents[failed], warm=foot, **own)
-    for sample, low, ramp in zip(failed, foot, top, strict=True):
-        cold, image = found[sample], image_latents[sample : sample + 1]
 
-        def miss(one: Inversion, image: Tensor = image) -> float:
-            error = (generate(denoiser, schedule, one.latents) - image).norm().item()
-            return error if math.isfinite(error) else math.inf
+    def invert(guided: Guided, z_0: Tensor, warm: Sequence[Inversion | None]) -> list[Inversion]:
+        return multistep.invert(
+            guided, schedule, z_0, effort, warm=warm, precision=guided.rounding, on_step=on_step
+        )
 
-        best = min(cold, ramp, key=miss)
-        attempts = zip(best.records, cold.records, low.records, ramp.records, strict=True)
+    inversions = invert(denoiser, image_latents, warm)
+    failed = [sample for sample, one in enumerate(inversions) if one.solved < len(one.records)]
+    if denoiser.guidance_scale == 1 or not failed or math.isfinite(effort.mean_evaluations):
+        return inversions
+    hard = image_latents[failed]
+    unguided = invert(denoiser.at(1.0), hard, ())
+    again = invert(denoiser, hard, unguided)
+    cold = [inversions[sample] for sample in failed]
+    errors = [_errors(denoiser, schedule, attempt, hard) for attempt in (cold, again)]
+    for k, sample in enumerate(failed):
+        best = again[k] if errors[1][k] < errors[0][k] else cold[k]
+        attempts = zip(best.records, cold[k].records, unguided[k].records, again[k].records, strict=True)
         records = [
             replace(record, evaluations=2 + sum(step.evaluations for step in steps))
             for record, *steps in attempts
         ]
-        found[sample] = replace(best, records=records)
-    return found
+        inversions[sample] = replace(best, records=records)
+    return inversions
 
 
-def _all_converged(found: Inversion) -> bool:
-    return all(record.outcome.solved for record in found.records)
+def _errors(
+    denoiser: Guided, schedule: Schedule, inversions: Sequence[Inversion], image_latents: Tensor
+) -> list[float]:
+    """‖generate(z_T) - z_0‖ of each sample, infinite where it isn't finite."""
+    regenerated = generate(denoiser, schedule, torch.cat([one.latents for one in inversions]))
+    errors = (regenerated - image_latents).flatten(1).norm(dim=1).tolist()
+    return [error if math.isfinite(error) else math.inf for error in errors]
 
 
 def largest_guidance(
@@ -79,8 +89,8 @@ def largest_guidance(
 ) -> tuple[float, list[A]]:
     """Finds the largest w in [1, `highest`] that holds, by bisection on multiples of `resolution`.
 
-    Bisection takes it for granted that what fails at one w fails at all above it. Where that isn't so, w is one of several borders:
-    it holds, and the next w above that was tried does not.
+    Bisection assumes that what fails at one w fails at every w above it. Where that isn't so, w is one of
+    several borders: it holds, and the next w above that was tried does not.
 
     Args:
         attempt: tries w; it is given the attempt at the largest smaller w that held, to start from.

@@ -1,4 +1,6 @@
-"""Whether noise looks like noise. A seed that left the Gaussian shell may reconstruct, but it doesn't edit."""
+"""Whether noise looks like noise. A seed that left the Gaussian shell may reconstruct, but it doesn't
+edit.
+"""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +15,10 @@ class Health:
 
     Args:
         norm: ‖z‖ / sqrt(d)  [1 ± 1 / sqrt(2 d)].
-        autocorrelation: of values next to each other, down and across, mean over channels  [0 ± 1 / sqrt(2 d)].
-        normality: Kolmogorov-Smirnov distance of the standardized values from N(0, 1), in [0, 1]  [below 0.9 / sqrt(d) in 19 of 20].
+        autocorrelation: of values next to each other, down and across, mean over channels  [0 ± 1 / sqrt(2
+            d)].
+        normality: Kolmogorov-Smirnov distance of the standardized values from N(0, 1), in [0, 1]  [below 0.9
+            / sqrt(d) in 19 of 20].
     """
 
     norm: float

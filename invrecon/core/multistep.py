@@ -1,126 +1,165 @@
-"""Inverting a sampler that remembers: a step's memory comes from its noisier neighbour, which the way up meets last.
+"""Inverting a sampler with a memory: a step depends on its noisier neighbour, which the way up meets last.
 
-The equations of all steps are coupled,  z_{k+1} = A_k z_k + B_k e_k + C_k x_{k-1},  where x_{k-1} = P z_{k-1} + Q e_{k-1} is taken at
-a z_{k-1} that isn't known yet. With its one-step kin (`Schedule.one_step`: x_k in place of x_{k-1}) a step reads
+The equations of all steps are coupled,  z_{k+1} = A_k z_k + B_k e_k + C_k x_{k-1},  where x_{k-1} = P z_{k-1}
++ Q e_{k-1} is taken at a z_{k-1} that isn't known yet. With the one-step form of the schedule
+(`Schedule.one_step`: x_k in place of x_{k-1}) a step reads
 
     z_{k+1} = (A_k + C_k P_k) z_k + (B_k + C_k Q_k) e_k + o_k,      o_k = C_k (x_{k-1} - x_k)
 
-and o is small. So o is the unknown: an inversion of the kin with o held fixed gives a trajectory and thereby a new o, and where o
-stands still the trajectory is the sampler's own, all steps at once. The derivation is ours.
+and o is small. So o is the unknown: an inversion of the one-step form with o held fixed gives a trajectory
+and thereby a new o, and where o stands still the trajectory is the sampler's own, all steps at once. The
+derivation is ours.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec
 
 import torch
 from torch import Tensor
 
-from invrecon.core.schedule import Memory, Schedule
-from invrecon.solve import Anderson, Read, Talk, solving
-
-if TYPE_CHECKING:
-    from invrecon.core.lbo import Inversion
-
-P = ParamSpec("P")
+from invrecon.core import lbo
+from invrecon.core.denoiser import Denoiser
+from invrecon.core.lbo import Inversion
+from invrecon.core.sampling import OnStep
+from invrecon.core.schedule import MultistepMemory, Schedule
+from invrecon.settings import Effort
+from invrecon.solve import Anderson, Criterion, Result, solve
 
 MAX_SWEEPS = 15
 
 
-def sweeping(climbing: Callable[P, Talk[Inversion]]) -> Callable[P, Talk[Inversion]]:
-    """`climbing`, which solves step after step, made to invert schedules with a memory too."""
-
-    @wraps(climbing)
-    def run(*args: Any, **options: Any) -> Talk[Inversion]:
-        denoiser, schedule, image_latents = args
-        if schedule.memory is None:
-            return climbing(*args, **options)
-        return _sweep(climbing, denoiser, schedule, image_latents, schedule.memory, **options)
-
-    return run
-
-
-def _sweep(
-    climbing: Callable[..., Talk[Inversion]],
-    denoiser: Any,
+@torch.no_grad()
+def invert(
+    denoiser: Denoiser,
     schedule: Schedule,
     image_latents: Tensor,
-    memory: Memory,
+    effort: Effort = Effort(),
     *,
-    rtol: float = 1.8e-3,
-    mean_evaluations: float = math.inf,
+    warm: Sequence[Inversion | None] = (),
     precision: float = 0.0,
-    warm: Inversion | None = None,
-    **options: Any,
-) -> Talk[Inversion]:
-    """Sweeps until the offsets stand still to rtol / 2 in the regenerated latents; the other half is the solver's."""
-    kin = schedule.one_step()
-    levels = torch.tensor(schedule.levels, dtype=image_latents.dtype, device=image_latents.device).view(
-        -1, 1, 1, 1, 1
-    )
-    found, best, lowest = warm, warm, math.inf
-    spent = [0] * len(schedule)
+    on_step: OnStep | None = None,
+) -> list[Inversion]:
+    """`lbo.invert` for schedules with a memory, and for those without.
 
-    def sweep(scaled: Tensor) -> Talk[Tensor]:
-        nonlocal found, best, lowest
-        left = mean_evaluations - sum(spent) / len(schedule)
-        offsets = scaled * levels
-        options.update(
-            rtol=rtol / 2, mean_evaluations=left, precision=precision, warm=found, offsets=list(offsets)
+    Sweeps until the offsets stand still to rtol / 2 in the regenerated latents; the other half of rtol is the
+    steps'.
+    """
+    if schedule.memory is None:
+        return lbo.invert(
+            denoiser, schedule, image_latents, effort, warm=warm, precision=precision, on_step=on_step
         )
-        found = yield from climbing(denoiser, kin, image_latents, **options)
-        spent[:] = [before + record.evaluations for before, record in zip(spent, found.records, strict=True)]
-        following = told_offsets(kin, memory, found, offsets) / levels
-        [miss] = yield Read((following - scaled).norm()[None])
-        if miss < lowest:
-            best, lowest = found, miss
+    sweeps = _Sweeps(denoiser, schedule, schedule.memory, image_latents, effort, warm, precision, on_step)
+    start = sweeps.start()
+    criteria = [
+        Criterion(effort.rtol / 2 / len(schedule) ** 0.5, MAX_SWEEPS, size or 1.0, floor=precision)
+        for size in image_latents.flatten(1).norm(dim=1).tolist()
+    ]
+    results = solve(sweeps, start, Anderson(5), criteria).results
+    return [sweeps.inversion(sample, result) for sample, result in enumerate(results)]
+
+
+class _Sweeps:
+    """o -> o of the trajectory that o leads to, for each sample, (n, T, C, h, w), in units of what the image
+    makes of it.
+
+    Keeps each sample's inversion with the offsets that moved least.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        schedule: Schedule,
+        memory: MultistepMemory,
+        image_latents: Tensor,
+        effort: Effort,
+        warm: Sequence[Inversion | None],
+        precision: float,
+        on_step: OnStep | None,
+    ) -> None:
+        self.denoiser, self.schedule, self.memory, self.on_step = denoiser, schedule, memory, on_step
+        self.one_step = schedule.one_step()
+        self.image_latents, self.precision = image_latents, precision
+        self.effort = replace(effort, rtol=effort.rtol / 2)
+        self.units = image_latents.new_tensor(schedule.signal).view(1, -1, *(1,) * (image_latents.ndim - 1))
+        self.latest: list[Inversion | None] = list(warm) or [None] * len(image_latents)
+        self.best = list(self.latest)
+        self.lowest = [math.inf] * len(image_latents)
+        self.spent = [[0] * len(schedule) for _ in image_latents]
+
+    def start(self) -> Tensor:
+        """The offsets of the warm inversions, zero for samples without one."""
+        zero = torch.zeros_like(self.units) * self.image_latents[:1, None]
+        known = [
+            offsets_along(self.schedule, self.memory, [warm]) / self.units if warm else zero
+            for warm in self.latest
+        ]
+        return torch.cat(known)
+
+    def __call__(self, scaled: Tensor, rows: Tensor) -> Tensor:
+        offsets, samples = scaled * self.units, rows.tolist()
+        allowed = self.effort.mean_evaluations * len(self.schedule)
+        inversions = lbo.invert(
+            self.denoiser,
+            self.one_step,
+            self.image_latents[samples],
+            self.effort,
+            warm=[self.latest[sample] for sample in samples],
+            precision=self.precision,
+            left=[allowed - sum(self.spent[sample]) for sample in samples],
+            offsets=list(offsets.unbind(1)),
+            on_step=self.on_step,
+        )
+        following = offsets_along(self.one_step, self.memory, inversions, offsets) / self.units
+        misses = (following - scaled).flatten(1).norm(dim=1).tolist()
+        for sample, inversion, miss in zip(samples, inversions, misses, strict=True):
+            self._note(sample, inversion, miss)
         return following
 
-    [size] = yield Read(image_latents.norm()[None])
-    start = (
-        told_offsets(schedule, memory, warm)
-        if warm
-        else image_latents.new_zeros(len(schedule), *image_latents.shape)
-    )
-    tolerance = rtol / 2 / len(schedule) ** 0.5
-    anderson, scale = Anderson(5), size or 1.0
-    done = yield from solving(
-        sweep,
-        start / levels,
-        anderson,
-        rtol=tolerance,
-        scale=scale,
-        max_iterations=MAX_SWEEPS,
-        floor=precision,
-    )
-    assert best
-    records = [replace(record, evaluations=count) for record, count in zip(best.records, spent, strict=True)]
-    if not done.outcome.solved:
-        records = [
-            replace(record, outcome=done.outcome, residual=record.residual + done.residual)
-            for record in records
+    def _note(self, sample: int, inversion: Inversion, miss: float) -> None:
+        self.latest[sample] = inversion
+        self.spent[sample] = [
+            before + record.evaluations
+            for before, record in zip(self.spent[sample], inversion.records, strict=True)
         ]
-    return replace(best, records=records)
+        if miss < self.lowest[sample]:
+            self.best[sample], self.lowest[sample] = inversion, miss
+
+    def inversion(self, sample: int, result: Result) -> Inversion:
+        """The best of a sample; its records count the evaluations of all sweeps."""
+        best = self.best[sample] or self.latest[sample]
+        assert best  # there is one after the first sweep
+        records = [
+            replace(record, evaluations=count)
+            for record, count in zip(best.records, self.spent[sample], strict=True)
+        ]
+        if not result.outcome.solved:
+            records = [
+                replace(record, outcome=result.outcome, residual=record.residual + result.residual)
+                for record in records
+            ]
+        return replace(best, records=records)
 
 
-def told_offsets(
-    schedule: Schedule, memory: Memory, found: Inversion, offsets: Tensor | None = None
+def offsets_along(
+    schedule: Schedule,
+    memory: MultistepMemory,
+    inversions: Sequence[Inversion],
+    offsets: Tensor | None = None,
 ) -> Tensor:
-    """o_k = C_k (x_{k-1} - x_k) along an inversion's trajectory, (T, B, C, h, w), from noise to image.
+    """o_k = C_k (x_{k-1} - x_k) along the trajectories of inversions, (B, T, C, h, w), from noise to image.
 
-    The trajectory is rebuilt from the seed and `noises`, without the network.
+    The trajectories are rebuilt from the seeds and `noises`, without the network.
 
     Args:
-        schedule: the one-step kin with `offsets`, or the sampler's own without.
+        schedule: the one-step form with `offsets`, (B, T, C, h, w), or the sampler's own without.
     """
-    latents, told, before = found.latents, [], torch.zeros_like(found.latents)
-    for k, noise in enumerate(reversed(found.noises)):
+    latents = torch.cat([inversion.latents for inversion in inversions])
+    along, before = [], torch.zeros_like(latents)
+    for k in range(len(schedule)):
+        noise = torch.cat([inversion.noises[-1 - k] for inversion in inversions])
         predicted = memory.P[k] * latents + memory.Q[k] * noise
-        told.append(memory.C[k] * (before - predicted))
-        added = memory.C[k] * before if offsets is None else offsets[k]
+        along.append(memory.C[k] * (before - predicted))
+        added = memory.C[k] * before if offsets is None else offsets[:, k]
         latents, before = schedule.A[k] * latents + schedule.B[k] * noise + added, predicted
-    return torch.stack(told)
+    return torch.stack(along, dim=1)

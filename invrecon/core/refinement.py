@@ -1,7 +1,7 @@
 """Seeds moved by gradients to where their pictures come closer to references.
 
-After SeedSelect (Samuel et al. 2023, arXiv:2304.14530), reduced to its appearance term; the few-step sampler, and that the seed
-stays on the Gaussian shell, are our own choices.
+After SeedSelect (Samuel et al. 2023, arXiv:2304.14530), reduced to its appearance term; the few-step sampler,
+and that the seed stays on the Gaussian shell, are our own choices.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,9 @@ class Refinement:
 
 
 def distance(image_latents: Tensor, references: Tensor) -> Tensor:
-    """min_i ‖z_0 - z_0i‖² / ‖z_0i‖², a scalar: image latents (1, C, h, w) against the nearest of n references (n, C, h, w)."""
+    """min_i ‖z_0 - z_0i‖² / ‖z_0i‖², a scalar: image latents (1, C, h, w) against the nearest of n references
+    (n, C, h, w).
+    """
     return (
         (image_latents - references).square().flatten(1).sum(1) / references.square().flatten(1).sum(1)
     ).min()
@@ -53,13 +55,13 @@ def refine(
 
         argmin_z min_i ‖generate(z) - z_0i‖² / ‖z_0i‖²,      z on the Gaussian shell
 
-    so that a seed goes to the reference that its picture is nearest to, not to an average of all, which is a blur. What the
-    backward pass needs is made anew step by step (gradient checkpointing): it takes the memory of one evaluation, and 4
-    evaluations for each step of the sampler.
+    so that a seed goes to the reference that its picture is nearest to, not to an average of all, which is a
+    blur. What the backward pass needs is made anew step by step (gradient checkpointing): it takes the memory
+    of one evaluation, and 4 evaluations for each step of the sampler.
 
     Args:
-        schedule: of fewer steps than the final one, since each gradient passes through all of them; but not so few that the
-            final one makes something else of the seed.
+        schedule: of fewer steps than the final one, since each gradient passes through all of them; but not
+            so few that the final one makes something else of the seed.
         seed: z_T, (1, C, h, w), on the shell.
         references: image latents z_0i, (n, C, h, w).
         steps: gradients taken, >= 1.

@@ -1,4 +1,6 @@
-"""From noise to image latents: the plain sampler, unmodified. And plain DDIM inversion, the way back that everyone knows."""
+"""From noise to image latents: the plain sampler, unmodified. And plain DDIM inversion, the way back that
+everyone knows.
+"""
 
 from collections.abc import Callable
 
@@ -17,7 +19,8 @@ OnStep = Callable[[int, int], None]
 def generate(
     denoiser: Denoiser, schedule: Schedule, latents: Tensor, on_step: OnStep | None = None
 ) -> Tensor:
-    """Image latents z_0 = Phi_{T-1}(... Phi_0(z_T)), each step told what the one before predicted where the sampler has a memory.
+    """Image latents z_0 = Phi_{T-1}(... Phi_0(z_T)), each step told what the one before predicted where the
+    sampler has a memory.
 
     Args:
         latents: the seed noise z_T, (B, C, h, w).
@@ -40,7 +43,8 @@ def generate(
 def ddim_inversion(
     denoiser: Denoiser, schedule: Schedule, image_latents: Tensor, on_step: OnStep | None = None
 ) -> Tensor:
-    """Plain DDIM inversion (arXiv:2105.05233):  z_t = (z_s - B eps(z_s, t)) / A, the network asked at the wrong latents.
+    """Plain DDIM inversion (arXiv:2105.05233):  z_t = (z_s - B eps(z_s, t)) / A, the network asked at the
+    wrong latents.
 
     A sampler with a memory is taken for its one-step kin.
 

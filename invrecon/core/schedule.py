@@ -7,13 +7,15 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What a multistep sampler (DPM-Solver++ 2M, arXiv:2211.01095) keeps of the step before: its prediction of the data,
+class MultistepMemory:
+    """What a multistep sampler (DPM-Solver++ 2M, arXiv:2211.01095) keeps of the step before: its prediction
+    of the data,
 
         x_k = P_k z_k + Q_k e_k,      to which step k + 1 adds  C_{k+1} x_k
 
     Args:
-        C: T factors of what the step before predicted; 0 where a step is of first order, as the first always is.
+        C: T factors of what the step before predicted; 0 where a step is of first order, as the first always
+            is.
         P, Q: T factors of latents and network prediction.
     """
 
@@ -33,19 +35,20 @@ class Schedule:
 
     Step k takes the latents from timestep t_k to the next level by
 
-        Phi_k(z) = A_k z + B_k e(c_k z, t_k)  [+ C_k x_{k-1}, see `Memory`]
+        Phi_k(z) = A_k z + B_k e(c_k z, t_k)  [+ C_k x_{k-1}, see `MultistepMemory`]
 
-    where e is what the denoiser returns, whatever it predicts. Two examples, with a = sqrt(abar), s = sqrt(1 - abar) at the ends:
-    DDIM in epsilon form (arXiv:2010.02502, formula 12, eta 0) has A = a_s / a_t, B = s_s - A s_t; flow matching with Euler steps
-    has A = 1, B = sigma_s - sigma_t.
+    where e is what the denoiser returns, whatever it predicts. Two examples, with a = sqrt(abar), s = sqrt(1
+    - abar) at the ends: DDIM in epsilon form (arXiv:2010.02502, formula 12, eta 0) has A = a_s / a_t, B = s_s
+    - A s_t; flow matching with Euler steps has A = 1, B = sigma_s - sigma_t.
 
     Args:
         timesteps: t_0 >= t_1 >= ... >= t_{T-1}, what the network is told at each step.
         A: T factors of the latents, positive.
         B: T factors of the network's prediction.
         scales: T factors c_k of what the network sees; 1 where left out.
-        levels: a / sqrt(a² + s²) at the lower end of each step over that of the image, in (0, 1]: the lower, the more an error there
-            grows on the way down. Where left out they follow from A, as is right in epsilon form.
+        signal: a / sqrt(a² + s²) at the lower end of each step over that of the image, in (0, 1]. The lower
+            it is, the more an error there grows on the way down. Where left out it follows from A, which is
+            right in epsilon form.
         memory: of a multistep sampler.
     """
 
@@ -53,15 +56,15 @@ class Schedule:
     A: Sequence[float]
     B: Sequence[float]
     scales: Sequence[float] = ()
-    levels: Sequence[float] = ()
-    memory: Memory | None = None
+    signal: Sequence[float] = ()
+    memory: MultistepMemory | None = None
 
     def __post_init__(self) -> None:
         if min(self.A, default=1) <= 0:
             raise ValueError("a step with A <= 0 can't be inverted")
         object.__setattr__(self, "scales", self.scales or [1.0] * len(self.A))
-        object.__setattr__(self, "levels", self.levels or _levels(self.A))
-        if not len(self.timesteps) == len(self.A) == len(self.B) == len(self.scales) == len(self.levels) > 0:
+        object.__setattr__(self, "signal", self.signal or _signal(self.A))
+        if not len(self.timesteps) == len(self.A) == len(self.B) == len(self.scales) == len(self.signal) > 0:
             raise ValueError("a schedule needs as many coefficients as timesteps, and at least one")
 
     def __len__(self) -> int:
@@ -69,11 +72,15 @@ class Schedule:
 
     @property
     def times(self) -> Sequence[float]:
-        """A strictly falling clock: the timesteps, or the steps' numbers where Karras' grid is rounded to some timestep twice."""
+        """A strictly falling clock: the timesteps, or the steps' numbers where Karras' grid is rounded to
+        some timestep twice.
+        """
         return self.timesteps if len(set(self.timesteps)) == len(self) else range(0, -len(self), -1)
 
     def one_step(self) -> "Schedule":
-        """The same grid without memory: the step before is taken to have predicted what this one does, x_{k-1} = x_k."""
+        """The same grid without memory: the step before is taken to have predicted what this one does,
+        x_{k-1} = x_k.
+        """
         if self.memory is None:
             return self
         A = [a + c * p for a, c, p in zip(self.A, self.memory.C, self.memory.P, strict=True)]
@@ -81,9 +88,9 @@ class Schedule:
         return replace(self, A=A, B=B, memory=None)
 
 
-def _levels(A: Sequence[float]) -> list[float]:
+def _signal(A: Sequence[float]) -> list[float]:
     """a_s / a_0 at the lower end of each step:  the product of 1 / A over all later steps."""
-    found = [1.0]
+    signal = [1.0]
     for factor in reversed(A[1:]):
-        found.append(found[-1] / factor)
-    return found[::-1]
+        signal.append(signal[-1] / factor)
+    return signal[::-1]

@@ -4,13 +4,15 @@ The norm r of z ~ N(0, I_d) has the chi density
 
     log p(r) = (d - 1) log r - r² / 2 - log Γ(d / 2) - (d / 2 - 1) log 2,
 
-greatest at R = sqrt(d - 1), with a deviation of about 1 / sqrt(2) whatever d is. Two seeds are nearly orthogonal, so that a straight
-line between them passes the origin at 0.71 R, hundreds of deviations from any noise that a model has seen.
+greatest at R = sqrt(d - 1), with a deviation of about 1 / sqrt(2) whatever d is. Two seeds are nearly
+orthogonal, so that a straight line between them passes the origin at 0.71 R, hundreds of deviations from any
+noise that a model has seen.
 
-NAO (Samuel et al. 2023, arXiv:2306.08687) therefore measures a path by  ∫ -log p(‖z‖) ‖dz‖  and finds means and paths under that
-measure numerically. Along an arc about the origin it is proportional to  -r log p(r),  whose minimum lies at R - 0.29 / R: to that
-precision the best path between two points of the shell is the great arc between them, and the mean under the squared length of such
-paths the Fréchet mean on a sphere. These are computed here, in float64; that they may stand in for NAO's is our own derivation.
+NAO (Samuel et al. 2023, arXiv:2306.08687) therefore measures a path by  ∫ -log p(‖z‖) ‖dz‖  and finds means
+and paths under that measure numerically. Along an arc about the origin it is proportional to  -r log p(r),
+whose minimum lies at R - 0.29 / R: to that precision the best path between two points of the shell is the
+great arc between them, and the mean under the squared length of such paths the Fréchet mean on a sphere.
+These are computed here, in float64; that they may stand in for NAO's is our own derivation.
 """
 
 import math
@@ -52,7 +54,8 @@ def linear(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """sin((1 - t) θ) / sin θ a + sin(t θ) / sin θ b,  θ the angle between a and b: the usual one, between seeds as they come.
+    """sin((1 - t) θ) / sin θ a + sin(t θ) / sin θ b,  θ the angle between a and b: the usual one, between
+    seeds as they come.
 
     Its norm runs from that of `a` to that of `b`: it keeps to the shell as far as its ends do.
 
@@ -72,7 +75,9 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 def arc(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """The great arc on the shell, from the projection of `a` (t = 0) to that of `b` (t = 1), at constant speed."""
+    """The great arc on the shell, from the projection of `a` (t = 0) to that of `b` (t = 1), at constant
+    speed.
+    """
     return project(slerp(project(a), project(b), t))
 
 
@@ -81,12 +86,14 @@ PATHS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"shell": arc, "sl
 
 
 def mean(seeds: Tensor, weights: Tensor, max_iterations: int = 500) -> Tensor:
-    """The weighted Fréchet mean on the shell, which lies between the seeds as a convex combination lies between points:
+    """The weighted Fréchet mean on the shell, which lies between the seeds as a convex combination lies
+    between points:
 
         argmin_c Σ w_i θ(c, z_i)²,      c <- exp_c(Σ w_i log_c(z_i))  until it stands still
 
-    with θ the angle and log_c(z) the arc from c to z as a tangent. The mean of two seeds at weights (1 - t, t) is `arc` at t.
-    It is the only one where a half-space holds all seeds (Buss and Fillmore 2001, doi:10.1145/502122.502124).
+    with θ the angle and log_c(z) the arc from c to z as a tangent. The mean of two seeds at weights (1 - t,
+    t) is `arc` at t. It is the only one where a half-space holds all seeds (Buss and Fillmore 2001,
+    doi:10.1145/502122.502124).
 
     Args:
         seeds: z, (n, C, h, w), of any norm.
@@ -114,9 +121,11 @@ def mean(seeds: Tensor, weights: Tensor, max_iterations: int = 500) -> Tensor:
 
 
 def mix(centre: Tensor, noise: Tensor, spread: float) -> Tensor:
-    """cos φ c + sin φ n,  φ = spread π / 2,  with n the part of the noise that is orthogonal to c; both brought onto the shell.
+    """cos φ c + sin φ n,  φ = spread π / 2,  with n the part of the noise that is orthogonal to c; both
+    brought onto the shell.
 
-    The result lies on the shell, at the angle φ from c exactly: spread 0 is c, and spread 1 holds nothing of c.
+    The result lies on the shell, at the angle φ from c exactly: spread 0 is c, and spread 1 holds nothing of
+    c.
 
     Args:
         centre, noise: (1, C, h, w).
@@ -130,9 +139,11 @@ def mix(centre: Tensor, noise: Tensor, spread: float) -> Tensor:
 
 
 def around(seeds: Tensor, spread: float, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endlessly many weights (n,) with new seeds (1, C, h, w): the weighted mean of the seeds, mixed with fresh noise.
+    """Endlessly many weights (n,) with new seeds (1, C, h, w): the weighted mean of the seeds, mixed with
+    fresh noise.
 
-    The first weights are equal; later ones are drawn evenly from all convex combinations (the flat Dirichlet distribution).
+    The first weights are equal; later ones are drawn evenly from all convex combinations (the flat Dirichlet
+    distribution).
 
     Args:
         seeds: (n, C, h, w), on the CPU.

@@ -1,7 +1,7 @@
 """One step of the sampler, and the equation that its inverse has to solve."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ class Transition:
 
     Args:
         time: where the step stands on a strictly falling clock.
-        level: see `Schedule.levels`.
+        signal: see `Schedule.signal`.
         offset: what a multistep sampler adds for the step before, (B, C, h, w).
     """
 
@@ -25,8 +25,12 @@ class Transition:
     A: float
     B: float
     time: float = 0.0
-    level: float = 1.0
+    signal: float = 1.0
     offset: Tensor | float = 0.0
+
+    def of(self, rows: Tensor) -> "Transition":
+        """The same step for some samples of the batch, (n,)."""
+        return replace(self, offset=self.offset[rows]) if isinstance(self.offset, Tensor) else self
 
     def down(self, latents: Tensor) -> Tensor:
         """Phi(z_t), one network evaluation."""
@@ -37,11 +41,15 @@ class Transition:
         return self.A * latents + self.B * noise + self.offset
 
     def up(self, target: Tensor, noise: Tensor) -> Tensor:
-        """(z_s - offset - B eps) / A: the latents that step down to `target` if `noise` is predicted at them."""
+        """(z_s - offset - B eps) / A: the latents that step down to `target` if `noise` is predicted at
+        them.
+        """
         return (target - self.offset - self.B * noise) / self.A
 
     def implied_noise(self, target: Tensor, latents: Tensor) -> Tensor:
-        """(z_s - offset - A z_t) / B: the prediction at `latents` that would step down to `target`; 0 where the step doesn't ask."""
+        """(z_s - offset - A z_t) / B: the prediction at `latents` that would step down to `target`; 0 where
+        the step doesn't ask.
+        """
         if self.B == 0:
             return torch.zeros_like(latents)
         return (target - self.offset - self.A * latents) / self.B
@@ -60,7 +68,7 @@ def transitions(
         schedule.A,
         schedule.B,
         schedule.times,
-        schedule.levels,
+        schedule.signal,
         offsets or [0.0] * len(schedule),
         strict=True,
     )

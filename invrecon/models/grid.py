@@ -8,7 +8,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
-from invrecon.core.schedule import Memory, Schedule
+from invrecon.core.schedule import MultistepMemory, Schedule
 from invrecon.errors import ModelError
 from invrecon.models.quiet import quiet
 
@@ -56,7 +56,7 @@ def read_schedule(scheduler: SchedulerMixin, num_inference_steps: int, **grid: A
             A=[row[0] * above / below for row, (above, below) in zip(rows, pairwise(units), strict=True)],
             B=[row[1] / below for row, below in zip(rows, units[1:], strict=True)],
             scales=[1.0 if math.isclose(first, 1.0, abs_tol=1e-6) else first, *[1.0] * (len(rows) - 1)],
-            levels=[*(_signal(probe, t, c) for t, c in zip(timesteps[1:], seen[1:], strict=True)), 1.0],
+            signal=[*(_signal(probe, t, c) for t, c in zip(timesteps[1:], seen[1:], strict=True)), 1.0],
             memory=_memory(rows) if any(row[2] or row[3] for row in rows) else None,
         )
     except (ValueError, ZeroDivisionError) as error:
@@ -84,16 +84,16 @@ def _scaled(probe: Any, latents: Tensor, t: Tensor) -> Tensor:
     return probe.scale_model_input(latents, t) if hasattr(probe, "scale_model_input") else latents
 
 
-def _memory(rows: list[list[float]]) -> Memory:
+def _memory(rows: list[list[float]]) -> MultistepMemory:
     P, Q = [row[4] for row in rows], [row[5] for row in rows]
     weights = [
         row[2] / p if abs(p) > abs(q) else row[3] / q for row, p, q in zip(rows[1:], P, Q, strict=False)
     ]
-    return Memory([0.0, *weights], P, Q)
+    return MultistepMemory([0.0, *weights], P, Q)
 
 
 def _signal(probe: Any, timestep: float, scale: float) -> float:
-    """a / sqrt(a² + s²) at a timestep: all that `Schedule.levels` asks for."""
+    """a / sqrt(a² + s²) at a timestep: all that `Schedule.signal` asks for."""
     if not hasattr(probe, "alphas_cumprod"):  # flow matching: a = 1 - sigma, s = sigma
         sigma = timestep / probe.config.num_train_timesteps
         signal = (1 - sigma) / math.hypot(1 - sigma, sigma)

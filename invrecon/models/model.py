@@ -1,7 +1,6 @@
 """A loaded checkpoint: all that the rest of the program knows of models."""
 
 from contextlib import AbstractContextManager
-from copy import copy
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -9,8 +8,9 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
-from invrecon.core.denoiser import Guided
+from invrecon.core.denoiser import ConditionalDenoiser, Guided
 from invrecon.core.editing.words import Words
+from invrecon.core.sampler import OnProgress, Sampler
 from invrecon.core.schedule import Schedule
 from invrecon.errors import ModelError, UsageError
 from invrecon.models.attention import WatchedAttention, watched
@@ -24,6 +24,7 @@ from invrecon.models.precision import Rescued
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler, pick_sampler
 from invrecon.models.words import spell
+from invrecon.settings import Effort, Recipe
 
 
 class Model:
@@ -35,8 +36,6 @@ class Model:
         family: what tells it from others.
         offload: whether its parts wait on the CPU: "none", "model" or "sequential".
         compiled: whether the network goes through torch.compile.
-
-    The sampler is what the checkpoint's own scheduler stands for, unless `with_sampler` says otherwise.
     """
 
     def __init__(
@@ -59,38 +58,42 @@ class Model:
         self._conditions = lru_cache(16)(
             partial(family.conditions, pipeline)
         )  # photos of one run mostly share their prompt
-        self._sampler = "auto"
+        self._schedulers: dict[str, SchedulerMixin] = {}
         channels, expected = self.network.config.in_channels, self.pipeline.vae.config.latent_channels
         if channels not in (expected, 4 * expected):  # four times: Flux packs patches of 2 x 2
             raise ModelError(
                 f"{self.name}: its {family.network} takes {channels} channels, not the latents alone (an inpainting checkpoint?)"
             )
 
-    def with_sampler(self, sampler: str) -> "Model":
-        """The same model under another sampler; the weights are shared.
+    def sampler(
+        self, recipe: Recipe, effort: Effort = Effort(), on_progress: OnProgress | None = None
+    ) -> Sampler:
+        """The denoiser and the grid that a recipe asks for.
 
-        Args:
-            sampler: "ddim", "euler" or "dpm++"; "auto" leaves it at that of this one.
+        Raises:
+            UsageError: the size doesn't fit the model, or a prompt is longer than the text encoder takes.
+            ModelError: the checkpoint's scheduler can't be inverted, or can't take so many steps.
         """
-        other = copy(self)
-        other.__dict__.pop("scheduler", None)
-        other._sampler = self._sampler if sampler == "auto" else sampler
-        return other
+        return Sampler(self.denoiser(recipe), self.schedule(recipe), effort, on_progress)
 
-    @property
-    def sampler(self) -> str:
-        """Its name. Raises ModelError where the checkpoint's own scheduler can't be inverted and no other was asked for."""
-        return pick_sampler(self._sampler, self.pipeline.scheduler)
+    def sampler_name(self, sampler: str) -> str:
+        """"ddim", "euler" or "dpm++"; for "auto", what the checkpoint's own scheduler stands for.
 
-    @cached_property
-    def scheduler(self) -> SchedulerMixin:
-        """The sampler as a scheduler of diffusers. Raises ModelError where it can't be inverted."""
-        return make_scheduler(self.sampler, self.pipeline.scheduler)
+        Raises:
+            ModelError: that can't be inverted.
+        """
+        return pick_sampler(sampler, self.pipeline.scheduler)
 
-    @property
-    def prediction(self) -> str:
+    def scheduler(self, sampler: str) -> SchedulerMixin:
+        """A sampler as a scheduler of diffusers. Raises ModelError where it can't be inverted."""
+        name = self.sampler_name(sampler)
+        if name not in self._schedulers:
+            self._schedulers[name] = make_scheduler(name, self.pipeline.scheduler)
+        return self._schedulers[name]
+
+    def prediction(self, sampler: str) -> str:
         """What the network predicts: "epsilon", "v_prediction", "sample" or "flow"."""
-        return str(self.scheduler.config.get("prediction_type", "flow"))
+        return str(self.scheduler(sampler).config.get("prediction_type", "flow"))
 
     @property
     def downsampling(self) -> int:
@@ -164,22 +167,26 @@ class Model:
         return saved_bytes(lambda z: vae.decode(z).sample, latents) / 64**2
 
     @torch.no_grad()
-    def denoiser(self, prompt: str = "", negative_prompt: str = "", guidance_scale: float = 1.0) -> Guided:
-        """What the network predicts under a prompt, as this sampler's schedule takes it.
+    def denoiser(self, recipe: Recipe) -> Guided:
+        """What the network predicts under a recipe's prompts, as its schedule takes it.
 
         Raises:
             UsageError: a prompt is longer than the text encoder takes.
         """
-        condition, negative = self.conditions(prompt, negative_prompt)
-        asked = self.family.denoiser(self.pipeline, guidance_scale)
-        network = Rescued(Compiled(asked) if self.compiled else asked, self.network)
-        branches = 1.0 if self.family.embeds_guidance(self.pipeline) else guidance_scale
-        prediction = (
-            Epsilon(network, self.scheduler.alphas_cumprod, self.scheduler.config.prediction_type)
-            if self._in_epsilon
-            else network
-        )
-        return Guided(prediction, condition, negative, branches, torch.finfo(self.dtype).eps)
+        condition, negative = self.conditions(recipe.prompt, recipe.negative_prompt)
+        asked = self.family.denoiser(self.pipeline, recipe.guidance_scale)
+        network: ConditionalDenoiser = Rescued(Compiled(asked) if self.compiled else asked, self.network)
+        scheduler = self.scheduler(recipe.sampler)
+        if self._in_epsilon(recipe.sampler):
+            network = Epsilon(network, scheduler.alphas_cumprod, scheduler.config.prediction_type)
+        branches = 1.0 if self.family.embeds_guidance(self.pipeline) else recipe.guidance_scale
+        return Guided(network, condition, negative, branches, torch.finfo(self.dtype).eps)
+
+    def noise_in(self, latents: Tensor, prediction: Tensor, timestep: float) -> Tensor:
+        """eps of latents at a timestep. In flow matching the network predicts v = eps - z_0, so eps = z + (1 - sigma) v."""
+        if self.prediction("auto") != "flow":
+            return prediction
+        return latents + (1 - timestep / self.pipeline.scheduler.config.num_train_timesteps) * prediction
 
     @torch.no_grad()
     def conditions(self, prompt: str = "", negative_prompt: str = "") -> tuple[Tensor, Tensor]:
@@ -205,25 +212,29 @@ class Model:
         """
         return watched(self.network)
 
-    def schedule(self, num_inference_steps: int, size: int = 512) -> Schedule:
-        """The sampler's grid and coefficients.
+    def schedule(self, recipe: Recipe) -> Schedule:
+        """The grid and coefficients of a recipe's sampler.
 
-        Args:
-            num_inference_steps: T.
-            size: side of the picture, pixels; Flux and some SD 3 checkpoints have a grid for each.
+        Raises:
+            UsageError: the size doesn't fit the model.
+            ModelError: the scheduler can't be inverted, or can't take so many steps.
         """
-        scheduler = self.scheduler
-        if self._in_epsilon:
+        steps, size = recipe.num_inference_steps, recipe.size
+        if size % self.multiple:
+            raise UsageError(f"size must be a multiple of {self.multiple} for {self.name}, not {size}")
+        scheduler = self.scheduler(recipe.sampler)
+        if self._in_epsilon(recipe.sampler):
             with quiet():
                 scheduler = type(scheduler).from_config(scheduler.config, prediction_type="epsilon")
-        return read_schedule(
-            scheduler, num_inference_steps, **self.family.grid(self.pipeline, num_inference_steps, size)
-        )
+        return read_schedule(scheduler, steps, **self.family.grid(self.pipeline, steps, size))
 
-    @property
-    def _in_epsilon(self) -> bool:
-        """DDIM is taken in epsilon form, which other methods of inversion build on, but where a noise level of 1 makes it singular."""
-        return self.sampler == "ddim" and bool(self.scheduler.alphas_cumprod.min() > 0)
+    def _in_epsilon(self, sampler: str) -> bool:
+        """Whether the sampler is taken in epsilon form, on which other methods of inversion build: DDIM, but where a noise level
+        of 1 makes it singular.
+        """
+        if self.sampler_name(sampler) != "ddim":
+            return False
+        return bool(self.scheduler(sampler).alphas_cumprod.min() > 0)
 
     def _check_length(self, text: str) -> None:
         tokenizer, limit = self.family.limit(self.pipeline)

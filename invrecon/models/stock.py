@@ -15,13 +15,13 @@ from diffusers import (
 from PIL.Image import Image
 from torch import Tensor
 
-from invrecon.config import Settings
 from invrecon.core.denoiser import Guided
 from invrecon.errors import ModelError
 from invrecon.models.load import place
 from invrecon.models.model import Model
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler
+from invrecon.settings import Recipe
 
 SAMPLERS: dict[str, Any] = {
     "DDIM": DDIMScheduler,
@@ -52,14 +52,12 @@ class StockPipeline:
         self._own = self._pipeline.scheduler
 
     def regenerate(
-        self, seed: Tensor, header: dict[str, Any], *, steps: int | None = None, sampler: str | None = None
+        self, seed: Tensor, recipe: Recipe, sampler: str | None = None
     ) -> tuple[Image, Tensor]:
         """The picture and the image latents (float32) that the pipeline makes of seed noise, (1, C, h, w).
 
         Args:
-            header: of the seed file: its prompts, steps, guidance and sampler.
-            steps: in place of the header's.
-            sampler: a key of `SAMPLERS`, in place of the header's.
+            sampler: a key of `SAMPLERS`, in place of the recipe's.
 
         Raises:
             ModelError: this sampler can't be had for this checkpoint.
@@ -67,14 +65,14 @@ class StockPipeline:
         pipeline, (height, width) = self._pipeline, seed.shape[2:]
         try:
             with quiet():
-                pipeline.scheduler = self._scheduler(sampler, header)
+                pipeline.scheduler = self._scheduler(sampler, recipe)
                 latents = pipeline(
-                    **self._family.prompts(pipeline, header["prompt"], header["negative_prompt"]),
+                    **self._family.prompts(pipeline, recipe.prompt, recipe.negative_prompt),
                     latents=self._family.pack(
                         seed.to(pipeline._execution_device, getattr(pipeline, self._family.network).dtype)
                     ),
-                    num_inference_steps=steps or header["num_inference_steps"],
-                    guidance_scale=header["guidance_scale"],
+                    num_inference_steps=recipe.num_inference_steps,
+                    guidance_scale=recipe.guidance_scale,
                     height=height * pipeline.vae_scale_factor,
                     width=width * pipeline.vae_scale_factor,
                     output_type="latent",
@@ -86,9 +84,9 @@ class StockPipeline:
         latents = self._family.unpack(latents, height, width)
         return self.decode(latents)[0], latents.float()
 
-    def _scheduler(self, sampler: str | None, header: dict[str, Any]) -> Any:
+    def _scheduler(self, sampler: str | None, recipe: Recipe) -> Any:
         if sampler is None:
-            return make_scheduler(header.get("sampler", "ddim"), self._own)
+            return make_scheduler(recipe.sampler, self._own)
         if not hasattr(self._own, "alphas_cumprod"):
             raise ValueError("flow matching has one sampler")
         return SAMPLERS[sampler].from_config(self._own.config)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from invrecon.config import Settings
 from invrecon.models.memory import fitting
-from invrecon.pipeline.groundwork import sampler
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -24,8 +23,8 @@ def batch_size(model: Model, settings: Settings) -> int:
     """
     if settings.batch_size != "auto":
         return int(settings.batch_size)
-    denoiser, schedule = sampler(model, settings)
+    sampler = model.sampler(settings.recipe)
     side = settings.size // model.downsampling
     latents = torch.zeros(1, model.latent_channels, side, side, device=model.device)
     with torch.no_grad():
-        return fitting(model.device, lambda: denoiser(latents, schedule.timesteps[0]), MOST)
+        return fitting(model.device, lambda: sampler.denoiser(latents, sampler.schedule.timesteps[0]), MOST)

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from invrecon.config import Settings
-from invrecon.core.lbo import invert
-from invrecon.core.sampling import generate
 from invrecon.metrics import latent_fidelity
 from invrecon.models.precision import rescued_at
-from invrecon.pipeline.groundwork import sampler
+from invrecon.settings import Effort, Recipe, Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -59,26 +56,24 @@ def check(model: Model, settings: Settings) -> Checkup:
         ModelError: the checkpoint's scheduler can't be inverted.
     """
     begun = time.monotonic()
-    settings = Settings(sampler=settings.sampler, num_inference_steps=STEPS, size=SIDE, guidance_scale=1.0)
-    denoiser, schedule = sampler(model, settings)
+    recipe = Recipe(num_inference_steps=STEPS, size=SIDE, sampler=settings.sampler)
+    sampler = model.sampler(recipe, Effort(max_evaluations=100))
     ramp = torch.linspace(-1, 1, SIDE)
     pixels = torch.stack((ramp.expand(SIDE, -1), ramp.expand(SIDE, -1).T, torch.zeros(SIDE, SIDE)))[None]
     image_latents = model.encode(pixels.to(model.device))
-    found = invert(denoiser, schedule, image_latents, rtol=settings.rtol, max_evaluations=100)
-    regenerated = generate(denoiser, schedule, found.latents)
-    chosen = model.with_sampler(settings.sampler)
+    [inversion] = sampler.invert(image_latents)
     return Checkup(
         family=model.family.title,
         pipeline=model.family.pipeline.__name__,
-        sampler=chosen.sampler,
-        prediction=chosen.prediction,
+        sampler=model.sampler_name(settings.sampler),
+        prediction=model.prediction(settings.sampler),
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
         latents=tuple(image_latents.shape[1:]),
         dtype=str(model.dtype).removeprefix("torch."),
         vae_dtype=str(model.pipeline.vae.dtype).removeprefix("torch."),
         device=str(model.device),
-        latent_fidelity_db=latent_fidelity(image_latents, regenerated),
-        converged_steps=sum(record.outcome.solved for record in found.records),
-        rescued=len(rescued_at(denoiser)),
+        latent_fidelity_db=latent_fidelity(image_latents, sampler.generate(inversion.latents)),
+        converged_steps=inversion.solved,
+        rescued=len(rescued_at(sampler.denoiser)),
         seconds=time.monotonic() - begun,
     )

@@ -8,16 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invrecon.config import Settings
-from invrecon.core import lbo
-from invrecon.core.denoiser import Guided
 from invrecon.core.guidance import largest_guidance
 from invrecon.core.health import health
-from invrecon.core.ilb import Inverting
-from invrecon.core.sampling import generate
+from invrecon.core.lbo import Inversion
+from invrecon.core.sampler import OnProgress, Sampler
 from invrecon.metrics import latent_fidelity
-from invrecon.pipeline.answering import Answering, numbered
-from invrecon.pipeline.groundwork import OnProgress, Subject, find_subject, sampler
+from invrecon.pipeline.progress import numbered
+from invrecon.pipeline.subject import Subject, find_subject
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -46,8 +44,8 @@ class Probe:
 @dataclass(frozen=True)
 class _Attempt:
     probe: Probe
-    denoiser: Guided
-    inversion: lbo.Inversion
+    sampler: Sampler
+    inversion: Inversion
 
     @property
     def holds(self) -> bool:
@@ -56,7 +54,7 @@ class _Attempt:
 
 @dataclass(frozen=True)
 class GuidanceSearch:
-    """What was found, and all that was measured on the way.
+    """The largest guidance scale that holds, and all that was measured on the way.
 
     Args:
         guidance_scale: the largest that holds; 1 where not even that does.
@@ -64,7 +62,7 @@ class GuidanceSearch:
         verdict: a sentence for people.
         bracketed: whether a scale that holds and one that does not were both seen.
         evaluations: of the network, by all inversions.
-        denoiser, inversion: at `guidance_scale`, without boosting.
+        sampler, inversion: at `guidance_scale`, without boosting.
     """
 
     guidance_scale: float
@@ -72,19 +70,22 @@ class GuidanceSearch:
     verdict: str
     bracketed: bool
     evaluations: int
-    denoiser: Guided
-    inversion: lbo.Inversion
+    sampler: Sampler
+    inversion: Inversion
 
     def table(self) -> list[dict[str, Any]]:
         """The curve as JSON can hold it."""
-        return [{key: _finite(value) for key, value in asdict(probe).items()} for probe in self.curve]
+        return [{key: finite(value) for key, value in asdict(probe).items()} for probe in self.curve]
 
 
 def find_guidance(
-    photo: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None
+    photo: Path | str,
+    model: Model,
+    settings: Settings | None = None,
+    on_progress: OnProgress | None = None,
 ) -> GuidanceSearch:
-    """Finds the largest guidance scale up to `settings.max_guidance` at which the photo, inverted without boosting and regenerated,
-    is at most `settings.guidance_loss` dB below what the autoencoder alone leaves of it.
+    """Finds the largest guidance scale up to `settings.max_guidance` at which the photo, inverted without boosting and
+    regenerated, is at most `settings.guidance_loss` dB below what the autoencoder alone leaves of it.
 
     A guidance scale is taken to fail if a smaller one was seen to (see `core.guidance`).
 
@@ -103,54 +104,49 @@ def search_guidance(
     ceiling = subject.score(model, subject.encoded)
 
     def attempt(scale: float, smaller: _Attempt | None) -> _Attempt:
-        denoiser, schedule = sampler(model, replace(settings, guidance_scale=scale, auto_guidance=False))
-        answering = Answering(denoiser, schedule, settings, numbered(on_progress, f"guidance {scale:g}:"))
-        found = answering({0: Inverting(subject.encoded, smaller.inversion if smaller else None)})[0]
-        regenerated = generate(denoiser, schedule, found.latents)
-        psnr = subject.score(model, regenerated) if regenerated.isfinite().all() else math.nan
-        probe = Probe(
-            guidance_scale=scale,
-            psnr=psnr,
-            latent_fidelity_db=latent_fidelity(subject.encoded, regenerated),
-            evaluations_per_step=_evaluations(found) / len(schedule),
-            converged_steps=sum(record.outcome.solved for record in found.records),
-            seed_norm=health(found.latents).norm,
-            holds=psnr >= ceiling - settings.guidance_loss,
-        )
-        return _Attempt(probe, denoiser, found)
+        tell = numbered(on_progress, f"guidance {scale:g}:")
+        recipe = replace(settings.recipe, guidance_scale=scale)
+        sampler = model.sampler(recipe, settings.effort, tell)
+        return _try(scale, sampler, subject, model, smaller, ceiling - settings.guidance_loss)
 
     scale, attempts = largest_guidance(attempt, settings.max_guidance)
-    found = next(each for each in attempts if each.probe.guidance_scale == scale)
+    best = next(each for each in attempts if each.probe.guidance_scale == scale)
     curve = [each.probe for each in attempts]
+    within = f"within {settings.guidance_loss:g} dB of the {ceiling:.2f} dB of the autoencoder alone"
     return GuidanceSearch(
         guidance_scale=scale,
         curve=curve,
-        verdict=_verdict(
-            scale,
-            curve,
-            f"within {settings.guidance_loss:g} dB of the {ceiling:.2f} dB of the autoencoder alone",
-        ),
+        verdict=_verdict(scale, curve, within),
         bracketed=len({probe.holds for probe in curve}) == 2,
-        evaluations=sum(_evaluations(each.inversion) for each in attempts),
-        denoiser=found.denoiser,
-        inversion=found.inversion,
+        evaluations=sum(each.inversion.evaluations for each in attempts),
+        sampler=replace(best.sampler, on_progress=on_progress),
+        inversion=best.inversion,
     )
+
+
+def _try(
+    scale: float, sampler: Sampler, subject: Subject, model: Model, smaller: _Attempt | None, least: float
+) -> _Attempt:
+    """The inversion of E(x) under a guidance scale, from that at a smaller one; it holds from `least` dB on."""
+    [inversion] = sampler.invert(subject.encoded, [smaller.inversion if smaller else None])
+    regenerated = sampler.generate(inversion.latents)
+    psnr = subject.score(model, regenerated) if regenerated.isfinite().all() else math.nan
+    probe = Probe(
+        guidance_scale=scale,
+        psnr=psnr,
+        latent_fidelity_db=latent_fidelity(subject.encoded, regenerated),
+        evaluations_per_step=inversion.evaluations / len(sampler.schedule),
+        converged_steps=inversion.solved,
+        seed_norm=health(inversion.latents).norm,
+        holds=psnr >= least,
+    )
+    return _Attempt(probe, sampler, inversion)
 
 
 def _verdict(scale: float, curve: Sequence[Probe], within: str) -> str:
     above = next((probe.guidance_scale for probe in curve if probe.guidance_scale > scale), None)
     if not curve[0].holds:
-        return (
-            f"not even guidance 1 regenerates {within}: take more --steps, or allow a larger --guidance-loss"
-        )
+        return f"not even guidance 1 regenerates {within}: take more --steps, or allow a larger --guidance-loss"
     if above is None:
         return f"guidance {scale:g}, the largest allowed, regenerates {within}: a larger --max-guidance may find more"
     return f"guidance {scale:g} regenerates {within}, {above:g} does not"
-
-
-def _evaluations(found: lbo.Inversion) -> int:
-    return sum(record.evaluations for record in found.records)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +14,18 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from invrecon.config import Imagining, Settings
 from invrecon.core.health import Health, health
 from invrecon.core.refinement import Refinement, distance, refine
-from invrecon.core.sampling import generate
+from invrecon.core.sampler import OnProgress
 from invrecon.core.shell import PATHS, around
 from invrecon.errors import InputError, UsageError
-from invrecon.image import to_image
-from invrecon.pipeline.answering import numbered
-from invrecon.pipeline.groundwork import OnProgress, sampler, stage
-from invrecon.pipeline.inversion import invert, sampling_header
-from invrecon.pipeline.reconstruction import check_model
+from invrecon.pipeline.header import sampling_header
+from invrecon.pipeline.inversion import invert
+from invrecon.pipeline.progress import numbered
+from invrecon.pipeline.seeds import check_model
+from invrecon.pipeline.subject import decode
 from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.settings import Imagining, Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -83,7 +84,7 @@ def find_reference(
         seed, evaluations, advice = load_seed(source), 0, None
         check_model(seed, source, model)
         _check_size(seed, str(source), model, settings)
-        picture = _decode(model, seed.image_latents)
+        picture = decode(model, seed.image_latents)
     else:
         found = invert(
             source,
@@ -174,12 +175,11 @@ class _Scene:
     """References, and the sampler that makes pictures of seeds near theirs."""
 
     def __init__(self, references: list[Reference], model: Model, settings: Settings) -> None:
-        self.references, self.model, self.settings = (
-            references,
-            model.with_sampler(settings.sampler),
-            settings,
-        )
-        self.denoiser, self.schedule = sampler(model, settings)
+        self.references, self.model, self.settings = references, model, settings
+        self.sampler = model.sampler(settings.recipe)
+        self.short = model.schedule(
+            replace(settings.recipe, num_inference_steps=min(REFINING_STEPS, settings.num_inference_steps))
+        ).one_step()
 
     def picture(
         self,
@@ -189,49 +189,57 @@ class _Scene:
         steps: int,
         on_progress: OnProgress | None,
     ) -> Imagined:
+        """The picture of a seed, (1, C, h, w), moved by `steps` gradients first.
+
+        Args:
+            weights: of the references in the place that the seed starts from.
+            origin: how the seed was drawn, for the header.
+        """
         begun = time.monotonic()
-        image_latents, refined = self.sample(latents, on_progress), None
+        image_latents, refinement = self.sample(latents, on_progress), None
         if steps:
-            image_latents, refined = self.refine(latents, image_latents, steps, on_progress)
-            latents = refined.latents
-        found = health(latents)
+            image_latents, refinement = self.refine(latents, image_latents, steps, on_progress)
+            latents = refinement.latents
+        noise_health = health(latents)
+        header = self.header(weights, origin, refinement) | {"health": asdict(noise_health)}
         return Imagined(
-            seed=Seed(
-                latents, image_latents, self.header(weights, origin, refined) | {"health": asdict(found)}
-            ),
-            picture=_decode(self.model, image_latents),
+            seed=Seed(latents, image_latents, header),
+            picture=decode(self.model, image_latents),
             weights=weights.tolist(),
-            health=found,
-            refinement=refined,
-            evaluations=len(self.schedule) + (refined.evaluations if refined else 0),
+            health=noise_health,
+            refinement=refinement,
+            evaluations=len(self.sampler.schedule) + (refinement.evaluations if refinement else 0),
             seconds=time.monotonic() - begun,
         )
 
     def sample(self, latents: Tensor, on_progress: OnProgress | None) -> Tensor:
-        return generate(
-            self.denoiser, self.schedule, latents.to(self.model.device), stage(on_progress, "generating")
-        ).cpu()
+        sampler = replace(self.sampler, on_progress=on_progress)
+        return sampler.generate(latents.to(self.model.device), "generating").cpu()
 
     def refine(
         self, latents: Tensor, image_latents: Tensor, steps: int, on_progress: OnProgress | None
     ) -> tuple[Tensor, Refinement]:
-        """The better of two seeds under the whole sampler, the given one and that refined under a shorter one; its image latents first."""
-        short = self.model.schedule(min(REFINING_STEPS, len(self.schedule)), self.settings.size).one_step()
+        """The better of two seeds under the whole sampler, the given one and that refined under a shorter one, as its image
+        latents and the refinement.
+        """
         goals = torch.cat([reference.seed.image_latents for reference in self.references])
-        device, tick = self.model.device, stage(on_progress, "refining")
-        moved = refine(self.denoiser, short, latents.to(device), goals.to(device), steps=steps, on_step=tick)
+        device = self.model.device
+        moved = refine(
+            self.sampler.denoiser,
+            self.short,
+            latents.to(device),
+            goals.to(device),
+            steps=steps,
+            on_step=partial(on_progress, "refining") if on_progress else None,
+        )
         pairs = [(image_latents, latents), (self.sample(moved.latents, on_progress), moved.latents.cpu())]
         before, after = (distance(result, goals).item() for result, _ in pairs)
         result, seed = pairs[after < before]
-        return result, Refinement(seed, before, min(before, after), moved.evaluations + len(self.schedule))
+        evaluations = moved.evaluations + len(self.sampler.schedule)
+        return result, Refinement(seed, before, min(before, after), evaluations)
 
     def header(self, weights: Tensor, origin: dict[str, Any], refined: Refinement | None) -> dict[str, Any]:
         photos = [(reference.seed.header.get("photo") or {}).get("sha256") for reference in self.references]
         costs = refined and {name: getattr(refined, name) for name in ("before", "after", "evaluations")}
         imagined = origin | {"photos": photos, "weights": weights.tolist(), "refinement": costs}
-        return sampling_header(self.model, self.settings, self.schedule) | {"imagined": imagined}
-
-
-@torch.no_grad()
-def _decode(model: Model, image_latents: Tensor) -> Image:
-    return to_image(model.decode(image_latents))
+        return sampling_header(self.model, self.settings, self.sampler.schedule) | {"imagined": imagined}

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from invrecon.config import Settings
-from invrecon.edit_settings import EditSettings, read_edit
+from invrecon.core.sampler import OnProgress
 from invrecon.errors import InputError, UsageError
 from invrecon.image import Canvas, Photo, load_photo, plan_canvas
-from invrecon.pipeline.groundwork import OnProgress
-from invrecon.pipeline.inversion import Inversion, invert
-from invrecon.pipeline.reconstruction import check_model, check_photo
+from invrecon.pipeline.inversion import Method, PhotoInversion, invert
+from invrecon.pipeline.seeds import check_model, check_photo
 from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.settings import EditSettings, Settings, read_edit
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -36,7 +35,7 @@ class Origin:
     seed: Seed
     canvas: Canvas | None = None
     photo: Photo | None = None
-    inversion: Inversion | None = None
+    inversion: PhotoInversion | None = None
 
     @property
     def original(self) -> Image | None:
@@ -54,7 +53,7 @@ def find_origin(
     on_progress: OnProgress | None = None,
     *,
     photo: Path | None = None,
-    method: Literal["lbo", "ddim"] = "lbo",
+    method: Method = "lbo",
 ) -> Origin:
     """Inverts a photo, or reads a seed file.
 
@@ -66,7 +65,7 @@ def find_origin(
         return Origin(found.seed, found.subject.canvas, found.subject.photo, found)
     seed = load_seed(source)
     check_model(seed, source, model)
-    if settings.prompt not in ("", seed.header["prompt"]):
+    if settings.prompt not in ("", seed.recipe.prompt):
         raise InputError(
             f"{source}: was made with the prompt {seed.header['prompt']!r:.200}, not {settings.prompt!r:.200}; leave --prompt out"
         )
@@ -117,5 +116,5 @@ def _canvas(seed: Seed) -> Canvas | None:
         case {"size": [int(width), int(height)], "fit": "crop" | "pad" | "stretch" as fit} if (
             min(width, height) > 0
         ):
-            return plan_canvas((width, height), seed.header["size"], fit)
+            return plan_canvas((width, height), seed.recipe.size, fit)
     return None

@@ -5,26 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from invrecon.config import Settings
-from invrecon.core import ilb
-from invrecon.core.ilb import Regenerating
-from invrecon.core.sampling import generate
-from invrecon.errors import InputError, InvreconError, UsageError
-from invrecon.image import load_photo, to_image
+from invrecon.core.descent import decoder_ceiling
+from invrecon.core.sampler import OnProgress
+from invrecon.errors import InvreconError, UsageError
 from invrecon.metrics import latent_fidelity, psnr, ssim
-from invrecon.pipeline.answering import Answering, Retracing, only, work_on
-from invrecon.pipeline.groundwork import OnProgress, stage
-from invrecon.pipeline.inversion import Inversion, inverting
-from invrecon.seedfile import Seed, is_seed_file, load_seed, sampler_of
-from invrecon.solve import Talk
+from invrecon.pipeline.inversion import PhotoInversion, invert_subjects
+from invrecon.pipeline.run import Run, only, run_photos
+from invrecon.pipeline.seeds import check_model, check_photo
+from invrecon.pipeline.subject import Subject, decode
+from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -46,7 +45,7 @@ class Reconstruction:
     """
 
     seed: Seed
-    inversion: Inversion | None
+    inversion: PhotoInversion | None
     picture: Image
     square: Image
     latent_fidelity_db: float
@@ -89,7 +88,7 @@ def reconstruct_batch(
     on_progress: OnProgress | None = None,
 ) -> list[Reconstruction | InvreconError]:
     """`reconstruct` for several photos at once: see `invert_batch`, which returns and raises alike."""
-    return work_on(photos, _reconstructing, model, settings or Settings(), on_progress)
+    return run_photos(photos, _work, model, settings or Settings(), on_progress)
 
 
 def boost(
@@ -116,83 +115,50 @@ def boost(
     return reconstruct(photo or source, model, replace(settings, boost=True), on_progress)
 
 
-def check_model(seed: Seed, path: Path, model: Model) -> None:
-    """Raises InputError where `seed` was not made with the weights of `model`."""
-    header = seed.header
-    if header["fingerprint"] != model.fingerprint:
-        raise InputError(
-            f"{path}: made with other weights ({header['model']!r:.80}) than {model.name!r} has; name its model with --model"
-        )
-    if seed.latents.shape[1] != model.latent_channels:
-        raise InputError(
-            f"{path}: damaged seed file, {seed.latents.shape[1]} latent channels where the model has {model.latent_channels}"
-        )
-    timesteps = (
-        model.with_sampler(sampler_of(header))
-        .schedule(header["num_inference_steps"], header["size"])
-        .timesteps
-    )
-    if list(timesteps) != header["timesteps"]:
-        raise InputError(
-            f"{path}: its timesteps are not those that {model.name!r} takes in {len(timesteps)} steps"
-        )
-
-
-def check_photo(seed: Seed, path: Path, photo: Path) -> None:
-    """Raises InputError where `seed` was not made from the file `photo`."""
-    origin = seed.header.get("photo")
-    if not isinstance(origin, dict):
-        raise InputError(f"{path}: belongs to no photo; `invrecon reconstruct` gives its picture")
-    if origin.get("sha256") != load_photo(photo).sha256:
-        raise InputError(f"{path}: was not made from {photo}")
-
-
 def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Settings) -> Settings:
     check_model(seed, path, model)
     check_photo(seed, path, photo)
-    header = seed.header
-    names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "size")
-    taken: dict[str, Any] = {name: header[name] for name in names} | {
-        "sampler": sampler_of(header),
-        "auto_guidance": False,
-    }
-    return replace(settings, fit=header["photo"]["fit"], **taken)
+    return replace(settings, fit=seed.header["photo"]["fit"], auto_guidance=False, **asdict(seed.recipe))
 
 
-def _reconstructing(
-    photo: Path, model: Model, answering: Answering, on_progress: OnProgress | None
-) -> Talk[Reconstruction]:
-    inversion = yield from inverting(photo, model, answering, on_progress)
-    return (yield from _judging(inversion, model, answering.settings))
+def _work(run: Run, subjects: Sequence[Subject]) -> list[Reconstruction]:
+    """Regenerates all photos, and sets each result beside plain DDIM inversion, each method alone, and the ceilings."""
+    inversions = invert_subjects(run, subjects)
+    boosts = [inversion.boosted for inversion in inversions]
+    encoded = torch.cat([subject.encoded for subject in subjects])
+    by_ddim = _by_ddim(run, encoded)
+    if all(boosts):
+        regenerated = [boost.regenerated for boost in boosts if boost]
+        boosted_by_ddim = _by_ddim(run, torch.cat([boost.image_latents for boost in boosts if boost]))
+    else:
+        seeds = torch.cat([inversion.seed.latents for inversion in inversions]).to(run.model.device)
+        regenerated, boosted_by_ddim = run.sampler.generate(seeds).split(1), [None] * len(subjects)
+    return [
+        _judge(run, *one)
+        for one in zip(inversions, regenerated, by_ddim, boosted_by_ddim, strict=True)
+    ]
 
 
-def _judging(inversion: Inversion, model: Model, settings: Settings) -> Talk[Reconstruction]:
-    """Regenerates, and sets the result beside plain DDIM inversion, each method alone, and the ceilings."""
-    seed, subject, boosted = inversion.seed, inversion.subject, inversion.boosted
+def _by_ddim(run: Run, image_latents: Tensor) -> Sequence[Tensor]:
+    """What plain DDIM inversion of image latents gives back."""
+    return run.sampler.generate(run.sampler.ddim_invert(image_latents)).split(1)
 
-    def by_ddim(image_latents: Tensor) -> Talk[Tensor]:
-        noise = yield Retracing(image_latents)
-        return (yield Regenerating(noise))
 
-    @torch.no_grad()
-    def picture(image_latents: Tensor) -> Image:
-        return to_image(model.decode(image_latents))
-
-    def score(image_latents: Tensor) -> float:
-        return psnr(subject.original, picture(image_latents))
-
-    regenerated = boosted.regenerated if boosted else (yield Regenerating(seed.latents.to(model.device)))
-    plain = yield from by_ddim(subject.encoded)
-    boosted_by_ddim = (yield from by_ddim(boosted.image_latents)) if boosted else None
-    square, autoencoded, ddim = picture(regenerated), picture(subject.encoded), picture(plain)
-    final = psnr(subject.original, square)
-    ceiling = (
-        ilb.decoder_ceiling(model.decode, subject.encoded, subject.pixels, score)
-        if settings.decoder_ceiling
-        else None
-    )
+def _judge(
+    run: Run,
+    inversion: PhotoInversion,
+    regenerated: Tensor,
+    by_ddim: Tensor,
+    boosted_by_ddim: Tensor | None,
+) -> Reconstruction:
+    model, subject, boost = run.model, inversion.subject, inversion.boosted
+    score = partial(subject.score, model)
+    square, autoencoded, ddim = (decode(model, z) for z in (regenerated, subject.encoded, by_ddim))
+    final, ceiling = psnr(subject.original, square), None
+    if run.settings.decoder_ceiling:
+        ceiling = decoder_ceiling(model.decode, subject.encoded, subject.pixels, score)
     return Reconstruction(
-        seed=seed,
+        seed=inversion.seed,
         inversion=inversion,
         picture=subject.canvas.restore(square, subject.photo),
         square=square,
@@ -204,22 +170,16 @@ def _judging(inversion: Inversion, model: Model, settings: Settings) -> Talk[Rec
         encoder_ceiling_db=psnr(subject.original, autoencoded),
         decoder_ceiling_db=ceiling,
         ddim_psnr=psnr(subject.original, ddim),
-        lbo_psnr=boosted.rounds[0].psnr if boosted else final,
+        lbo_psnr=boost.rounds[0].psnr if boost else final,
         ilb_psnr=None if boosted_by_ddim is None else score(boosted_by_ddim),
-        latent_fidelity_db=latent_fidelity(seed.image_latents, regenerated),
-        ddim_latent_fidelity_db=latent_fidelity(subject.encoded, plain),
+        latent_fidelity_db=latent_fidelity(inversion.seed.image_latents, regenerated),
+        ddim_latent_fidelity_db=latent_fidelity(subject.encoded, by_ddim),
+        seconds=run.seconds(),
     )
 
 
 def _from_seed(seed: Seed, path: Path, model: Model, on_progress: OnProgress | None) -> Reconstruction:
     check_model(seed, path, model)
-    header = seed.header
-    model = model.with_sampler(sampler_of(header))
-    denoiser = model.denoiser(header["prompt"], header["negative_prompt"], header["guidance_scale"])
-    schedule = model.schedule(header["num_inference_steps"], header["size"])
-    regenerated = generate(
-        denoiser, schedule, seed.latents.to(model.device), stage(on_progress, "regenerating")
-    )
-    with torch.no_grad():
-        square = to_image(model.decode(regenerated))
-    return Reconstruction(seed, None, square, square, latent_fidelity(seed.image_latents, regenerated))
+    regenerated = model.sampler(seed.recipe, on_progress=on_progress).generate(seed.latents.to(model.device))
+    picture = decode(model, regenerated)
+    return Reconstruction(seed, None, picture, picture, latent_fidelity(seed.image_latents, regenerated))

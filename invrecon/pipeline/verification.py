@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL.Image import Image
 from torch import Tensor
 
-from invrecon.core.lbo import invert
+from invrecon.core.sampler import OnProgress
 from invrecon.errors import ModelError
 from invrecon.image import load_photo, plan_canvas, to_tensor
 from invrecon.metrics import latent_fidelity, psnr, ssim
-from invrecon.pipeline.groundwork import OnProgress
-from invrecon.pipeline.reconstruction import check_model, check_photo
-from invrecon.seedfile import Seed, load_seed, sampler_of
+from invrecon.pipeline.seeds import check_model, check_photo
+from invrecon.seedfile import Seed, load_seed
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -94,13 +93,12 @@ def verify(
     check_model(seed, seed_file, model)
     check_photo(seed, seed_file, photo)
     loaded = load_photo(photo)
-    original = plan_canvas(loaded.rgb.size, seed.header["size"], seed.header["photo"]["fit"]).place(
-        loaded.rgb
-    )
+    canvas = plan_canvas(loaded.rgb.size, seed.recipe.size, seed.header["photo"]["fit"])
+    original = canvas.place(loaded.rgb)
     stock = StockPipeline(model)
     if on_progress:
         on_progress("regenerating with diffusers", 0, 1)
-    picture, regenerated = stock.regenerate(seed.latents, seed.header)
+    picture, regenerated = stock.regenerate(seed.latents, seed.recipe)
     return Verification(
         picture=picture,
         psnr=psnr(original, picture),
@@ -119,18 +117,11 @@ def _losses(seed: Seed, original: Image, model: Model, stock: StockPipeline, reg
         error = (stock.decode(image_latents)[1].clamp(0, 1) - photo).square().mean().item()
         return -10 * math.log10(error) if error else math.inf
 
-    header = seed.header
-    guided = unrounded(regenerated)
-    unguided = guided
-    if header["guidance_scale"] != 1:
-        z_0 = seed.image_latents.to(model.device)
-        model = model.with_sampler(sampler_of(header))
-        denoiser, schedule = (
-            model.denoiser(header["prompt"]),
-            model.schedule(header["num_inference_steps"], header["size"]),
-        )
-        found = invert(denoiser, schedule, z_0, rtol=header.get("rtol", 2e-3))
-        unguided = unrounded(stock.regenerate(found.latents, header | {"guidance_scale": 1.0})[1])
+    guided = unguided = unrounded(regenerated)
+    if seed.recipe.guidance_scale != 1:
+        recipe = replace(seed.recipe, guidance_scale=1.0)
+        [inversion] = model.sampler(recipe).invert(seed.image_latents.to(model.device))
+        unguided = unrounded(stock.regenerate(inversion.latents, recipe)[1])
     return Losses(
         encoder=unrounded(model.encode(photo * 2 - 1)),
         boosting=unrounded(seed.image_latents),
@@ -143,7 +134,8 @@ def _losses(seed: Seed, original: Image, model: Model, stock: StockPipeline, reg
 def _matrix(seed: Seed, original: Image, model: Model, on_progress: OnProgress | None) -> list[Variant]:
     from invrecon.models.stock import OWN, SAMPLERS, StockPipeline
 
-    steps, own = seed.header["num_inference_steps"], OWN[sampler_of(seed.header)]
+    recipe = seed.recipe
+    steps, own = recipe.num_inference_steps, OWN[recipe.sampler]
     plan = [(own, count, "float32") for count in (max(1, steps // 2), steps, min(1000, 2 * steps))]
     plan += [(sampler, steps, "float32") for sampler in SAMPLERS if sampler != own]
     plan += [(own, steps, dtype) for dtype in ("bfloat16", "float16")]
@@ -153,8 +145,9 @@ def _matrix(seed: Seed, original: Image, model: Model, on_progress: OnProgress |
         if on_progress:
             on_progress(f"{sampler}, {count} steps, {dtype}", done, len(plan))
         try:
+            other = None if sampler == own else sampler
             picture, _ = stocks[dtype].regenerate(
-                seed.latents, seed.header, steps=count, sampler=None if sampler == own else sampler
+                seed.latents, replace(recipe, num_inference_steps=count), other
             )
             value = psnr(original, picture)
         except ModelError:

@@ -1,36 +1,32 @@
-"""Fixed-point solvers. They see a function and a start, and know nothing of diffusion.
+"""Fixed-point solvers for batches. They see a function and a start, and know nothing of diffusion.
 
-    find x with f(x) = x
+    find x_i with f(x_i) = x_i      for each sample i of a batch
 
-`solving` is the one loop: it counts, checks that all is finite, keeps the best iterate and decides when to stop.
-A method says only what to try next. Not converging is an outcome, never an exception.
-
-Solves are talks: each knows one problem only, and many run side by side (see `talk`). `solve` runs one by itself.
+`solve` is the one loop: it counts, checks that values are finite, keeps each sample's best iterate and asks
+`stopping` when a sample is done; a solved sample leaves the calls of f. A method (`Picard`, `Anderson`,
+`Adam`) says only what to try next. A strategy chooses methods for a series of similar problems. Not
+converging is an outcome, never an exception.
 """
 
-from invrecon.solve.driver import Foresight, Function, Limit, Method, Outcome, Solution, solve, solving
+from invrecon.solve.loop import Function, Method, Solution, solve
 from invrecon.solve.methods import Adam, Anderson, Picard
+from invrecon.solve.stopping import ContractionRates, Criterion, Limit, Outcome, Result
 from invrecon.solve.strategies import STRATEGIES, Strategy, make_strategy
-from invrecon.solve.talk import Answer, Read, Talk, converse, read
 
 __all__ = [
     "STRATEGIES",
     "Adam",
     "Anderson",
-    "Answer",
-    "Foresight",
+    "ContractionRates",
+    "Criterion",
     "Function",
     "Limit",
     "Method",
     "Outcome",
     "Picard",
-    "Read",
+    "Result",
     "Solution",
     "Strategy",
-    "Talk",
-    "converse",
     "make_strategy",
-    "read",
     "solve",
-    "solving",
 ]

@@ -1,149 +1,108 @@
-"""Solvers by name, made for a series of similar problems: what one solve learns helps the next."""
+"""Solvers by name, for a series of similar problems: what one solve learns helps the next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from invrecon.solve.driver import Foresight, Function, Limit, Method, Solution, Tolerance, solving
+from invrecon.solve.loop import Function, Method, Solution, solve
 from invrecon.solve.methods import Adam, Anderson, Picard
-from invrecon.solve.talk import Talk
-
-SLACK = 3.0  # see `solving`
+from invrecon.solve.stopping import ContractionRates, Criterion, Result
 
 
 class Strategy(Protocol):
-    """Solves one problem of a series."""
+    """Solves one problem of a series, for a batch."""
 
-    def __call__(
-        self,
-        fn: Function,
-        x: Tensor,
-        *,
-        rtol: Limit,
-        scale: float,
-        max_iterations: int,
-        gain: float,
-        floor: Limit = 0.0,
-    ) -> Talk[Solution]:
-        """As `solving`. `gain` tells how strongly f varies, up to a constant factor that all problems of the series share."""
+    def __call__(self, f: Function, x: Tensor, criteria: Sequence[Criterion], gain: float) -> Solution:
+        """As `solve`. `gain` says how strongly f varies, up to a constant factor that all problems of the
+        series share.
+        """
         ...
 
 
 class Single:
-    """One method; of earlier problems only how the residual fell is remembered."""
+    """One method; of earlier problems only the contraction rates are remembered.
 
-    def __init__(self, method: Method) -> None:
+    Args:
+        batch: samples.
+    """
+
+    def __init__(self, method: Method, batch: int) -> None:
         self.method = method
-        self.foresight = Foresight()
+        self.rates = [ContractionRates() for _ in range(batch)]
 
-    def __call__(
-        self,
-        fn: Function,
-        x: Tensor,
-        *,
-        rtol: Limit,
-        scale: float,
-        max_iterations: int,
-        gain: float,
-        floor: Limit = 0.0,
-    ) -> Talk[Solution]:
-        found = yield from solving(
-            fn,
-            x,
-            self.method,
-            rtol=rtol,
-            scale=scale,
-            max_iterations=max_iterations,
-            foresight=self.foresight,
-            floor=floor,
-            slack=SLACK,
-        )
-        return replace(found, method=type(self.method).__name__.lower())
+    def __call__(self, f: Function, x: Tensor, criteria: Sequence[Criterion], gain: float) -> Solution:
+        solution = solve(f, x, self.method, criteria, self.rates)
+        name = type(self.method).__name__.lower()
+        return replace(solution, results=[replace(result, method=name) for result in solution.results])
 
 
 class Carried(Single):
     """Anderson acceleration whose pairs are carried from problem to problem, rescaled by the gain."""
 
-    def __init__(self, window: int = 4) -> None:
-        super().__init__(Anderson(window))
-        self.anderson: Anderson = self.method  # type: ignore[assignment]
-        self.gain: float | None = None
+    def __init__(self, batch: int, window: int = 4) -> None:
+        self.anderson = Anderson(window)
+        super().__init__(self.anderson, batch)
+        self.gain = 0.0
 
-    def __call__(
-        self,
-        fn: Function,
-        x: Tensor,
-        *,
-        rtol: Limit,
-        scale: float,
-        max_iterations: int,
-        gain: float,
-        floor: Limit = 0.0,
-    ) -> Talk[Solution]:
+    def __call__(self, f: Function, x: Tensor, criteria: Sequence[Criterion], gain: float) -> Solution:
         if self.gain:
             self.anderson.rescale(gain / self.gain)
         self.gain = gain
-        return super().__call__(
-            fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor
-        )
+        return super().__call__(f, x, criteria, gain)
 
-    def forget(self) -> None:
-        """Drops what was learnt; for when it has led astray."""
-        self.anderson.pairs.clear()
-        self.foresight.falls.clear()
+    def forget(self, rows: Tensor) -> None:
+        """Drops what was learnt of some samples, after it has led astray."""
+        self.anderson.forget(rows)
+        for row in rows.tolist():
+            self.rates[row].rates.clear()
 
 
 class Auto:
-    """Accelerated first; where that stops, damped from the best point known; then gradients. Keeps the best of all."""
+    """Accelerated first; for samples where that stops, damped from the best point known; then gradients.
+    Keeps the best of all.
+    """
 
-    def __init__(self) -> None:
-        self.first = Carried()
+    def __init__(self, batch: int) -> None:
+        self.first = Carried(batch)
 
-    def __call__(
-        self,
-        fn: Function,
-        x: Tensor,
-        *,
-        rtol: Limit,
-        scale: float,
-        max_iterations: int,
-        gain: float,
-        floor: Limit = 0.0,
-    ) -> Talk[Solution]:
-        best = yield from self.first(
-            fn, x, rtol=rtol, scale=scale, max_iterations=max_iterations, gain=gain, floor=floor
-        )
-        used = best.iterations
+    def __call__(self, f: Function, x: Tensor, criteria: Sequence[Criterion], gain: float) -> Solution:
+        solution = self.first(f, x, criteria, gain)
         for name, method in (("damped", Anderson(window=8, damping=0.3)), ("adam", Adam())):
-            if best.outcome.solved or used >= max_iterations:
+            unsolved = [row for row, result in enumerate(solution.results) if _goes_on(result, criteria[row])]
+            if not unsolved:
                 break
-            self.first.forget()
-            later = partial(_after, rtol, used) if callable(rtol) else rtol
-            left = max_iterations - used
-            again = yield from solving(
-                fn, best.x, method, rtol=later, scale=scale, max_iterations=left, floor=floor, slack=SLACK
-            )
-            used += again.iterations
-            if again.residual < best.residual or again.outcome.solved:
-                best = replace(again, method=name)
-        return best
+            rows = torch.tensor(unsolved, device=x.device)
+            self.first.forget(rows)
+            left = [criteria[row].after(solution.results[row].iterations) for row in unsolved]
+            again = solve(_restricted(f, rows), solution.x[rows], method, left)
+            for row, value, result in zip(unsolved, again.x, again.results, strict=True):
+                before = solution.results[row]
+                total = before.iterations + result.iterations
+                if result.residual < before.residual or result.outcome.solved:
+                    solution.x[row], before = value, replace(result, method=name)
+                solution.results[row] = replace(before, iterations=total)
+        return solution
 
 
-def _after(rtol: Tolerance, used: int, iteration: int) -> float:
-    return rtol(used + iteration)
+def _goes_on(result: Result, criterion: Criterion) -> bool:
+    return not result.outcome.solved and result.iterations < criterion.max_iterations
 
 
-STRATEGIES: dict[str, Callable[[], Strategy]] = {
+def _restricted(f: Function, rows: Tensor) -> Function:
+    return lambda x, some: f(x, rows[some])
+
+
+STRATEGIES: dict[str, Callable[[int], Strategy]] = {
     "auto": Auto,
     "anderson": Carried,
-    "picard": lambda: Single(Picard()),
-    "adam": lambda: Single(Adam()),
+    "picard": lambda batch: Single(Picard(), batch),
+    "adam": lambda batch: Single(Adam(), batch),
 }
 
 
-def make_strategy(name: str) -> Strategy:
-    """A fresh solver for a series of problems; `name` is a key of `STRATEGIES`."""
-    return STRATEGIES[name]()
+def make_strategy(name: str, batch: int = 1) -> Strategy:
+    """A fresh solver for a series of problems of a batch; `name` is a key of `STRATEGIES`."""
+    return STRATEGIES[name](batch)

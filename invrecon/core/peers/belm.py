@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from invrecon.core.denoiser import Guided
-from invrecon.core.peers.levels import levels
+from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.core.peers.peer import Peer, Stored
 from invrecon.core.schedule import Schedule
 
@@ -52,7 +52,7 @@ def _generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
 
 def _grid(schedule: Schedule) -> tuple[list[float], list[float], list[float]]:
     """a, v and the timestep at levels 0 (image) to T; the image has no timestep of its own, and 0 stands there."""
-    found = levels(schedule)[::-1]
+    found = noise_levels(schedule)[::-1]
     return [a for a, _ in found], [s / a for a, s in found], [0, *reversed(schedule.timesteps)]
 
 

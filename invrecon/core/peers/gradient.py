@@ -7,7 +7,7 @@ from torch import Tensor
 
 from invrecon.core.denoiser import Guided
 from invrecon.core.peers.fixed_point import f
-from invrecon.core.peers.levels import levels
+from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.core.peers.peer import Peer, Stored, is_finite, plain_generate, step_by_step
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import Transition, transitions
@@ -72,7 +72,7 @@ def gradient(evaluations: int | None = None) -> Peer:
         noise, spent = guided(latents, up[0].timestep), 1
         noise = noise if is_finite(noise) else torch.zeros_like(noise)
         rate = min(0.1, 0.6 / len(schedule))
-        for transition, (a, s) in zip(up, reversed(levels(schedule)[:-1]), strict=True):
+        for transition, (a, s) in zip(up, reversed(noise_levels(schedule)[:-1]), strict=True):
             iterations = 20 if evaluations is None else max(1, (evaluations - spent) // 3)
             noise = _descend(transition, latents, a * image_latents, s, noise, iterations, rate)
             latents, spent = a * image_latents + s * noise, 0

@@ -1,4 +1,4 @@
-"""How loud a seed will be, before it is found."""
+"""The norm of a seed, estimated before the seed is found."""
 
 import torch
 from torch import Tensor
@@ -9,14 +9,16 @@ from invrecon.core.schedule import Schedule
 from invrecon.core.transition import transitions
 
 
-def loudness(denoiser: Denoiser, schedule: Schedule, image_latents: Tensor) -> tuple[float, Tensor]:
-    """‖z_T‖ / sqrt(d) of where plain DDIM inversion (see `core.sampling`) leads to, and its gradient in the image latents.
+def seed_norm(denoiser: Denoiser, schedule: Schedule, image_latents: Tensor) -> tuple[float, Tensor]:
+    """‖z_T‖ / sqrt(d) of the noise that plain DDIM inversion leads to (see `core.sampling`), and its gradient
+    in the image latents.
 
-    Steps are taken once more on the way back, one by one (gradient checkpointing), so memory is that of a single one.
-    Four evaluations a step in all.
+    Steps are recomputed in the backward pass, one by one (gradient checkpointing), so memory is that of a
+    single one. Four evaluations a step in all.
 
     Args:
-        schedule: a short one will do; seeds found by Latent Bias Optimization are louder by what it misses.
+        schedule: a short one is enough; seeds found by Latent Bias Optimization have a larger norm by what it
+            misses.
         image_latents: z_0, (1, C, h, w).
 
     Returns:

@@ -3,7 +3,7 @@
 from invrecon.core.schedule import Schedule
 
 
-def levels(schedule: Schedule, tolerance: float = 1e-3) -> list[tuple[float, float]]:
+def noise_levels(schedule: Schedule, tolerance: float = 1e-3) -> list[tuple[float, float]]:
     """(a, s) at the T + 1 ends of the steps, from noise to image; z = a z_0 + s e.
 
     A schedule holds A = a_s / a_t and B = s_s - A s_t only. With a² + s² = 1 at both ends of a step,

@@ -1,0 +1,76 @@
+"""What boosting minimises for a photo, as the settings say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from invrecon.core.denoiser import Counted
+from invrecon.core.ilb import BoostBudget
+from invrecon.core.objective import PROXIMAL_WEIGHT, Loss, Objective, squared_error
+from invrecon.core.schedule import Schedule
+from invrecon.core.seed_norm import seed_norm
+from invrecon.core.transition import transitions
+from invrecon.metrics import dissimilarity
+from invrecon.pipeline.run import Run
+from invrecon.pipeline.subject import Subject
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
+    from invrecon.settings import Settings
+
+NORM_LIMIT = 0.95  # of the seed that a ten-step DDIM inversion leads to; Latent Bias Optimization's is 1.2 then
+NORM_STEPS = 10
+
+
+def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
+    """The objective of a photo, and a counter of the network evaluations that it makes."""
+    model, settings = run.model, run.settings
+    recipe = replace(settings.recipe, negative_prompt="", guidance_scale=1.0)
+    counted = Counted(model.denoiser(recipe))
+    limited = isinstance(settings.proximal_weight, str)
+    coarse = model.schedule(replace(recipe, num_inference_steps=NORM_STEPS))
+
+    def norm(latents: Tensor) -> tuple[float, Tensor]:
+        value, gradient = seed_norm(counted, coarse, latents)
+        return value / NORM_LIMIT, gradient / NORM_LIMIT
+
+    objective = Objective(
+        decode=model.decode,
+        encoded=subject.encoded,
+        photo=subject.pixels,
+        score=partial(subject.score, model),
+        weight=PROXIMAL_WEIGHT if limited else float(settings.proximal_weight),
+        noise=_noise(model, counted, run.sampler.schedule),
+        seed_norm=norm if limited else None,
+        loss=_loss(settings.perceptual_weight),
+    )
+    return objective, counted
+
+
+def boost_budget(settings: Settings) -> BoostBudget:
+    """When boosting stops."""
+    return BoostBudget(
+        settings.boost_rounds, settings.decoder_steps, settings.target_psnr, settings.max_seconds
+    )
+
+
+def _noise(model: Model, denoiser: Counted, schedule: Schedule) -> Callable[[Tensor], Tensor]:
+    """What the network takes for noise in image latents, asked at the last step but one, where a picture has a little noise."""
+    low = transitions(denoiser, schedule)[-2:][0]
+
+    def noise(latents: Tensor) -> Tensor:
+        return model.noise_in(latents, low.denoiser(latents, low.timestep), low.timestep)
+
+    return noise
+
+
+def _loss(perceptual_weight: float) -> Loss:
+    def loss(pixels: Tensor, photo: Tensor) -> Tensor:
+        return squared_error(pixels, photo) + perceptual_weight * dissimilarity(pixels, photo)
+
+    return loss if perceptual_weight else squared_error

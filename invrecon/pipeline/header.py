@@ -1,0 +1,82 @@
+"""What a seed file's header says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from invrecon.core.health import Health
+from invrecon.core.ilb import Boost
+from invrecon.core.lbo import StepRecord
+from invrecon.core.schedule import Schedule
+from invrecon.pipeline.run import Run
+from invrecon.pipeline.subject import Subject
+from invrecon.seedfile import FORMAT
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
+    from invrecon.settings import Settings
+
+
+def sampling_header(model: Model, settings: Settings, schedule: Schedule) -> dict[str, Any]:
+    """What is needed for the way down from a seed, wherever the seed came from."""
+    scheduler = model.scheduler(settings.sampler)
+    return asdict(settings.recipe) | {
+        "format": FORMAT,
+        "model": model.name,
+        "fingerprint": model.fingerprint,
+        "dtype": settings.dtype,
+        "sampler": model.sampler_name(settings.sampler),
+        "scheduler": {"class": type(scheduler).__name__, "config": _as_json(scheduler.config)},
+        "timesteps": list(schedule.timesteps),
+        "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},
+    }
+
+
+def inversion_header(
+    run: Run,
+    subject: Subject,
+    records: list[StepRecord],
+    rescued: Collection[float],
+    boost: Boost | None,
+    healths: tuple[Health, Health],
+) -> dict[str, Any]:
+    """What is known of an inverted photo's seed: `sampling_header`, and how the seed was found.
+
+    Args:
+        rescued: timesteps that were computed again in float32.
+        healths: of the seed, and of the seed before boosting.
+    """
+    settings, photo, canvas = run.settings, subject.photo, subject.canvas
+    weights = ("proximal_weight", "perceptual_weight", "decoder_steps")
+    steps = [
+        asdict(record) | {"outcome": record.outcome.name.lower(), "float32": record.timestep in rescued}
+        for record in records
+    ]
+    boosted = boost and {name: getattr(settings, name) for name in weights}
+    return sampling_header(run.model, settings, run.sampler.schedule) | {
+        "solver": settings.solver,
+        "rtol": settings.rtol,
+        "photo": {
+            "sha256": photo.sha256,
+            "size": list(canvas.photo_size),
+            "fit": canvas.fit,
+            "box": list(canvas.box),
+        },
+        "steps": steps,
+        "boost": boosted and boosted | {"rounds": [asdict(one) for one in boost.rounds]},
+        "guidance_curve": run.search and run.search.table(),
+        "health": asdict(healths[0]),
+        "plain_health": asdict(healths[1]),
+    }
+
+
+def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's settings; those that JSON has no number for (DPM-Solver's lambda_min_clipped is -inf) as text."""
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in config.items()
+    }

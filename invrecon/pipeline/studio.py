@@ -1,0 +1,190 @@
+"""One seed in the studio: its trajectory, masks, and edits."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from PIL.Image import Image, composite
+from torch import Tensor
+
+from invrecon.core.denoiser import Denoiser
+from invrecon.core.editing import branches
+from invrecon.core.editing.attention import Attention
+from invrecon.core.editing.branches import Mode, trace
+from invrecon.core.editing.guided_filter import along_edges
+from invrecon.core.editing.locality import attention_mask, forget, latent_mask, pixel_mask
+from invrecon.core.editing.masactrl import masactrl
+from invrecon.core.editing.p2p import p2p, token_weights
+from invrecon.core.editing.sdedit import sdedit
+from invrecon.core.editing.swap import swap
+from invrecon.core.editing.words import align, things
+from invrecon.core.sampler import OnProgress
+from invrecon.core.sampling import OnStep
+from invrecon.errors import UsageError
+from invrecon.image import to_image
+from invrecon.metrics import psnr
+from invrecon.pipeline.origin import Origin
+from invrecon.seedfile import Seed
+from invrecon.settings import EditSettings, Recipe
+
+if TYPE_CHECKING:
+    from invrecon.models import Model
+
+
+@dataclass(frozen=True)
+class Edited:
+    """One edit.
+
+    Args:
+        picture: at the photo's own size where the photo is known, else the square.
+        square: as the model sees it; `mask` is of its size (mode L, white is editable), None without.
+        seed: with this edit in its header: `edit` repeats it.
+        change_db: PSNR against the reconstruction; infinite where nothing changed.
+        outside_psnr, outside_reconstruction_psnr: of the edit and of the reconstruction against the photo, where the mask is black.
+    """
+
+    settings: EditSettings
+    picture: Image
+    square: Image
+    seed: Seed
+    change_db: float
+    seconds: float
+    mask: Image | None = None
+    outside_psnr: float | None = None
+    outside_reconstruction_psnr: float | None = None
+
+
+def weigh(settings: EditSettings, model: Model) -> Tensor:
+    """The weight of each token of the target's prompt. Raises UsageError where a word to be weighed isn't there."""
+    try:
+        return token_weights(model.words(settings.to), settings.weights)
+    except KeyError as error:
+        raise UsageError(f"can't weigh {error.args[0]!r}: it is not a word of {settings.to!r}") from error
+
+
+class Studio:
+    """One seed, its source trajectory and its reconstruction, from which any number of edits are made.
+
+    Args:
+        origin: the seed, and what is known of its photo.
+
+    Raises:
+        UsageError: the seed's sampler can't be edited.
+    """
+
+    def __init__(self, model: Model, origin: Origin, on_progress: OnProgress | None) -> None:
+        self.model, self.origin, self.on_progress = model, origin, on_progress
+        self.recipe = origin.seed.recipe
+        self.schedule = model.schedule(self.recipe)
+        if self.schedule.memory:
+            raise UsageError(
+                f"a seed for {self.recipe.sampler} can't be edited: its steps depend on those before; "
+                "use --sampler ddim"
+            )
+        self.source = model.denoiser(self.recipe)
+        seed = origin.seed.latents.to(model.device)
+        self.trajectory = trace(self.source, self.schedule, seed, self._on_step("regenerating"))
+        self.pixels = self._decode(self.trajectory[-1])
+        self.reconstruction = to_image(self.pixels)
+        self.found_masks: dict[tuple[str, float | None], Tensor] = {}
+
+    def edit(self, settings: EditSettings, name: str) -> Edited:
+        """One edit; `name` is that of its stage for progress bars."""
+        begun, mode = time.monotonic(), self._mode(settings)
+        with self.model.watched() as attention:
+            mask = self._mask(settings, attention)
+            area = None if mask is None else latent_mask(mask, self._grid())
+            latents = branches.edit(
+                self.source,
+                self._target(settings),
+                self.schedule,
+                self.trajectory,
+                mode,
+                attention,
+                mask=area,
+                seed=self._start(settings, area),
+                on_step=self._on_step(name),
+            )
+        return self._finish(settings, to_image(self._decode(latents)), mask, time.monotonic() - begun)
+
+    def _target(self, settings: EditSettings) -> Denoiser:
+        negative, recipe = settings.negative_prompt, self.recipe
+        if negative is None:
+            negative = recipe.prompt if recipe.guidance_scale == 1 else recipe.negative_prompt
+        scale = settings.guidance_scale
+        return self.model.denoiser(
+            replace(recipe, prompt=settings.to, negative_prompt=negative, guidance_scale=scale)
+        )
+
+    def _start(self, settings: EditSettings, area: Tensor | None) -> Tensor | None:
+        """The seed of the target branch where it isn't the source's."""
+        if area is None or settings.to == self.recipe.prompt:
+            return None
+        return forget(self.trajectory[0], area, settings.forget)
+
+    def _grid(self) -> tuple[int, int]:
+        height, width = self.trajectory[0].shape[-2:]
+        return height, width
+
+    def _on_step(self, stage: str) -> OnStep | None:
+        return partial(self.on_progress, stage) if self.on_progress else None
+
+    def _mode(self, settings: EditSettings) -> Mode:
+        if settings.mode == "swap":
+            return swap()
+        if settings.mode == "sdedit":
+            return sdedit(settings.strength)
+        if settings.mode == "masactrl":
+            return masactrl(settings.start_step, settings.start_layer)
+        alignment = align(
+            self.model.words(self.recipe.prompt), self.model.words(settings.to), replace=settings.words == "replace"
+        )
+        return p2p(alignment, weigh(settings, self.model), settings.cross_steps, settings.self_steps)
+
+    def _mask(self, settings: EditSettings, attention: Attention) -> Tensor | None:
+        """(1, 1, H, W) in [0, 1] on the model's device: the drawn mask, times that of the words."""
+        drawn = self.origin.seed.mask
+        mask = None if drawn is None else (drawn.float() / 255)[None, None].to(self.model.device)
+        if settings.auto_mask:
+            key = (settings.to, settings.mask_threshold)
+            found = self.found_masks[key] = (
+                self.found_masks[key] if key in self.found_masks else self._find_mask(*key, attention)
+            )
+            mask = found if mask is None else mask * found
+        return mask
+
+    def _find_mask(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
+        source, target = things(self.model.words(self.recipe.prompt), self.model.words(to))
+        plain = Recipe(prompt=to, size=self.recipe.size, sampler=self.recipe.sampler)
+        pairs = [(self.source, source), (self.model.denoiser(plain), target)]
+        found = attention_mask(pairs, self.schedule, self.trajectory, attention, threshold)
+        return along_edges(pixel_mask(found, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)
+
+    def _finish(self, settings: EditSettings, square: Image, mask: Tensor | None, seconds: float) -> Edited:
+        origin = self.origin
+        seed = replace(origin.seed, header=origin.seed.header | {"edit": settings.header()})
+        shown = outside = None
+        if mask is not None:
+            shown = to_image((mask * 2 - 1).expand(-1, 3, -1, -1)).convert("L")
+            square = composite(square, self.reconstruction, shown)
+            outside = shown.point(lambda level: 255 * (level == 0))
+        untouched = origin.original if outside and outside.getbbox() else None
+        return Edited(
+            settings=settings,
+            picture=origin.restore(square),
+            square=square,
+            seed=seed,
+            seconds=seconds,
+            change_db=psnr(square, self.reconstruction),
+            mask=shown,
+            outside_psnr=psnr(untouched, square, outside) if untouched else None,
+            outside_reconstruction_psnr=psnr(untouched, self.reconstruction, outside) if untouched else None,
+        )
+
+    @torch.no_grad()
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.model.decode(latents)

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from invrecon.config import SAMPLERS
 from invrecon.errors import InputError
+from invrecon.settings import SAMPLERS
 from invrecon.writing import replacing
 
 FORMAT = 1

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from invrecon.config import Settings
 from invrecon.core import lbo
 from invrecon.core.denoiser import Denoiser
 from invrecon.core.sampling import generate
@@ -24,6 +23,7 @@ from invrecon.errors import UsageError
 from invrecon.image import load_photo, plan_canvas, to_tensor
 from invrecon.models.stock import ddim_inversion
 from invrecon.pipeline.groundwork import sampler
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from invrecon.audit.plan import OURS, Job, Plan, Setting, key
-from invrecon.config import Settings
 from invrecon.core import ilb
 from invrecon.core.denoiser import Counted, Guided
 from invrecon.core.guidance import invert_guided
@@ -29,6 +28,7 @@ from invrecon.journal import Journal
 from invrecon.metrics import latent_fidelity, lpips, psnr, ssim
 from invrecon.models.memory import peak_memory, reset_peak
 from invrecon.pipeline import OnProgress, invert
+from invrecon.settings import Settings
 from invrecon.solve import Outcome
 from invrecon.writing import replacing
 

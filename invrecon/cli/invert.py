@@ -11,8 +11,8 @@ from invrecon.cli import options
 from invrecon.cli.batch import Files, exit_code, is_seed_name, run_batch
 from invrecon.cli.boundary import EXIT_CODES
 from invrecon.cli.output import Row, inversion_figures
-from invrecon.config import Settings
 from invrecon.errors import InputError
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model

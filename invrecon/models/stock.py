@@ -15,13 +15,13 @@ from diffusers import (
 from PIL.Image import Image
 from torch import Tensor
 
-from invrecon.config import Settings
 from invrecon.core.denoiser import Guided
 from invrecon.errors import ModelError
 from invrecon.models.load import place
 from invrecon.models.model import Model
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler
+from invrecon.settings import Settings
 
 SAMPLERS: dict[str, Any] = {
     "DDIM": DDIMScheduler,

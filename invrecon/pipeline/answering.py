@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from invrecon.config import Settings
 from invrecon.core import lbo
 from invrecon.core.denoiser import Guided
 from invrecon.core.guidance import invert_guided
@@ -26,6 +25,7 @@ from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.core.schedule import Schedule
 from invrecon.errors import InvreconError, ModelError, UsageError
 from invrecon.pipeline.groundwork import OnProgress, sampler, stage
+from invrecon.settings import Settings
 from invrecon.solve import Talk, converse
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from invrecon.config import Settings
 from invrecon.models.memory import fitting
 from invrecon.pipeline.groundwork import sampler
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from invrecon.config import Settings
 from invrecon.core.lbo import invert
 from invrecon.core.sampling import generate
 from invrecon.metrics import latent_fidelity
 from invrecon.models.precision import rescued_at
 from invrecon.pipeline.groundwork import sampler
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model

@@ -13,7 +13,6 @@ import torch
 from PIL.Image import Image, composite
 from torch import Tensor
 
-from invrecon.config import Settings
 from invrecon.core.editing import branches
 from invrecon.core.editing.attention import Attention
 from invrecon.core.editing.branches import Mode, trace
@@ -24,7 +23,6 @@ from invrecon.core.editing.p2p import p2p, token_weights
 from invrecon.core.editing.sdedit import sdedit
 from invrecon.core.editing.swap import swap
 from invrecon.core.editing.words import align, things
-from invrecon.edit_settings import EditSettings
 from invrecon.errors import UsageError
 from invrecon.image import load_photo, plan_canvas, to_image
 from invrecon.metrics import psnr
@@ -32,6 +30,7 @@ from invrecon.pipeline.groundwork import OnProgress, stage
 from invrecon.pipeline.inversion import Inversion
 from invrecon.pipeline.origin import Origin, find_origin, read_mask, stored_edit
 from invrecon.seedfile import Seed, is_seed_file, sampler_of
+from invrecon.settings import EditSettings, Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model

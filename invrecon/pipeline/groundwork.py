@@ -12,12 +12,12 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from invrecon.config import Settings
 from invrecon.core.denoiser import Guided
 from invrecon.core.schedule import Schedule
 from invrecon.errors import UsageError
 from invrecon.image import Canvas, Photo, load_photo, plan_canvas, to_image, to_tensor
 from invrecon.metrics import psnr
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invrecon.config import Settings
 from invrecon.core import lbo
 from invrecon.core.denoiser import Guided
 from invrecon.core.guidance import largest_guidance
@@ -18,6 +17,7 @@ from invrecon.core.sampling import generate
 from invrecon.metrics import latent_fidelity
 from invrecon.pipeline.answering import Answering, numbered
 from invrecon.pipeline.groundwork import OnProgress, Subject, find_subject, sampler
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model

@@ -13,7 +13,6 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from invrecon.config import Imagining, Settings
 from invrecon.core.health import Health, health
 from invrecon.core.refinement import Refinement, distance, refine
 from invrecon.core.sampling import generate
@@ -25,6 +24,7 @@ from invrecon.pipeline.groundwork import OnProgress, sampler, stage
 from invrecon.pipeline.inversion import invert, sampling_header
 from invrecon.pipeline.reconstruction import check_model
 from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.settings import Imagining, Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model

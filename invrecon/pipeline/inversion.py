@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from invrecon.config import Settings
 from invrecon.core import ilb, lbo
 from invrecon.core.denoiser import Counted, Denoiser
 from invrecon.core.health import Health, health
@@ -27,6 +26,7 @@ from invrecon.pipeline.answering import Answering, only, work_on
 from invrecon.pipeline.groundwork import OnProgress, Subject, find_subject, stage
 from invrecon.pipeline.guidance import GuidanceSearch, search_guidance
 from invrecon.seedfile import FORMAT, Seed
+from invrecon.settings import Settings
 from invrecon.solve import Talk
 
 if TYPE_CHECKING:

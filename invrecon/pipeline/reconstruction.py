@@ -13,7 +13,6 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from invrecon.config import Settings
 from invrecon.core import ilb
 from invrecon.core.ilb import Regenerating
 from invrecon.core.sampling import generate
@@ -24,6 +23,7 @@ from invrecon.pipeline.answering import Answering, Retracing, only, work_on
 from invrecon.pipeline.groundwork import OnProgress, stage
 from invrecon.pipeline.inversion import Inversion, inverting
 from invrecon.seedfile import Seed, is_seed_file, load_seed, sampler_of
+from invrecon.settings import Settings
 from invrecon.solve import Talk
 
 if TYPE_CHECKING:

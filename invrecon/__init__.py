@@ -8,8 +8,6 @@ result.picture.save("back.png")
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from invrecon.config import Imagining, Settings
-    from invrecon.edit_settings import EditSettings
     from invrecon.models import load_model
     from invrecon.pipeline import (
         boost,
@@ -24,10 +22,13 @@ if TYPE_CHECKING:
         verify,
     )
     from invrecon.seedfile import load_seed, save_seed
+    from invrecon.settings import EditSettings, Effort, Imagining, Recipe, Settings
 
 __all__ = [
     "EditSettings",
+    "Effort",
     "Imagining",
+    "Recipe",
     "Settings",
     "boost",
     "edit",
@@ -45,9 +46,11 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "EditSettings": "edit_settings",
-    "Imagining": "config",
-    "Settings": "config",
+    "EditSettings": "settings",
+    "Effort": "settings",
+    "Imagining": "settings",
+    "Recipe": "settings",
+    "Settings": "settings",
     "boost": "pipeline",
     "edit": "pipeline",
     "find_guidance": "pipeline",

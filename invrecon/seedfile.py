@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from invrecon.errors import InputError, UsageError
-from invrecon.settings import Recipe
+from invrecon.errors import InputError
+from invrecon.settings import SAMPLERS, Recipe
 from invrecon.writing import replacing
 
 FORMAT = 1
@@ -51,8 +51,7 @@ class Seed:
     @property
     def recipe(self) -> Recipe:
         """What leads from the seed to the picture."""
-        names = [field.name for field in fields(Recipe) if field.name != "sampler"]
-        return Recipe(**{name: self.header[name] for name in names}, sampler=sampler_of(self.header))
+        return Recipe(**{field.name: self.header.get(field.name, "ddim") for field in fields(Recipe)})
 
 
 def sampler_of(header: dict[str, Any]) -> str:

@@ -11,9 +11,9 @@ from invrecon.audit import run as running
 from invrecon.audit.plan import METHODS, Job, Plan, Setting, parse_setting
 from invrecon.audit.summary import interval, summarise
 from invrecon.cli.app import app
-from invrecon.config import Settings
 from invrecon.errors import UsageError
 from invrecon.journal import Journal
+from invrecon.settings import Settings
 
 SMALL = Settings(size=64, num_inference_steps=4, boost_rounds=1, decoder_steps=10, rtol=1e-4)
 PLAN = Plan(

@@ -515,7 +515,7 @@ def test_seed_sets_the_generators_alike_for_every_input(fake, monkeypatch):
 
 
 def test_configs_in_the_repository_are_valid_and_mini_spells_out_every_default():
-    from invrecon.config import Settings, load_settings
+    from invrecon.settings import Settings, load_settings
 
     configs = Path(__file__).parent.parent / "configs"
     assert load_settings(configs / "mini.toml") == Settings()

@@ -10,9 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from invrecon.cli.app import app
-from invrecon.edit_settings import EditSettings
 from invrecon.errors import InputError
 from invrecon.seedfile import Seed, load_seed, save_seed
+from invrecon.settings import EditSettings
 
 HEADER = {
     "format": 1, "model": "mini", "fingerprint": "0", "scheduler": {}, "timesteps": [1], "prompt": "a cat", "negative_prompt": "",

@@ -9,12 +9,12 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from invrecon import EditSettings, Settings, edit, invert
-from invrecon.edit_settings import MODES, read_edit
 from invrecon.errors import InputError, ModelError, UsageError
 from invrecon.metrics import psnr
 from invrecon.models import load_model
 from invrecon.models.attention import depths, watched
 from invrecon.seedfile import load_seed, save_seed
+from invrecon.settings import MODES, read_edit
 from tests.test_models import SCHEDULERS, save_checkpoint
 
 PROMPT, OTHER = "a red apple on a blue background", "a red apple on a green background"

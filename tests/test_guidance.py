@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from invrecon import Settings, find_guidance, reconstruct
 from invrecon.cli.app import app
-from invrecon.config import load_settings
 from invrecon.core.denoiser import Counted, Guided
 from invrecon.core.guidance import invert_guided, largest_guidance
 from invrecon.core.lbo import invert, invert_batch
@@ -19,6 +18,7 @@ from invrecon.core.sampling import generate
 from invrecon.errors import UsageError
 from invrecon.metrics import latent_fidelity
 from invrecon.seedfile import load_seed
+from invrecon.settings import load_settings
 from invrecon.solve import Outcome
 from tests.analytic import CurvedDenoiser, ddim_schedule
 

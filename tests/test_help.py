@@ -68,7 +68,7 @@ def test_help_shows_examples_and_exit_codes(command):
 
 
 def test_help_names_the_real_defaults():
-    from invrecon.config import Settings
+    from invrecon.settings import Settings
 
     text = " ".join(run("invert", "--help").stdout.split())
     for value in (Settings.num_inference_steps, Settings.rtol, Settings.size, Settings.max_evaluations):

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from invrecon import Settings, load_model, reconstruct
 from invrecon.cli.app import app
-from invrecon.config import load_settings
 from invrecon.errors import ModelError
 from invrecon.metrics import psnr
 from invrecon.models.cards import card_settings, cards
 from invrecon.models.families import FAMILIES
 from invrecon.models.locate import locate
+from invrecon.settings import load_settings
 from tests import checkpoints
 from tests.single_file import save_single_file
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from invrecon.config import Settings
 from invrecon.core import lbo
 from invrecon.core.denoiser import Denoiser
 from invrecon.core.sampling import generate
@@ -23,7 +22,7 @@ from invrecon.core.schedule import Schedule
 from invrecon.errors import UsageError
 from invrecon.image import load_photo, plan_canvas, to_tensor
 from invrecon.models.stock import ddim_inversion
-from invrecon.pipeline.groundwork import sampler
+from invrecon.settings import Effort, Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -76,9 +75,9 @@ def make_bench(model: Model, settings: Settings, photos: Sequence[Path], largest
         raise UsageError(
             f"speed is measured beside DDIM inversion, and {model.name} is a model of flow matching, which has none"
         )
-    model, settings = model.with_sampler("ddim"), replace(settings, sampler="ddim")
-    denoiser, schedule = sampler(model, settings)
-    ways = [Way("DDIM", None, lambda _, latents: ddim_inversion(model, settings, latents))]
+    recipe = replace(settings.recipe, sampler="ddim")
+    denoiser, schedule = model.denoiser(recipe), model.schedule(recipe)
+    ways = [Way("DDIM", None, lambda _, latents: ddim_inversion(model, recipe, latents))]
     ways += [
         Way("LBO", rtol, partial(_lbo, schedule, rtol, denoiser.rounding))
         for rtol in dict.fromkeys((1e-3, settings.rtol))
@@ -107,7 +106,7 @@ def make_bench(model: Model, settings: Settings, photos: Sequence[Path], largest
 
 
 def _lbo(schedule: Schedule, rtol: float, precision: float, denoiser: Denoiser, latents: Tensor) -> None:
-    lbo.invert_batch(denoiser, schedule, latents, rtol=rtol, precision=precision)
+    lbo.invert(denoiser, schedule, latents, Effort(rtol=rtol), precision=precision)
 
 
 def _encode(photo: Path, model: Model, settings: Settings) -> Tensor:

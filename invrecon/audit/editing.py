@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL.Image import Image
 
 from invrecon.audit.cutouts import Composite, is_called, mean_hue
-from invrecon.config import Settings
-from invrecon.edit_settings import EditSettings
 from invrecon.image import save_png
 from invrecon.metrics import psnr
 from invrecon.pipeline import Edited, OnProgress, edit
 from invrecon.seedfile import save_seed
+from invrecon.settings import EditSettings, Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from invrecon.audit.plan import OURS, Job, Plan, Setting, key
-from invrecon.config import Settings
-from invrecon.core import ilb
 from invrecon.core.denoiser import Counted, Guided
+from invrecon.core.descent import decoder_ceiling
 from invrecon.core.guidance import invert_guided
 from invrecon.core.health import health
+from invrecon.core.objective import PROXIMAL_WEIGHT
 from invrecon.core.peers import Stored, make_peer
 from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.core.sampling import generate
@@ -29,6 +29,7 @@ from invrecon.journal import Journal
 from invrecon.metrics import latent_fidelity, lpips, psnr, ssim
 from invrecon.models.memory import peak_memory, reset_peak
 from invrecon.pipeline import OnProgress, invert
+from invrecon.settings import Effort, Settings
 from invrecon.solve import Outcome
 from invrecon.writing import replacing
 
@@ -71,8 +72,8 @@ def run_audit(
         UsageError, ModelError: the model has no DDIM steps in epsilon form, which is what the other methods are for.
     """
     journal = Journal(out / "results.jsonl")
-    model, settings = model.with_sampler("ddim"), replace(settings, sampler="ddim")
-    schedule = model.schedule(settings.num_inference_steps, settings.size)
+    settings = replace(settings, sampler="ddim")
+    schedule = model.schedule(settings.recipe)
     try:
         noise_levels(schedule)  # which some methods need
     except ValueError as error:
@@ -126,9 +127,7 @@ def _note_photo(bench: Bench, model: Model, plan: Plan, settings: Settings, jour
 
     autoencoded = picture(bench.encoded)
     ceiling = (
-        ilb.decoder_ceiling(model.decode, bench.encoded, bench.pixels, score)
-        if plan.decoder_ceiling
-        else None
+        decoder_ceiling(model.decode, bench.encoded, bench.pixels, score) if plan.decoder_ceiling else None
     )
     row = {
         "kind": "photo",
@@ -148,7 +147,9 @@ def _run(
 ) -> Row:
     prompt = plan.caption(bench.path, job.setting)
     z_0 = _boosted(bench, model, settings, job.setting, prompt) if job.boosted else bench.encoded
-    guided = model.denoiser(prompt, "", job.setting.guidance_scale)
+    scale = job.setting.guidance_scale
+    recipe = replace(settings.recipe, prompt=prompt, negative_prompt="", guidance_scale=scale)
+    guided = model.denoiser(recipe)
     network = Counted(guided.denoiser)
     counted = Guided(network, guided.condition, guided.negative, guided.guidance_scale, guided.precision)
     reset_peak(model.device)
@@ -192,9 +193,7 @@ def _invert(job: Job, denoiser: Guided, schedule: Schedule, z_0: Tensor, setting
             denoiser,
             schedule,
             z_0,
-            rtol=settings.rtol,
-            max_evaluations=settings.max_evaluations,
-            mean_evaluations=mean,
+            Effort("auto", settings.rtol, settings.max_evaluations, mean),
         )
         return Stored(found.latents, {}), found.records, lambda: generate(denoiser, schedule, found.latents)
     peer = make_peer(job.method, job.budget)
@@ -238,7 +237,7 @@ def _judge(bench: Bench, model: Model, z_0: Tensor, regenerated: Tensor, name: s
 
 def _boosting(settings: Settings) -> tuple[float | str, ...]:
     """What boosted latents depend on, so that those of other settings or of other defaults are not taken for them."""
-    return settings.proximal_weight, settings.boost_rounds, settings.decoder_steps, ilb.WEIGHT
+    return settings.proximal_weight, settings.boost_rounds, settings.decoder_steps, PROXIMAL_WEIGHT
 
 
 def _boosted(bench: Bench, model: Model, settings: Settings, setting: Setting, prompt: str) -> Tensor:

@@ -13,8 +13,8 @@ import typer
 from invrecon.cli import options
 from invrecon.cli.batch import load, make_folder
 from invrecon.cli.output import print_table, progress_bar
-from invrecon.config import Settings, load_table
 from invrecon.errors import UsageError
+from invrecon.settings import Settings, load_table
 
 if TYPE_CHECKING:
     from invrecon.audit.plan import Plan

@@ -11,9 +11,8 @@ from invrecon.cli import options
 from invrecon.cli.batch import load, make_folder
 from invrecon.cli.output import print_table, progress_bar, strict
 from invrecon.cli.sweep import parse_sweep, part_sweeps
-from invrecon.config import Settings, load_captions
-from invrecon.edit_settings import INVERSIONS, MODES, EditSettings
 from invrecon.errors import UsageError
+from invrecon.settings import INVERSIONS, MODES, EditSettings, Settings, load_captions
 
 if TYPE_CHECKING:
     from invrecon.audit.editing import Trial

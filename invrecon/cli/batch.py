@@ -11,8 +11,8 @@ import typer
 from invrecon.cli.boundary import say
 from invrecon.cli.output import JSON_FIELDS, Row, json_line, print_results, progress_bar
 from invrecon.cli.resume import Earlier
-from invrecon.config import Settings
 from invrecon.errors import InputError, InvreconError, ModelError, UsageError, printable
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model

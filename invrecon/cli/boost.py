@@ -13,8 +13,8 @@ from invrecon.cli.batch import Files, attempt, exit_code, is_seed_name, run_batc
 from invrecon.cli.boundary import EXIT_CODES
 from invrecon.cli.output import Row
 from invrecon.cli.reconstruct import figures_of
-from invrecon.config import Settings
 from invrecon.errors import UsageError
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model

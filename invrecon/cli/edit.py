@@ -13,9 +13,8 @@ from invrecon.cli.batch import Files, attempt, exit_code, is_seed_name, run_batc
 from invrecon.cli.boundary import EXIT_CODES
 from invrecon.cli.output import Row, inversion_figures
 from invrecon.cli.sweep import parse_sweep, part_sweeps
-from invrecon.config import Settings
-from invrecon.edit_settings import INVERSIONS, MODES, WORDS, EditSettings
 from invrecon.errors import UsageError
+from invrecon.settings import INVERSIONS, MODES, EditSettings, Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,7 +102,7 @@ def edit(
     ] = None,
     words: Annotated[
         str | None,
-        _option("--words", "words", "p2p: new words take the old ones' places, or look.", "|".join(WORDS)),
+        _option("--words", "words", "p2p: new words take the old ones' places, or look.", "replace|refine"),
     ] = None,
     weight: Annotated[
         list[str] | None,

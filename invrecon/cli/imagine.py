@@ -12,8 +12,8 @@ from invrecon.cli.batch import check_input, check_output, failure, load, make_fo
 from invrecon.cli.boundary import say
 from invrecon.cli.gallery import Report, figures_of, name_files, write
 from invrecon.cli.output import progress_bar
-from invrecon.config import PATH_KINDS, Imagining, Settings
 from invrecon.errors import InputError, InvreconError, ModelError, UsageError
+from invrecon.settings import Imagining, Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -95,7 +95,7 @@ def imagine(
     path_kind: Annotated[
         str,
         typer.Option(
-            metavar="|".join(PATH_KINDS), help="Along the Gaussian shell, or one of the usual baselines."
+            metavar="shell|slerp|linear", help="Along the Gaussian shell, or one of the usual baselines."
         ),
     ] = Imagining.path_kind,
     gif: Annotated[bool, typer.Option("--gif", help="Write the way as an animation too.")] = False,

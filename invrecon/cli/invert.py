@@ -11,12 +11,12 @@ from invrecon.cli import options
 from invrecon.cli.batch import Files, exit_code, is_seed_name, run_batch
 from invrecon.cli.boundary import EXIT_CODES
 from invrecon.cli.output import Row, inversion_figures
-from invrecon.config import Settings
 from invrecon.errors import InputError
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-    from invrecon.pipeline import Inversion, OnProgress
+    from invrecon.pipeline import OnProgress, PhotoInversion
 
 EPILOG = f"""\b
 Examples:
@@ -77,7 +77,7 @@ def _run(
     return pipeline.invert_batch(photos, model, settings, on_progress)
 
 
-def _keep(inversion: "Inversion", files: Files) -> Row:
+def _keep(inversion: "PhotoInversion", files: Files) -> Row:
     from invrecon.seedfile import save_seed
 
     save_seed(inversion.seed, files["seed_file"])

@@ -11,7 +11,7 @@ from invrecon.cli import options
 from invrecon.cli.batch import load
 from invrecon.cli.boundary import say
 from invrecon.cli.output import strict
-from invrecon.config import Settings
+from invrecon.settings import Settings
 
 _CODES = """\b
 Exit codes:

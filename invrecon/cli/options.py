@@ -1,7 +1,7 @@
 """The options that commands share, and the settings that follow from them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -9,36 +9,38 @@ from typing import Annotated, Any
 
 import typer
 
-from invrecon.config import DEVICES, DTYPES, FITS, OFFLOADS, SAMPLERS, SOLVERS, Settings, load_settings
 from invrecon.models.cards import card_settings
+from invrecon.settings import Setting, Settings, load_settings, settings_of
 
 
-def _setting(flag: str, name: str, text: str, choices: tuple[str, ...] = (), **more: Any) -> Any:
-    """An option that overrides the setting `name`; None where it isn't given, so that presets count."""
-    default = getattr(Settings, name)
-    metavar = None if isinstance(default, bool) else "|".join(choices) or type(default).__name__.upper()
-    shown = (
-        "empty"
-        if default == ""
-        else "none"
-        if default == math.inf
-        else ("off", "on")[default]
-        if isinstance(default, bool)
-        else default
-    )
-    return typer.Option(flag, **{"metavar": metavar} | more, help=f"{text} [default: {shown}]")
+def option(setting: Setting) -> Any:
+    """The option of a setting, as an annotation; None where it isn't given, so that presets count."""
+    words = [*setting.words, *(["auto"] if setting.auto else [])]
+    kind = setting.kind or str
+    more: dict[str, Any] = {}
+    if kind is not bool:
+        more["metavar"] = "|".join([kind.__name__.upper(), *words] if setting.kind else words)
+    if setting.kind and words:
+        more["parser"] = _or_words(kind, words)
+    help = f"{setting.help} [default: {setting.shown or _show(setting.default)}]"
+    return Annotated[kind | None, typer.Option(*setting.flags, help=help, **more)]
 
 
-def _or_auto(kind: Callable[[str], float]) -> Callable[[str], float | str]:
-    """A parser of numbers of that kind, and of the word auto."""
+def _show(default: Any) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return {"": "empty", math.inf: "none"}.get(default, str(default))
 
-    def parse(text: str) -> float | str:
+
+def _or_words(kind: type, words: Sequence[str]) -> Callable[[str], Any]:
+    """A parser of numbers of that kind, and of some words."""
+
+    def parse(text: str) -> Any:
         try:
-            return text if text == "auto" else kind(text)
+            return text if text in words else kind(text)
         except ValueError as error:
-            raise typer.BadParameter(
-                f"must be {'a whole' if kind is int else 'a'} number or auto, not {text!r}"
-            ) from error
+            number = "a whole number" if kind is int else "a number"
+            raise typer.BadParameter(f"must be {number} or {' or '.join(words)}, not {text!r}") from error
 
     return parse
 
@@ -77,85 +79,6 @@ Config = Annotated[
 
 GUIDANCE_SEARCH = ("guidance_loss", "max_guidance")
 
-_SETTINGS: dict[str, Any] = {  # of the settings' names, in the order of --help
-    "model": _setting(
-        "--model", "model", "A card's name, a diffusers folder, a .safetensors file, or a hub id."
-    ),
-    "revision": _setting("--revision", "revision", "Branch, tag or commit of a hub id."),
-    "variant": _setting("--variant", "variant", "Of the weights of a hub id or folder: fp16."),
-    "base": _setting(
-        "--base", "base", "Diffusers folder or hub id that a single file's configuration is taken from."
-    ),
-    "prompt": _setting("--prompt", "prompt", "What the photo shows."),
-    "negative_prompt": _setting("--negative-prompt", "negative_prompt", "What guidance leads away from."),
-    "num_inference_steps": _setting("--steps", "num_inference_steps", "Steps of the sampler."),
-    "guidance_scale": _setting(
-        "--guidance-scale",
-        "guidance_scale",
-        "1 means no guidance; auto finds the most that --guidance-loss allows.",
-        metavar="FLOAT|auto",
-        parser=_or_auto(float),
-    ),
-    "guidance_loss": _setting(
-        "--guidance-loss", "guidance_loss", "auto: dB of PSNR it may cost against the autoencoder alone."
-    ),
-    "max_guidance": _setting(
-        "--max-guidance", "max_guidance", "auto: the largest scale to try; each try is an inversion."
-    ),
-    "sampler": _setting(
-        "--sampler", "sampler", "Sampler that the seed is for; auto is the checkpoint's own.", SAMPLERS
-    ),
-    "solver": _setting("--solver", "solver", "How each step's latent bias is found.", SOLVERS),
-    "rtol": _setting(
-        "--rtol", "rtol", "Relative error of the latents that all steps together may add up to."
-    ),
-    "max_evaluations": _setting("--max-evaluations", "max_evaluations", "Budget of iterations a step."),
-    "mean_evaluations": _setting(
-        "--mean-evaluations", "mean_evaluations", "Spend so many network evaluations a step, on average."
-    ),
-    "boost": _setting(
-        "--boost/--no-boost", "boost", "Boost the image latents above the autoencoder's own (ILB)."
-    ),
-    "boost_rounds": _setting("--boost-rounds", "boost_rounds", "Inversions after the first one."),
-    "decoder_steps": _setting(
-        "--decoder-steps", "decoder_steps", "Passes through the decoder before each of them, at most."
-    ),
-    "proximal_weight": _setting(
-        "--proximal-weight",
-        "proximal_weight",
-        "Keeps boosted latents where the network knows them; auto takes little, and limits the seed's loudness too.",
-        metavar="FLOAT|auto",
-        parser=_or_auto(float),
-    ),
-    "perceptual_weight": _setting("--perceptual-weight", "perceptual_weight", "Of 1 - SSIM in boosting."),
-    "target_psnr": _setting("--target-psnr", "target_psnr", "Stop boosting at so many dB."),
-    "max_seconds": _setting("--max-seconds", "max_seconds", "Stop boosting after so long."),
-    "decoder_ceiling": _setting(
-        "--decoder-ceiling/--no-decoder-ceiling", "decoder_ceiling", "Find the decoder's best too; slow."
-    ),
-    "size": _setting("--size", "size", "Side of the square that the model sees, a multiple of 8."),
-    "fit": _setting("--fit", "fit", "How a photo is laid on that square.", FITS),
-    "device": _setting("--device", "device", "Where the networks run.", DEVICES),
-    "dtype": _setting("--dtype", "dtype", "In what precision the networks run.", DTYPES),
-    "offload": _setting(
-        "--offload", "offload", "Keep idle parts on the CPU; needs CUDA and accelerate.", OFFLOADS
-    ),
-    "tiling": _setting("--tiling/--no-tiling", "tiling", "Let the autoencoder work in tiles; less memory."),
-    "batch_size": _setting(
-        "--batch-size",
-        "batch_size",
-        "Photos inverted at once; auto is 1, on CUDA as many as half of the free memory takes.",
-        metavar="INT|auto",
-        parser=_or_auto(int),
-    ),
-    "compile": _setting(
-        "--compile/--no-compile",
-        "compile",
-        "Let torch.compile make a program of the network; minutes, then faster.",
-    ),
-    "seed": _setting("--seed", "seed", "Seed of the random generators; inversion draws nothing at random."),
-}
-
 
 def takes_settings(
     *chosen: str, without: tuple[str, ...] = ()
@@ -163,10 +86,12 @@ def takes_settings(
     """Gives a command --config and an option for each chosen setting: for all but those of `without` where none is chosen.
 
     A command without --model whose parameter `name` is a model's takes its card from there.
-    The command itself has one parameter `settings`, of keyword kind, in their place, and may have one `config`, the preset's path.
+    The command itself has one parameter `settings`, of keyword kind, in their place, and
+    may have one `config`, the preset's path.
     What a user doesn't give is left to the preset.
     """
-    names = [name for name in chosen or _SETTINGS if name not in without]
+    table = {name: one for name, one in settings_of(Settings).items() if one.flags}
+    names = [name for name in chosen or table if name not in without]
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         @wraps(command)
@@ -179,9 +104,7 @@ def takes_settings(
 
         known = signature(command).parameters
         own = [parameter for parameter in known.values() if parameter.name not in ("settings", "config")]
-        added = {"config": Config} | {
-            name: Annotated[type(getattr(Settings, name)) | None, _SETTINGS[name]] for name in names
-        }
+        added = {"config": Config} | {name: option(table[name]) for name in names}
         options = [
             Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind)
             for name, kind in added.items()

@@ -13,7 +13,7 @@ import typer
 from invrecon.errors import printable
 
 if TYPE_CHECKING:
-    from invrecon.pipeline import Inversion, OnProgress
+    from invrecon.pipeline import OnProgress, PhotoInversion
 
 Row = dict[
     str, Any
@@ -49,7 +49,7 @@ _COLUMNS = (
 JSON_FIELDS = ("input", *FILES, *_FIGURES, "guidance_scale", "guidance_curve", "resumed", "error")
 
 
-def inversion_figures(inversion: "Inversion") -> Row:
+def inversion_figures(inversion: "PhotoInversion") -> Row:
     """The fields of a row that an inversion fills."""
     names = ("steps", "converged_steps", "evaluations", "evaluations_per_step", "seconds", "advice")
     search = inversion.guidance

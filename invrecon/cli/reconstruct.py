@@ -10,7 +10,7 @@ from invrecon.cli import options
 from invrecon.cli.batch import Files, attempt, exit_code, is_seed_name, run_batch
 from invrecon.cli.boundary import EXIT_CODES
 from invrecon.cli.output import Row, inversion_figures
-from invrecon.config import Settings
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image

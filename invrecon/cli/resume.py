@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from invrecon.cli.output import strict
-from invrecon.config import Settings
 from invrecon.errors import InvreconError, UsageError
 from invrecon.journal import Journal
+from invrecon.settings import Settings
 
 _ELSEWHERE = {
     "device",

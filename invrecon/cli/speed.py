@@ -11,8 +11,8 @@ from invrecon.cli import options
 from invrecon.cli.batch import check_input, load
 from invrecon.cli.boundary import say
 from invrecon.cli.output import print_table, progress_bar, strict
-from invrecon.config import Settings
 from invrecon.errors import InputError, UsageError
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.audit.speed import Speed

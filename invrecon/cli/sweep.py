@@ -5,16 +5,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from invrecon.edit_settings import MODES, OWN, WORDS
 from invrecon.errors import UsageError
+from invrecon.settings import EditSettings, Setting, settings_of
 
-_NAMES: dict[str, str] = {  # as users write them: settings of an edit
-    "guidance": "guidance_scale",
-    "guidance-scale": "guidance_scale",
-    **{name.replace("_", "-"): name for name in ("mode", "words", "forget", "mask_threshold")},
-    **{name.replace("_", "-"): name for names in OWN.values() for name in names if name != "weights"},
+_SWEPT = {  # as users write them, and without those that have texts for values
+    name.replace("_", "-"): one
+    for name, one in settings_of(EditSettings).items()
+    if name not in ("to", "negative_prompt", "auto_mask", "weights")
 }
-_WORDS = {"mode": MODES, "words": WORDS}
+_SWEPT["guidance"] = _SWEPT["guidance-scale"]
 
 
 def part_sweeps(inputs: Sequence[Path], sweep: Sequence[str] | None) -> tuple[list[Path], list[str]]:
@@ -22,7 +21,7 @@ def part_sweeps(inputs: Sequence[Path], sweep: Sequence[str] | None) -> tuple[li
     further = [
         one
         for one in inputs
-        if sweep and str(one).partition("=")[0] in _NAMES and "=" in str(one) and not one.exists()
+        if sweep and str(one).partition("=")[0] in _SWEPT and "=" in str(one) and not one.exists()
     ]
     return [one for one in inputs if one not in further], [*(sweep or []), *map(str, further)]
 
@@ -39,24 +38,22 @@ def parse_sweep(texts: Iterable[str], mode: str | None) -> list[dict[str, Any]]:
     values: dict[str, Sequence[Any]] = {}
     for text in " ".join(texts).split():
         name, _, listed = text.partition("=")
-        if name not in _NAMES or not listed:
+        if name not in _SWEPT or not listed:
             raise UsageError(
-                f"a sweep reads NAME=VALUE,VALUE..., not {text!r}; names are {', '.join(_NAMES)}"
+                f"a sweep reads NAME=VALUE,VALUE..., not {text!r}; names are {', '.join(_SWEPT)}"
             )
-        setting = _NAMES[name]
-        values[setting] = [_value(setting, one) for one in listed.split(",")]
-        owner = next((known for known, names in OWN.items() if setting in names), None)
-        if owner and mode and "mode" not in values and owner != mode:
-            raise UsageError(f"{name} counts in mode {owner} only: add --mode {owner}")
+        setting = _SWEPT[name]
+        values[setting.name] = [_value(setting, one) for one in listed.split(",")]
+        if setting.mode and mode and "mode" not in values and setting.mode != mode:
+            raise UsageError(f"{name} counts in mode {setting.mode} only: add --mode {setting.mode}")
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 
 
-def _value(setting: str, text: str) -> Any:
-    if setting in _WORDS:
-        if text not in _WORDS[setting]:
-            raise UsageError(f"{setting} must be one of {', '.join(_WORDS[setting])}, not {text!r}")
+def _value(setting: Setting, text: str) -> Any:
+    if setting.kind is None:
+        setting.check(text)
         return text
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"{setting} takes numbers, not {text!r}") from error
+        raise UsageError(f"{setting.name} takes numbers, not {text!r}") from error

@@ -11,7 +11,7 @@ import typer
 from invrecon.cli import options
 from invrecon.cli.batch import exit_code, load
 from invrecon.cli.output import print_table, progress_bar, strict
-from invrecon.config import Settings
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.pipeline import Verification

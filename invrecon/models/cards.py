@@ -19,7 +19,7 @@ class Card:
         memory: what a run needs, or that it wasn't measured.
         hub: its hub id; "" for those that come with the package.
         note: what else a user should know.
-        settings: of a run, by the names of `invrecon.config.Settings`; defaults where the user doesn't say otherwise.
+        settings: of a run, by the names of `invrecon.settings.Settings`; defaults where the user doesn't say otherwise.
     """
 
     title: str

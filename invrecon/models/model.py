@@ -77,7 +77,7 @@ class Model:
         return Sampler(self.denoiser(recipe), self.schedule(recipe), effort, on_progress)
 
     def sampler_name(self, sampler: str) -> str:
-        """"ddim", "euler" or "dpm++"; for "auto", what the checkpoint's own scheduler stands for.
+        """ "ddim", "euler" or "dpm++"; for "auto", what the checkpoint's own scheduler stands for.
 
         Raises:
             ModelError: that can't be inverted.

@@ -51,9 +51,7 @@ class StockPipeline:
         self._pipeline.set_progress_bar_config(disable=True)
         self._own = self._pipeline.scheduler
 
-    def regenerate(
-        self, seed: Tensor, recipe: Recipe, sampler: str | None = None
-    ) -> tuple[Image, Tensor]:
+    def regenerate(self, seed: Tensor, recipe: Recipe, sampler: str | None = None) -> tuple[Image, Tensor]:
         """The picture and the image latents (float32) that the pipeline makes of seed noise, (1, C, h, w).
 
         Args:
@@ -109,17 +107,17 @@ class StockPipeline:
 
 
 @torch.no_grad()
-def ddim_inversion(model: Model, settings: Settings, image_latents: Tensor) -> Tensor:
+def ddim_inversion(model: Model, recipe: Recipe, image_latents: Tensor) -> Tensor:
     """z_T of image latents (B, C, h, w) by plain DDIM inversion, through diffusers' `DDIMInverseScheduler`. Not for flow matching."""
     with quiet():
         scheduler = DDIMInverseScheduler.from_config(
-            model.scheduler.config, clip_sample=False, timestep_spacing="leading"
+            model.scheduler(recipe.sampler).config, clip_sample=False, timestep_spacing="leading"
         )
-    scheduler.set_timesteps(settings.num_inference_steps)
+    scheduler.set_timesteps(recipe.num_inference_steps)
     network = Guided(
-        model.family.denoiser(model.pipeline, settings.guidance_scale),
-        *model.conditions(settings.prompt, settings.negative_prompt),
-        1.0 if model.family.embeds_guidance(model.pipeline) else settings.guidance_scale,
+        model.family.denoiser(model.pipeline, recipe.guidance_scale),
+        *model.conditions(recipe.prompt, recipe.negative_prompt),
+        1.0 if model.family.embeds_guidance(model.pipeline) else recipe.guidance_scale,
     )
     latents = image_latents
     for t in scheduler.timesteps:

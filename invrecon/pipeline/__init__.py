@@ -1,11 +1,11 @@
 """Path in, pictures and seed out: the order of work behind every command."""
 
+from invrecon.core.sampler import OnProgress
 from invrecon.pipeline.batching import batch_size
 from invrecon.pipeline.editing import Edited, Editing, edit
-from invrecon.pipeline.groundwork import OnProgress
 from invrecon.pipeline.guidance import GuidanceSearch, find_guidance
 from invrecon.pipeline.imagination import Imagined, Reference, find_reference, imagine, interpolate
-from invrecon.pipeline.inversion import Inversion, invert, invert_batch
+from invrecon.pipeline.inversion import PhotoInversion, invert, invert_batch
 from invrecon.pipeline.reconstruction import Reconstruction, boost, reconstruct, reconstruct_batch
 from invrecon.pipeline.verification import Verification, verify
 
@@ -14,8 +14,8 @@ __all__ = [
     "Editing",
     "GuidanceSearch",
     "Imagined",
-    "Inversion",
     "OnProgress",
+    "PhotoInversion",
     "Reconstruction",
     "Reference",
     "Verification",

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from invrecon.models import Model
     from invrecon.settings import Settings
 
-NORM_LIMIT = 0.95  # of the seed that a ten-step DDIM inversion leads to; Latent Bias Optimization's is 1.2 then
+NORM_LIMIT = (
+    0.95  # of the seed that a ten-step DDIM inversion leads to; Latent Bias Optimization's is 1.2 then
+)
 NORM_STEPS = 10
 
 

@@ -75,7 +75,7 @@ class GuidanceSearch:
 
     def table(self) -> list[dict[str, Any]]:
         """The curve as JSON can hold it."""
-        return [{key: finite(value) for key, value in asdict(probe).items()} for probe in self.curve]
+        return [{key: _finite(value) for key, value in asdict(probe).items()} for probe in self.curve]
 
 
 def find_guidance(
@@ -146,7 +146,13 @@ def _try(
 def _verdict(scale: float, curve: Sequence[Probe], within: str) -> str:
     above = next((probe.guidance_scale for probe in curve if probe.guidance_scale > scale), None)
     if not curve[0].holds:
-        return f"not even guidance 1 regenerates {within}: take more --steps, or allow a larger --guidance-loss"
+        return (
+            f"not even guidance 1 regenerates {within}: take more --steps, or allow a larger --guidance-loss"
+        )
     if above is None:
         return f"guidance {scale:g}, the largest allowed, regenerates {within}: a larger --max-guidance may find more"
     return f"guidance {scale:g} regenerates {within}, {above:g} does not"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -56,7 +56,10 @@ def inversion_header(
         asdict(record) | {"outcome": record.outcome.name.lower(), "float32": record.timestep in rescued}
         for record in records
     ]
-    boosted = boost and {name: getattr(settings, name) for name in weights}
+    boosted = None
+    if boost:
+        boosted = {name: getattr(settings, name) for name in weights}
+        boosted["rounds"] = [asdict(one) for one in boost.rounds]
     return sampling_header(run.model, settings, run.sampler.schedule) | {
         "solver": settings.solver,
         "rtol": settings.rtol,
@@ -67,7 +70,7 @@ def inversion_header(
             "box": list(canvas.box),
         },
         "steps": steps,
-        "boost": boosted and boosted | {"rounds": [asdict(one) for one in boost.rounds]},
+        "boost": boosted,
         "guidance_curve": run.search and run.search.table(),
         "health": asdict(healths[0]),
         "plain_health": asdict(healths[1]),

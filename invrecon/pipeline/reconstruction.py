@@ -127,16 +127,14 @@ def _work(run: Run, subjects: Sequence[Subject]) -> list[Reconstruction]:
     boosts = [inversion.boosted for inversion in inversions]
     encoded = torch.cat([subject.encoded for subject in subjects])
     by_ddim = _by_ddim(run, encoded)
+    boosted_by_ddim: Sequence[Tensor | None] = [None] * len(subjects)
     if all(boosts):
-        regenerated = [boost.regenerated for boost in boosts if boost]
+        regenerated: Sequence[Tensor] = [boost.regenerated for boost in boosts if boost]
         boosted_by_ddim = _by_ddim(run, torch.cat([boost.image_latents for boost in boosts if boost]))
     else:
         seeds = torch.cat([inversion.seed.latents for inversion in inversions]).to(run.model.device)
-        regenerated, boosted_by_ddim = run.sampler.generate(seeds).split(1), [None] * len(subjects)
-    return [
-        _judge(run, *one)
-        for one in zip(inversions, regenerated, by_ddim, boosted_by_ddim, strict=True)
-    ]
+        regenerated = run.sampler.generate(seeds).split(1)
+    return [_judge(run, *one) for one in zip(inversions, regenerated, by_ddim, boosted_by_ddim, strict=True)]
 
 
 def _by_ddim(run: Run, image_latents: Tensor) -> Sequence[Tensor]:

@@ -141,7 +141,9 @@ class Studio:
         if settings.mode == "masactrl":
             return masactrl(settings.start_step, settings.start_layer)
         alignment = align(
-            self.model.words(self.recipe.prompt), self.model.words(settings.to), replace=settings.words == "replace"
+            self.model.words(self.recipe.prompt),
+            self.model.words(settings.to),
+            replace=settings.words == "replace",
         )
         return p2p(alignment, weigh(settings, self.model), settings.cross_steps, settings.self_steps)
 

@@ -68,9 +68,10 @@ def aidi_a(evaluations: int | None = None) -> Peer:
     """AIDI with Anderson acceleration of f (arXiv:2309.04907), 5 evaluations; every step begins without a history."""
 
     def step(transition: Transition, target: Tensor) -> Tensor:
-        anderson = Anderson(window=3)
+        anderson, rows = Anderson(window=3), torch.arange(len(target), device=target.device)
+        anderson.start(target)
         return iterate(
-            lambda latents: anderson.propose(latents, f(transition, target, latents)),
+            lambda latents: anderson.propose(latents, f(transition, target, latents), rows),
             target,
             evaluations or 5,
         )

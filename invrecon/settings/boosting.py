@@ -1,0 +1,42 @@
+"""How image latents are boosted."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from invrecon.settings.table import Group, documented, setting
+
+
+@documented
+@dataclass(frozen=True)
+class Boosting(Group):
+    """Image Latent Boosting (ILB): gradients through the decoder lift latents above what the encoder finds.
+
+    It costs most of a reconstruction's time. `target_psnr` and `max_seconds` end it early; photos of a batch
+    share one clock.
+    """
+
+    boost: bool = setting(
+        True, "Boost the image latents above the autoencoder's own (ILB). Better, and slower."
+    )
+    boost_rounds: int = setting(
+        1, "Inversions after the first one; fewer where they stop gaining.", low=0, high=100
+    )
+    decoder_steps: int = setting(
+        160,
+        "Passes through the decoder before each of them, at most. More of them gain less and less.",
+        low=1,
+        high=10_000,
+    )
+    proximal_weight: float | Literal["auto"] = setting(
+        "auto",
+        "Keeps boosted latents where the network knows them; auto takes little and limits the seed's norm.",
+        low=0,
+        high=1e6,
+    )
+    perceptual_weight: float = setting(
+        0.0, "Weight of 1 - SSIM in boosting, beside the squared error of pixels in [-1, 1].", low=0, high=1e6
+    )
+    target_psnr: float = setting(math.inf, "Stop boosting at so many dB.", low=0)
+    max_seconds: float = setting(math.inf, "Stop boosting after so long.", low=0)
+    decoder_ceiling: bool = setting(False, "Find what the decoder could give at best, too; slow.")

@@ -1,0 +1,110 @@
+"""Settings of one edit, and their way into a seed file's header and back."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from numbers import Real
+from typing import Any, Literal
+
+from invrecon.errors import UsageError
+from invrecon.settings.table import Group, documented, setting, settings_of
+
+INVERSIONS = ("lbo", "ddim")  # how the seed of a photo that is edited is found
+
+
+@documented
+@dataclass(frozen=True)
+class EditSettings(Group):
+    """What shapes an edit, apart from the seed, the photo's prompt and the mask.
+
+    Some settings count in one mode only; their texts begin with its name.
+    """
+
+    to: str = setting(help="What the picture should show.", flags=())
+    mode: Literal["p2p", "swap", "masactrl", "sdedit"] = setting("p2p", "How the edit is tied to the photo.")
+    guidance_scale: float = setting(3.0, "Of the edit; the photo's own has none.", low=1, high=100)
+    negative_prompt: str | None = setting(
+        None,
+        "What guidance leads away from; else the photo's prompt, or a guided seed's own negative prompt.",
+        shown="--prompt",
+    )
+    auto_mask: bool = setting(False, "Change only what the changed words name.")
+    mask_threshold: float | None = setting(
+        None,
+        "Attention, from 0 to 1, above which --auto-mask takes a place to be named.",
+        low=0,
+        high=1,
+        shown="automatic",
+    )
+    forget: float = setting(
+        1.0,
+        "Share of its mean colour that the seed loses inside a mask; without effect in sdedit.",
+        low=0,
+        high=1,
+    )
+    words: Literal["replace", "refine"] = setting(
+        "replace", "p2p: new words take the old ones' places, or look for themselves.", mode="p2p"
+    )
+    weights: Mapping[str, float] = setting(dict, "p2p: attention to words of --to.", flags=(), mode="p2p")
+    cross_steps: float = setting(
+        0.8, "p2p: part of the steps with the photo's words.", low=0, high=1, mode="p2p"
+    )
+    self_steps: float = setting(
+        0.8, "p2p: part of the steps with the photo's layout.", low=0, high=1, mode="p2p"
+    )
+    start_step: float = setting(
+        0.1, "masactrl: part of the steps before it begins.", low=0, high=1, mode="masactrl"
+    )
+    start_layer: float = setting(
+        0.6, "masactrl: part of the layers before it begins.", low=0, high=1, mode="masactrl"
+    )
+    strength: float = setting(
+        0.8, "sdedit: part of the steps that is done anew.", low=0, high=1, mode="sdedit"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights and self.mode != "p2p":
+            raise UsageError(f"words are weighed in mode p2p only, not in {self.mode}")
+        for word, weight in self.weights.items():
+            if not -100 <= weight <= 100:
+                raise UsageError(f"the weight of {word!r} must lie between -100 and 100, not {weight}")
+
+    def header(self) -> dict[str, Any]:
+        """As a seed file's header holds it."""
+        return asdict(self)
+
+    def label(self, always: Collection[str] = ()) -> str:
+        """Mode, guidance, what isn't at its default and the settings named in `always`, on one line."""
+        table = settings_of(EditSettings)
+        own = [name for name, one in table.items() if one.mode == self.mode and name != "weights"]
+        shown = [
+            f"{name.replace('_', ' ')} {getattr(self, name)}"
+            for name in (*own, "forget", "mask_threshold")
+            if name in always or getattr(self, name) != table[name].default
+        ]
+        weights = [f"{word} x{weight:g}" for word, weight in self.weights.items()]
+        masked = ["auto mask"] if self.auto_mask else []
+        return ", ".join([self.mode, f"guidance {self.guidance_scale:g}", *shown, *weights, *masked])
+
+
+MODES = settings_of(EditSettings)["mode"].words
+
+
+def read_edit(values: Any) -> EditSettings:
+    """The edit that a seed file's header holds.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    table = settings_of(EditSettings)
+    if not isinstance(values, dict) or "to" not in values or set(values) - set(table):
+        raise UsageError("damaged edit in the header")
+    weights = values.get("weights", {})
+    if not isinstance(weights, dict) or not all(isinstance(weight, Real) for weight in weights.values()):
+        raise UsageError("damaged edit in the header")
+    try:
+        for name, value in values.items():
+            table[name].check_type(value)
+    except UsageError as error:
+        raise UsageError("damaged edit in the header") from error
+    return EditSettings(**values)

@@ -1,0 +1,93 @@
+"""Settings from TOML presets, and captions from TOML or JSON."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from invrecon.errors import UsageError
+from invrecon.settings.run import Settings
+from invrecon.settings.table import settings_of
+from invrecon.toml import tomllib
+
+
+def load_settings(
+    path: Path | None = None, by_model: Callable[[str], dict[str, Any]] | None = None, **overrides: Any
+) -> Settings:
+    """Settings from a TOML preset, then from `overrides` that are not None.
+
+    Tables of the preset are left to `load_table`.
+
+    Args:
+        by_model: the settings that suit a model, by its name; they give way to preset and overrides.
+
+    Raises:
+        UsageError: the file is missing, isn't TOML, or holds a key or value that settings don't have.
+    """
+    preset = _read(path) if path else {}
+    values = _spell({key: value for key, value in preset.items() if not isinstance(value, dict)})
+    given = _spell({key: value for key, value in overrides.items() if value is not None})
+    suited = by_model(given.get("model", values.get("model", Settings.model))) if by_model else {}
+    return Settings(**suited | _checked(values, path) | given)
+
+
+def load_table(path: Path | None, name: str) -> dict[str, Any]:
+    """The table `[name]` of a TOML preset; empty where there is none.
+
+    Raises:
+        UsageError: the file is missing or isn't TOML.
+    """
+    table = _read(path).get(name, {}) if path else {}
+    return table if isinstance(table, dict) else {}
+
+
+def load_captions(path: Path) -> dict[str, str]:
+    """Names of files and what they show, from TOML or JSON.
+
+    Raises:
+        UsageError: the file is missing, or is anything else.
+    """
+    if path.suffix.lower() == ".json":
+        try:
+            captions = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"can't read {path} as JSON: {error}") from error
+    else:
+        captions = _read(path)
+    if not isinstance(captions, dict) or not all(isinstance(text, str) for text in captions.values()):
+        raise UsageError(f"{path}: must hold a text for each name, and nothing else")
+    return captions
+
+
+def _spell(values: dict[str, Any]) -> dict[str, Any]:
+    """guidance_scale = "auto", or a number that ends an earlier "auto", as settings hold it."""
+    for name, one in settings_of(Settings).items():
+        if one.auto and values.get(name) == "auto":
+            values = {key: value for key, value in values.items() if key != name} | {one.auto: True}
+        elif one.auto and name in values:
+            values = {one.auto: False} | values
+    return values
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"can't read the preset {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} isn't valid TOML: {error}") from error
+
+
+def _checked(values: dict[str, Any], path: Path | None) -> dict[str, Any]:
+    """`values` with whole numbers as floats where settings are."""
+    table = settings_of(Settings)
+    for key, value in values.items():
+        if key not in table:
+            raise UsageError(f"{path}: unknown setting {key!r}; known are {', '.join(table)}")
+        try:
+            table[key].check_type(value)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+        if table[key].kind is float and type(value) is int:
+            values[key] = float(value)
+    return values

@@ -1,0 +1,138 @@
+"""What a setting is: default, range and purpose, said once; checks, options, presets and docs follow."""
+
+import math
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from inspect import cleandoc, get_annotations
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from invrecon.errors import UsageError
+
+T = TypeVar("T")
+
+_ACCEPTED: dict[type, type] = {int: Integral, float: Real, bool: bool, str: str}  # numbers of numpy too
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, as its field describes it.
+
+    Args:
+        name: the field's.
+        default: None where there is none.
+        kind: int, float, bool or str; None where only `words` will do, or where it isn't a single value.
+        words: the words that are allowed, in place of a number or alone.
+        optional: whether None will do.
+        help: what it does and when to change it.
+        low, high: the least and the greatest number.
+        multiple_of: a whole number that it has to be a multiple of.
+        flags: its option on the command line; empty where it has none.
+        auto: the setting that the word "auto" in this one's place turns on.
+        shown: the default as help shows it; empty for the default's own value.
+        mode: the mode of an edit in which alone it counts.
+    """
+
+    name: str
+    default: Any
+    kind: type | None
+    words: tuple[str, ...]
+    optional: bool
+    help: str
+    low: float = -math.inf
+    high: float = math.inf
+    multiple_of: int = 1
+    flags: tuple[str, ...] = ()
+    auto: str = ""
+    shown: str = ""
+    mode: str = ""
+
+    def check(self, value: Any) -> None:
+        """Raises UsageError where the setting can't have this value."""
+        self.check_type(value)
+        if value is None or isinstance(value, str):
+            if self.kind is None and self.words and value not in self.words:
+                raise UsageError(f"{self.name} must be one of {', '.join(self.words)}, not {value!r}")
+        elif self.kind in (int, float):
+            if not self.low <= value <= self.high:
+                lie = f"be {self._or}lie" if self._or else "lie"
+                raise UsageError(f"{self.name} must {lie} between {self.low} and {self.high}, not {value}")
+            if self.multiple_of > 1 and value % self.multiple_of:
+                near = round(value / self.multiple_of) * self.multiple_of
+                raise UsageError(
+                    f"{self.name} must be a multiple of {self.multiple_of}, not {value}; try {near}"
+                )
+
+    def check_type(self, value: Any) -> None:
+        """Raises UsageError where a value is of another type than the setting's."""
+        expected = self.kind or (str if self.words else None)
+        if expected is None or (value is None and self.optional) or value in self.words:
+            return
+        if not isinstance(value, _ACCEPTED[expected]) or (isinstance(value, bool) and expected is not bool):
+            kinds = f"{self._or}of type {expected.__name__}"
+            raise UsageError(f"{self.name} must be {kinds}, not {type(value).__name__}")
+
+    @property
+    def _or(self) -> str:
+        """What may stand in a number's place."""
+        return "".join(f"{word} or " for word in self.words) if self.kind else ""
+
+
+def setting(
+    default: Any = MISSING, help: str = "", *, flags: tuple[str, ...] | None = None, **more: Any
+) -> Any:
+    """A dataclass's field, with what `Setting` says of it: `size: int = setting(256, "Side.", low=64)`.
+
+    Its type is the annotation's; `float | Literal["auto"]` means a number or the word.
+
+    Args:
+        default: a value, or a function without arguments that makes it; required settings have none.
+        help: what it does and when to change it, in one or two short sentences.
+        flags: its option; None for the name after two hyphens, empty for none.
+        more: further arguments of `Setting`.
+    """
+    metadata = {"setting": {"help": help, "flags": flags, **more}}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+class Group:
+    """Settings, checked when they are made: a base of frozen dataclasses whose fields come from `setting`."""
+
+    def __post_init__(self) -> None:
+        for name, one in settings_of(type(self)).items():
+            one.check(getattr(self, name))
+
+
+def settings_of(group: Any) -> dict[str, Setting]:
+    """The settings of a `Group` by name, its bases' first, in the order in which they are listed."""
+    known = {each.name: _read_field(each) for each in fields(group)}
+    classes = (*group.__mro__[1:], group)
+    return {name: known[name] for one in classes for name in get_annotations(one) if name in known}
+
+
+def _read_field(each: Any) -> Setting:
+    hint = each.type
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    words = tuple(word for part in parts if get_origin(part) is Literal for word in get_args(part))
+    kind = next((part for part in parts if part in _ACCEPTED), None)
+    described = dict(each.metadata["setting"])
+    if described["flags"] is None:
+        flag = "--" + each.name.replace("_", "-")
+        described["flags"] = (f"{flag}/--no-{each.name.replace('_', '-')}",) if kind is bool else (flag,)
+    default = None if each.default is MISSING else each.default
+    return Setting(each.name, default, kind, words, type(None) in parts, **described)
+
+
+def part(settings: Any, kind: Callable[..., T]) -> T:
+    """The settings of a smaller group, taken from one that has them all."""
+    return kind(**{name: getattr(settings, name) for name in settings_of(kind)})
+
+
+def documented(group: type[T]) -> type[T]:
+    """Adds what each setting does to the docstring of its group."""
+    lines = [f"    {name}: {one.help}" for name, one in settings_of(group).items()]
+    group.__doc__ = "\n".join([cleandoc(group.__doc__ or ""), "", "Args:", *lines])
+    return group

@@ -1,0 +1,153 @@
+"""The table of settings: what each group checks, and what is derived from a field alone."""
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from invrecon.errors import UsageError
+from invrecon.settings import (
+    EditSettings,
+    Effort,
+    Imagining,
+    Recipe,
+    Settings,
+    load_captions,
+    load_settings,
+    read_edit,
+    settings_of,
+)
+from invrecon.settings.table import Group, documented, setting
+
+
+@documented
+@dataclass(frozen=True)
+class Tea(Group):
+    """A cup."""
+
+    minutes: float | Literal["auto"] = setting("auto", "How long.", low=1, high=10)
+    cups: int = setting(2, "How many.", low=2, high=12, multiple_of=2, flags=("--cups", "-c"))
+    sort: Literal["black", "green"] = setting("black", "Which.")
+    note: str | None = setting(None, "For whom.")
+    milk: bool = setting(False, "Whether.")
+
+
+def test_a_field_says_all_there_is_to_know_of_a_setting():
+    table = settings_of(Tea)
+    assert list(table) == ["minutes", "cups", "sort", "note", "milk"]
+    assert [one.kind for one in table.values()] == [float, int, None, str, bool]
+    assert [one.words for one in table.values()] == [("auto",), (), ("black", "green"), (), ()]
+    assert [one.optional for one in table.values()] == [False, False, False, True, False]
+    assert [one.flags for one in table.values()] == [
+        ("--minutes",),
+        ("--cups", "-c"),
+        ("--sort",),
+        ("--note",),
+        ("--milk/--no-milk",),
+    ]
+    assert Tea.__doc__.splitlines()[-5] == "    minutes: How long."
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"minutes": 11}, "minutes must be auto or lie between 1 and 10, not 11"),
+        ({"minutes": math.nan}, "minutes must be auto or lie between 1 and 10, not nan"),
+        ({"minutes": "long"}, "minutes must be auto or of type float, not str"),
+        ({"cups": 0}, "cups must lie between 2 and 12, not 0"),
+        ({"cups": 5}, "cups must be a multiple of 2, not 5; try 4"),
+        ({"cups": 4.0}, "cups must be of type int, not float"),
+        ({"cups": True}, "cups must be of type int, not bool"),
+        ({"sort": "white"}, "sort must be one of black, green, not 'white'"),
+        ({"sort": None}, "sort must be of type str, not NoneType"),
+        ({"note": 3}, "note must be of type str, not int"),
+        ({"milk": 1}, "milk must be of type bool, not int"),
+    ],
+)
+def test_a_value_that_a_setting_can_t_have_is_refused(given, text):
+    with pytest.raises(UsageError) as caught:
+        Tea(**given)
+    assert str(caught.value) == text
+
+
+def test_values_at_the_ends_and_numbers_of_numpy_are_taken():
+    assert Tea(minutes=np.float32(1), cups=np.int64(12), note="for two", milk=True).cups == 12
+    assert Tea(minutes=10, note=None).minutes == 10
+
+
+def test_recipe_and_effort_are_parts_of_the_settings():
+    settings = Settings(prompt="a cat", num_inference_steps=20, rtol=1e-4, size=128)
+    assert settings.recipe == Recipe("a cat", num_inference_steps=20, size=128)
+    assert settings.effort == Effort(rtol=1e-4)
+    assert type(settings.recipe) is Recipe
+    assert type(settings.effort) is Effort
+    assert replace(settings, sampler="euler").recipe.sampler == "euler"
+    assert not {one.name for one in fields(Recipe)} & {one.name for one in fields(Effort)}
+
+
+def test_every_setting_says_what_it_does():
+    for group in (Settings, Imagining, EditSettings):
+        for one in settings_of(group).values():
+            assert one.help.endswith("."), one.name
+            assert f"    {one.name}: {one.help}" in group.__doc__
+        assert set(settings_of(group)) == {one.name for one in fields(group)}
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"auto_guidance": True}, "guidance does nothing where prompt and negative prompt are alike"),
+        ({"compile": True, "offload": "model"}, "a compiled network has to stay on its device"),
+        ({"size": 100}, "size must be a multiple of 8, not 100; try 96"),
+        ({"batch_size": 0}, "batch_size must be auto or lie between 1 and 1024, not 0"),
+        ({"mean_evaluations": 1}, "mean_evaluations must lie between 2 and inf, not 1"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(given, text):
+    with pytest.raises(UsageError, match=text):
+        Settings(**given)
+
+
+def test_presets_and_captions_may_begin_with_a_byte_order_mark(tmp_path):
+    preset, captions = tmp_path / "a.toml", tmp_path / "a.json"
+    preset.write_bytes("\ufeffsize = 128\nrtol = 1\n".encode())
+    captions.write_bytes('\ufeff{"fig": "a fig"}'.encode())
+    assert load_settings(preset) == Settings(size=128, rtol=1.0)
+    assert type(load_settings(preset).rtol) is float
+    assert load_captions(captions) == {"fig": "a fig"}
+    preset.write_bytes('\ufefffig = "a fig"'.encode())
+    assert load_captions(preset) == {"fig": "a fig"}
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("sizes = 1", "unknown setting 'sizes'"),
+        ("size = 128.0", "size must be of type int, not float"),
+        ("rtol = true", "rtol must be of type float, not bool"),
+        ("solver = 1", "solver must be of type str, not int"),
+        ("batch_size = 'many'", "batch_size must be auto or of type int, not str"),
+    ],
+)
+def test_a_preset_is_checked_where_it_is_read(tmp_path, line, text):
+    preset = tmp_path / "a.toml"
+    preset.write_text(line)
+    with pytest.raises(UsageError) as caught:
+        load_settings(preset)
+    assert str(caught.value).startswith(f"{preset}: {text}")
+
+
+def test_an_edit_comes_back_from_its_header():
+    edit = EditSettings("a dog", guidance_scale=5, weights={"dog": 2.0}, auto_mask=True, mask_threshold=0.4)
+    assert read_edit(edit.header()) == edit
+    for damage in (
+        {},
+        {"to": 1},
+        {"to": "a", "mode": 3},
+        {"to": "a", "weights": {"a": "b"}},
+        {"to": "a", "x": 1},
+    ):
+        with pytest.raises(UsageError, match="damaged edit in the header"):
+            read_edit(damage)

@@ -23,6 +23,9 @@ from torch import Tensor, nn
 from invrecon.training import checkpoint, muon
 from invrecon.training.data import Corpus, to_unit
 
+Report = Callable[[str], None]
+"""Takes one line about how training goes."""
+
 
 @dataclass(frozen=True)
 class AutoencoderRun:
@@ -76,17 +79,14 @@ class Critic(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(width << 2, 1, 3, 1, 1))
 
 
-def train(
-    folder: Path, state: Path, run: AutoencoderRun, report: Callable[[str], None] = print
-) -> AutoencoderKL:
+def train(folder: Path, state: Path, run: AutoencoderRun, report: Report = print) -> AutoencoderKL:
     """Trains, or goes on from `state`, to the end of both phases; returns the averaged model."""
     device = torch.device(run.device)
     vae = AutoencoderKL.from_pretrained(run.start_from, subfolder="vae") if run.start_from else build(run)
     vae, critic = checkpoint.placed(vae, device), checkpoint.placed(Critic(), device)
     average = checkpoint.averaged(vae)
-    optimizers = muon.optimizers(
-        vae, run.muon_rate, run.adam_rate, outer=("conv_in", "decoder.conv_out", "quant_conv")
-    )
+    outer = ("conv_in", "decoder.conv_out", "quant_conv")
+    optimizers = muon.optimizers(vae, run.muon_rate, run.adam_rate, outer)
     rates = {optimizer: optimizer.param_groups[0]["lr"] for optimizer in optimizers.values()}
     critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
     models = {"vae": vae, "average": average, "critic": critic}
@@ -101,38 +101,47 @@ def train(
         for optimizer, rate in rates.items():
             optimizer.param_groups[0]["lr"] = rate * _pace(run, step)
         x = _batch(corpus, run, step).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
-            with torch.set_grad_enabled(not adversarial):
-                posterior = vae.encode(x).latent_dist
-                latents = posterior.sample()
-            y = vae.decode(latents).sample.float()
-        loss = error = fidelity(y, x)
-        if adversarial:
-            with torch.autocast(device.type, torch.bfloat16):
-                gain = -critic(y).mean().float()
-            loss = loss + _adaptive_weight(error, gain, vae.decoder.conv_out.weight) * gain
-        else:
-            loss = loss + 1e-5 * posterior.kl().mean() / latents[0].numel()
+        loss, y = _objective(vae, critic, x, adversarial)
         vae.zero_grad()
         loss.backward()
         for optimizer in rates:
             optimizer.step()
         average.update_parameters(vae)
         if adversarial:
-            with torch.autocast(device.type, torch.bfloat16):
-                judgement = F.relu(1 - critic(x)).mean() + F.relu(1 + critic(y.detach())).mean()
-            critic_optimizer.zero_grad()
-            judgement.backward()
-            critic_optimizer.step()
+            _train_critic(critic, critic_optimizer, x, y.detach())
         squared_error += F.mse_loss(y.detach(), x)
         if (step + 1) % 100 == 0:
             psnr = -10 * math.log10(squared_error.item() / 100 / 4)
             squared_error.zero_()
-            pace = (time.monotonic() - begun) / (step + 1 - start)
-            report(f"autoencoder {step + 1}: {psnr:.2f} dB in training, {pace:.2f} s/step")
+            seconds = (time.monotonic() - begun) / (step + 1 - start)
+            report(f"autoencoder {step + 1}: {psnr:.2f} dB in training, {seconds:.2f} s/step")
         if (step + 1) % 500 == 0 or step + 1 in (run.steps, run.steps + run.adversarial_steps):
             checkpoint.save(state, step + 1, models, stateful)
     return load(state, run)
+
+
+def _objective(vae: AutoencoderKL, critic: nn.Module, x: Tensor, adversarial: bool) -> tuple[Tensor, Tensor]:
+    """The autoencoder's loss on a batch in the phase at hand, and the decoded batch."""
+    with torch.autocast(x.device.type, torch.bfloat16):
+        with torch.set_grad_enabled(not adversarial):
+            posterior = vae.encode(x).latent_dist
+            latents = posterior.sample()
+        y = vae.decode(latents).sample.float()
+    error = fidelity(y, x)
+    if not adversarial:
+        return error + 1e-5 * posterior.kl().mean() / latents[0].numel(), y
+    with torch.autocast(x.device.type, torch.bfloat16):
+        gain = -critic(y).mean().float()
+    return error + _adaptive_weight(error, gain, vae.decoder.conv_out.weight) * gain, y
+
+
+def _train_critic(critic: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    """One step on the hinge loss between photos x and decoded ones y."""
+    with torch.autocast(x.device.type, torch.bfloat16):
+        loss = F.relu(1 - critic(x)).mean() + F.relu(1 + critic(y)).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def load(state: Path, run: AutoencoderRun) -> AutoencoderKL:

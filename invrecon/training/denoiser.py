@@ -12,7 +12,6 @@ steep that inversion hardly contracts.
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from invrecon.training import checkpoint, muon
+from invrecon.training.autoencoder import Report
 from invrecon.training.data import Corpus, to_unit
 
 SKIPPED = 16  # levels of noise, see `scheduler`
@@ -111,9 +111,7 @@ def build(run: DenoiserRun, latent_channels: int, vocab_size: int) -> nn.ModuleD
 
 
 @torch.no_grad()
-def encode(
-    folder: Path, vae: AutoencoderKL, out: Path, run: DenoiserRun, report: Callable[[str], None] = print
-) -> None:
+def encode(folder: Path, vae: AutoencoderKL, out: Path, run: DenoiserRun, report: Report = print) -> None:
     """Encodes captioned pictures once: latents by size and captions into one safetensors file."""
     corpus, tensors, captions = Corpus(folder, seed=7), {}, {}
     vae = checkpoint.placed(vae, torch.device(run.device)).eval()
@@ -136,33 +134,15 @@ def encode(
 
 
 def train(
-    latents: Path,
-    tokenizer: CLIPTokenizer,
-    state: Path,
-    run: DenoiserRun,
-    report: Callable[[str], None] = print,
+    latents: Path, tokenizer: CLIPTokenizer, state: Path, run: DenoiserRun, report: Report = print
 ) -> tuple[nn.ModuleDict, float]:
     """Trains to the end, from `state` if given; returns averaged models and the latents' scaling factor."""
     device = torch.device(run.device)
-    with safe_open(latents, "pt") as file:
-        data = {size: file.get_tensor(size).float() for size in checkpoint.names(file)}
-        captions = json.loads(file.metadata()["captions"])
+    data, captions = _read(latents)
     scale = 1 / data["128"].std().item()
     ids = {size: _ids(tokenizer, texts) for size, texts in captions.items()}
     empty = _ids(tokenizer, [""])
-    models = build(run, data["128"].shape[1], len(tokenizer))
-    if run.start_from:
-        unet = UNet2DConditionModel.from_pretrained(run.start_from, subfolder="unet")
-        models = nn.ModuleDict(
-            {
-                "unet": unet,
-                "text_encoder": CLIPTextModel.from_pretrained(run.start_from, subfolder="text_encoder"),
-            }
-        )
-    models = checkpoint.placed(models, device).train()
-    cast(UNet2DConditionModel, models["unet"]).set_attn_processor(
-        AttnProcessor()
-    )  # on a CPU a quarter faster to train than the fused kind
+    models = checkpoint.placed(_initial(run, data["128"].shape[1], len(tokenizer)), device).train()
     average = checkpoint.averaged(models, decay=0.995)
     outer = ("conv_in", "conv_out", "embedding", "time_emb")
     optimizers = muon.optimizers(models, run.muon_rate, run.adam_rate, outer)
@@ -172,14 +152,12 @@ def train(
     generator = torch.Generator().manual_seed(start)
     begun, total = time.monotonic(), torch.zeros((), device=device)
     for step in range(start, run.steps):
-        pace = min(1.0, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / run.steps)))
         for optimizer, rate in zip(optimizers.values(), (run.muon_rate, run.adam_rate), strict=True):
-            optimizer.param_groups[0]["lr"] = rate * pace
+            optimizer.param_groups[0]["lr"] = rate * _pace(run, step)
         size, batch = ("256", run.batch // 4) if step % 2 else ("128", run.batch)
         chosen = torch.randint(len(data[size]), (batch,), generator=generator)
-        tokens = torch.where(torch.rand(batch, 1, generator=generator) < 0.1, empty, ids[size][chosen]).to(
-            device
-        )
+        dropped = torch.rand(batch, 1, generator=generator) < 0.1
+        tokens = torch.where(dropped, empty, ids[size][chosen]).to(device)
         image_latents = _noised(data[size][chosen].to(device) * scale, run.latent_noise)
         loss = _loss(models, image_latents, tokens, alphas)
         models.zero_grad()
@@ -189,12 +167,37 @@ def train(
         average.update_parameters(models)
         total += loss.detach()
         if (step + 1) % 100 == 0:
-            pace = (time.monotonic() - begun) / (step + 1 - start)
-            report(f"denoiser {step + 1}: loss {total.item() / 100:.4f}, {pace:.2f} s/step")
+            seconds = (time.monotonic() - begun) / (step + 1 - start)
+            report(f"denoiser {step + 1}: loss {total.item() / 100:.4f}, {seconds:.2f} s/step")
             total.zero_()
         if (step + 1) % 500 == 0 or step + 1 == run.steps:
             checkpoint.save(state, step + 1, named, optimizers)
     return load(latents, state, len(tokenizer), run)
+
+
+def _read(latents: Path) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+    """The image latents and captions that `encode` wrote, by size."""
+    with safe_open(latents, "pt") as file:
+        data = {size: file.get_tensor(size).float() for size in checkpoint.names(file)}
+        return data, json.loads(file.metadata()["captions"])
+
+
+def _initial(run: DenoiserRun, channels: int, vocab_size: int) -> nn.ModuleDict:
+    """The models that training begins with: fresh ones, or those of `start_from`."""
+    if run.start_from:
+        unet = UNet2DConditionModel.from_pretrained(run.start_from, subfolder="unet")
+        text_encoder = CLIPTextModel.from_pretrained(run.start_from, subfolder="text_encoder")
+        models = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
+    else:
+        models = build(run, channels, vocab_size)
+    # on a CPU a quarter faster to train than the fused kind
+    cast(UNet2DConditionModel, models["unet"]).set_attn_processor(AttnProcessor())
+    return models
+
+
+def _pace(run: DenoiserRun, step: int) -> float:
+    """Factor of the learning rates: one cosine, after a short warm-up."""
+    return min(1.0, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / run.steps)))
 
 
 def load(latents: Path, state: Path, vocab_size: int, run: DenoiserRun) -> tuple[nn.ModuleDict, float]:

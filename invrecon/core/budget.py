@@ -25,12 +25,11 @@ class EvaluationBudget:
     """
 
     def __init__(self, schedule: Schedule, first: float = 4.0) -> None:
-        deviation = 0.0
         self._signal = schedule.signal[::-1]  # from image to noise, as all below
         self._costs: list[float] = []  # 1 / ln(1 / q): evaluations for each factor of e
-        for A, B in zip(schedule.A[::-1], schedule.B[::-1], strict=True):
-            deviation = (deviation - B) / A
-            q = min(max(-B / (A * deviation), 0.05), 0.9) if deviation > 0 else 0.9
+        steps = zip(schedule.A[::-1], schedule.B[::-1], schedule.times[::-1], strict=True)
+        for A, B, s in steps:
+            q = min(max(-B / (A * s), 0.05), 0.9) if s > 0 else 0.9
             self._costs.append(-1 / math.log(q))
         self._needs = [
             cost * math.log(first / len(schedule) ** 2 / signal)

@@ -1,4 +1,4 @@
-"""Foretelling the next noise prediction from those before it: along a trajectory eps is smooth in t."""
+"""Foretelling the next noise prediction from those before it: along a trajectory it changes little."""
 
 from collections import deque
 

@@ -71,11 +71,16 @@ class Schedule:
         return len(self.timesteps)
 
     @property
-    def times(self) -> Sequence[float]:
-        """A strictly falling clock: the timesteps, or the steps' numbers where Karras' grid is rounded to
-        some timestep twice.
+    def times(self) -> list[float]:
+        """The noise level s at the upper end of each step, as a clock:  s_t = (s_s - B) / A,  0 at the image.
+
+        It falls strictly, even where a grid is rounded to some timestep twice, and along a trajectory the
+        network's predictions are closer to a line in s than in t.
         """
-        return self.timesteps if len(set(self.timesteps)) == len(self) else range(0, -len(self), -1)
+        levels = [0.0]
+        for A, B in zip(reversed(self.A), reversed(self.B), strict=True):
+            levels.append((levels[-1] - B) / A)
+        return levels[:0:-1]
 
     def one_step(self) -> "Schedule":
         """The same grid without memory: the step before is taken to have predicted what this one does,

@@ -15,7 +15,7 @@ class Transition:
     """The step from timestep t down to the next level:  Phi(z) = A z + B eps(z, t) + offset.
 
     Args:
-        time: where the step stands on a strictly falling clock.
+        time: see `Schedule.times`.
         signal: see `Schedule.signal`.
         offset: what a multistep sampler adds for the step before, (B, C, h, w).
     """

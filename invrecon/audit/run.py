@@ -16,7 +16,7 @@ from torch import Tensor
 from invrecon.audit.plan import OURS, Job, Plan, Setting, key
 from invrecon.core.denoiser import Counted, Guided
 from invrecon.core.descent import decoder_ceiling
-from invrecon.core.guidance import invert_guided
+from invrecon.core.sampler import Sampler
 from invrecon.core.health import health
 from invrecon.core.objective import PROXIMAL_WEIGHT
 from invrecon.core.peers import Stored, make_peer
@@ -189,12 +189,8 @@ def _invert(job: Job, denoiser: Guided, schedule: Schedule, z_0: Tensor, setting
     """(what is stored, LBO's records, a function that regenerates from it)."""
     if job.method == OURS:
         mean = math.inf if job.budget is None else job.budget
-        [found] = invert_guided(
-            denoiser,
-            schedule,
-            z_0,
-            Effort("auto", settings.rtol, settings.max_evaluations, mean),
-        )
+        effort = Effort("auto", settings.rtol, settings.max_evaluations, mean)
+        [found] = Sampler(denoiser, schedule, effort).invert(z_0)
         return Stored(found.latents, {}), found.records, lambda: generate(denoiser, schedule, found.latents)
     peer = make_peer(job.method, job.budget)
     stored = peer.invert(denoiser, schedule, z_0)

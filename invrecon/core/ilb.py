@@ -20,7 +20,7 @@ from invrecon.core.lbo import Inversion
 from invrecon.core.objective import Objective
 from invrecon.core.sampler import Sampler
 
-SMALL_GAIN = 0.99885  # a bout of ten decoder steps that leaves more than this part of the objective gains under 0.005 dB
+SMALL_GAIN = 10 ** (-0.005 / 10)  # the part of the objective that a bout leaves which gains 0.005 dB
 NORM_TOLERANCE = 0.03  # within which an estimated seed norm is as expected
 
 

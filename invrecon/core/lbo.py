@@ -101,7 +101,7 @@ def invert(
 
     Args:
         denoiser: eps(z, t), guidance included.
-        schedule: the sampler's steps, without memory (see `core.multistep` for those with one).
+        schedule: the sampler's steps, without a memory (see `core.multistep` for those with one).
         image_latents: z_0, (B, C, h, w); their dtype is that of the whole computation.
         effort: `rtol` is what the relative errors of all T steps may add up to in the regenerated latents: a
             step has converged when  ‖Phi(z_t) - z_s‖ < rtol / (g(a_s / a_0) T) ‖z_s‖  with g of `growth`.

@@ -62,7 +62,9 @@ def boost_budget(settings: Settings) -> BoostBudget:
 
 
 def _noise(model: Model, denoiser: Counted, schedule: Schedule) -> Callable[[Tensor], Tensor]:
-    """What the network takes for noise in image latents, asked at the last step but one, where a picture has a little noise."""
+    """What the network takes for noise in image latents, asked at the last step but one, where a picture has
+    a little noise.
+    """
     low = transitions(denoiser, schedule)[-2:][0]
 
     def noise(latents: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -37,7 +38,8 @@ class PhotoInversion:
     Args:
         boosted: the work of boosting; None without.
         guidance: the search for the guidance scale; None where the settings gave it.
-        steps, converged_steps: of the inversion that led to the seed, solved to `rtol` or to the network's own rounding.
+        steps, converged_steps: of the inversion that led to the seed, solved to `rtol` or to the network's
+            own rounding.
         evaluations: of the network, by all rounds of boosting and the search.
         health: of the seed; `plain_health` is that before boosting.
         seconds: it took; in a batch, the photo's share.
@@ -66,10 +68,12 @@ def invert(
     *,
     method: Method = "lbo",
 ) -> PhotoInversion:
-    """Finds the seed noise of a photo by Latent Bias Optimization; with `settings.boost`, inside Image Latent Boosting.
+    """Finds the seed noise of a photo by Latent Bias Optimization; with `settings.boost`, inside Image Latent
+    Boosting.
 
     Args:
-        method: "ddim" puts plain DDIM inversion in the place of Latent Bias Optimization, for comparisons; it keeps no records.
+        method: "ddim" puts plain DDIM inversion in the place of Latent Bias Optimization, for comparisons; it
+            keeps no records.
 
     Raises:
         InputError: the photo can't be used.
@@ -86,19 +90,17 @@ def invert_batch(
     *,
     method: Method = "lbo",
 ) -> list[PhotoInversion | InvreconError]:
-    """`invert` for several photos at once: each call of the network carries all that are still unsolved at a step.
+    """`invert` for several photos at once: each call of the network carries all that are still unsolved at a
+    step.
 
     Returns:
-        One for each photo, in order, as if it were inverted alone. In place of one that can't be used stands its error, and the
-        others are done. `seconds` is a photo's share of the whole batch's.
+        One for each photo, in order, as if it were inverted alone. In place of one that can't be used stands
+        its error, and the others are done. `seconds` is a photo's share of the whole batch's.
 
     Raises:
         UsageError, ModelError: the settings don't fit the model.
     """
-
-    def work(run: Run, subjects: Sequence[Subject]) -> list[PhotoInversion]:
-        return invert_subjects(run, subjects, method)
-
+    work = partial(invert_subjects, method=method)
     return run_photos(photos, work, model, settings or Settings(), on_progress)
 
 
@@ -161,7 +163,9 @@ def _summary(
 
 
 def _advice(run: Run, inversion: Inversion, rescued: Collection[float]) -> str | None:
-    """What a person should know: where the search found no border, steps that did not converge, and steps taken in float32."""
+    """What a person should know: where the search found no border, steps that did not converge, and steps
+    taken in float32.
+    """
     search, records, dtype = run.search, inversion.records, run.settings.dtype
     advice = [search.verdict] if search and not search.bracketed else []
     if failed := [record for record in records if not record.outcome.solved]:

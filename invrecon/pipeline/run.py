@@ -59,43 +59,40 @@ def run_photos(
     settings: Settings,
     on_progress: OnProgress | None = None,
 ) -> list[T | InvreconError]:
-    """Does `work` on all photos side by side, or one by one where each is to find a guidance scale of its own.
+    """Does `work` on all photos side by side, or one by one where each is to find a guidance scale of its
+    own.
 
     Returns:
-        A result for each photo, in order, its `seconds` the photo's share; or an error for one that can't be used.
+        A result for each photo, in order, its `seconds` the photo's share; or an error for one that can't be
+        used.
 
     Raises:
         UsageError, ModelError: no photo can be done.
     """
     sampler = model.sampler(settings.recipe, settings.effort, on_progress)
-    if not settings.auto_guidance:
-        return _run_batch(photos, work, model, settings, sampler)
-    return [one for photo in photos for one in _run_batch([photo], work, model, settings, sampler)]
-
-
-def _run_batch(
-    photos: Sequence[Path | str], work: Work[T], model: Model, settings: Settings, sampler: Sampler
-) -> list[T | InvreconError]:
-    begun = time.monotonic()
-    results: dict[int, Any] = {}
-    subjects: dict[int, Subject] = {}
-    for number, photo in enumerate(photos):
-        try:
-            subjects[number] = find_subject(Path(photo), model, settings)
-        except (UsageError, ModelError):
-            raise
-        except InvreconError as error:
-            results[number] = error
-    if subjects:
-        run = Run(model, settings, sampler, None, len(photos), begun)
-        if settings.auto_guidance:
+    results: list[T | InvreconError] = []
+    for batch in [[photo] for photo in photos] if settings.auto_guidance else [photos]:
+        run = Run(model, settings, sampler, None, len(batch), time.monotonic())
+        loaded = [_load(Path(photo), run) for photo in batch]
+        subjects = [one for one in loaded if isinstance(one, Subject)]
+        if subjects and settings.auto_guidance:
             run = _with_guidance(run, subjects[0])
-        done = work(run, list(subjects.values()))
-        results |= {
-            number: replace(one, seconds=run.seconds())  # type: ignore[type-var]
-            for number, one in zip(subjects, done, strict=True)
-        }
-    return [results[number] for number in range(len(photos))]
+        done = iter(work(run, subjects) if subjects else ())
+        results += [one if isinstance(one, InvreconError) else _timed(next(done), run) for one in loaded]
+    return results
+
+
+def _load(photo: Path, run: Run) -> Subject | InvreconError:
+    try:
+        return find_subject(photo, run.model, run.settings)
+    except (UsageError, ModelError):
+        raise
+    except InvreconError as error:
+        return error
+
+
+def _timed(result: Any, run: Run) -> Any:
+    return replace(result, seconds=run.seconds())
 
 
 def _with_guidance(run: Run, subject: Subject) -> Run:

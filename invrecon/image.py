@@ -80,12 +80,31 @@ def load_photo(path: Path) -> Photo:
         ) from error
 
 
+def is_photo_file(path: Path) -> bool:
+    """Whether the header of the file `path` is that of a picture that `load_photo` takes.
+
+    Reads the header only: True says nothing of the pixels, which may be damaged. False, and no error, where the file is
+    missing, unreadable, no picture, a kind that is refused, or too large.
+    """
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file, warnings.catch_warnings(), muted():
+            warnings.simplefilter("ignore")
+            _open(file)
+    except Exception:  # a damaged header can make a reader raise anything
+        return False
+    return True
+
+
 def _decode(file: BinaryIO) -> Image.Image:
     is_tiff = file.read(2) in (b"II", b"MM")
     file.seek(0)
     try:
         with muted() if is_tiff else nullcontext():  # libtiff tells stderr what is wrong, from C
-            return _open(file)
+            image = _open(file)
+            image.load()
+            return image
     except (InputError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -111,7 +130,6 @@ def _open(file: BinaryIO) -> Image.Image:
         raise InputError("has no pixels; save it again in an image editor")
     if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
         raise Image.DecompressionBombError
-    image.load()
     return image
 
 

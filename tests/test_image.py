@@ -16,7 +16,16 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image, ImageChops, ImageCms
 
 from invrecon.errors import InputError, InvreconError
-from invrecon.image import Photo, _to_srgb, load_photo, plan_canvas, save_png, to_image, to_tensor
+from invrecon.image import (
+    Photo,
+    _to_srgb,
+    is_photo_file,
+    load_photo,
+    plan_canvas,
+    save_png,
+    to_image,
+    to_tensor,
+)
 
 SIZE = (40, 30)
 EXACT = ("PNG", "TIFF", "BMP", "DIB", "TGA", "PPM")  # formats that keep RGB to the bit
@@ -485,6 +494,36 @@ def test_too_little_memory(tmp_path, monkeypatch):
             patch.setattr(Image.Image, name, refuse)
             with pytest.raises(InputError, match="photo: doesn't fit into memory"):
                 load(tmp_path, data)
+
+
+@pytest.mark.parametrize("file_format", EXACT + LOSSY)
+def test_a_header_tells_a_photo_without_decoding(tmp_path, monkeypatch, file_format):
+    (tmp_path / "photo").write_bytes(encoded(picture((200, 200)), file_format))
+    Image.init()  # some plugins make pictures when they are imported
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    assert is_photo_file(tmp_path / "photo")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b'{"prompt": "a cat"}',
+        b"\0\0\0\x18ftypheic",
+        bytes(5000),
+        png((60000, 60000), 8, 2, [b"\0" * 12]),
+    ],
+)
+def test_a_header_tells_what_is_no_photo(tmp_path, data, capfd):
+    (tmp_path / "photo").write_bytes(data)
+    assert not is_photo_file(tmp_path / "photo")
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_no_file_is_no_photo(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in (".", "missing", "pipe", "a" * 300, "a\0b"):
+        assert not is_photo_file(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ class _Studio:
         seed = origin.seed.latents.to(model.device)
         self.trajectory = trace(self.source, self.schedule, seed, stage(on_progress, "regenerating"))
         self.pixels = self._decode(self.trajectory[-1])
-        self.reconstruction = to_image(self.pixels)
+        self.reconstruction = to_image(self.pixels, model.dtype)
         self.found_masks: dict[tuple[str, float | None], Tensor] = {}
 
     def edit(self, settings: EditSettings, name: str) -> Edited:
@@ -177,7 +177,9 @@ class _Studio:
                 else None,
                 on_step=stage(self.on_progress, name),
             )
-        return self._finish(settings, to_image(self._decode(latents)), mask, time.monotonic() - begun)
+        return self._finish(
+            settings, to_image(self._decode(latents), self.model.dtype), mask, time.monotonic() - begun
+        )
 
     def _mode(self, settings: EditSettings) -> Mode:
         if settings.mode == "swap":

@@ -41,7 +41,7 @@ class Subject:
     @torch.no_grad()
     def score(self, model: Model, image_latents: Tensor) -> float:
         """PSNR of the picture that image latents decode to, 8 bits, dB."""
-        return psnr(self.original, to_image(model.decode(image_latents)))
+        return psnr(self.original, to_image(model.decode(image_latents), model.dtype))
 
 
 def find_subject(path: Path, model: Model, settings: Settings) -> Subject:

@@ -234,4 +234,4 @@ class _Scene:
 
 @torch.no_grad()
 def _decode(model: Model, image_latents: Tensor) -> Image:
-    return to_image(model.decode(image_latents))
+    return to_image(model.decode(image_latents), model.dtype)

@@ -152,7 +152,7 @@ def inverting(
         health=healths[0],
         plain_health=healths[1],
         seconds=answering.seconds(),
-        advice=_advice(found.records, rescued, settings.dtype, search),
+        advice=_advice(subject.photo.note, found.records, rescued, settings.dtype, search),
     )
 
 
@@ -265,10 +265,17 @@ def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _advice(
-    records: list[lbo.StepRecord], rescued: list[float], dtype: str, search: GuidanceSearch | None
+    note: str | None,
+    records: list[lbo.StepRecord],
+    rescued: list[float],
+    dtype: str,
+    search: GuidanceSearch | None,
 ) -> str | None:
-    """What a person should know: where the search found no border, steps that did not converge, and those taken in float32."""
-    said = [search.verdict] if search and not search.bracketed else []
+    """What a person should know: which picture of the file was taken, a search without a border, steps that did not
+    converge, and those taken in float32."""
+    said = [note] if note else []
+    if search and not search.bracketed:
+        said.append(search.verdict)
     if failed := [record for record in records if not record.outcome.solved]:
         worst = max(failed, key=lambda record: record.residual)
         said.append(

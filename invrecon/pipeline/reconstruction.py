@@ -176,7 +176,7 @@ def _judging(inversion: Inversion, model: Model, settings: Settings) -> Talk[Rec
 
     @torch.no_grad()
     def picture(image_latents: Tensor) -> Image:
-        return to_image(model.decode(image_latents))
+        return to_image(model.decode(image_latents), model.dtype)
 
     def score(image_latents: Tensor) -> float:
         return psnr(subject.original, picture(image_latents))
@@ -221,5 +221,5 @@ def _from_seed(seed: Seed, path: Path, model: Model, on_progress: OnProgress | N
         denoiser, schedule, seed.latents.to(model.device), stage(on_progress, "regenerating")
     )
     with torch.no_grad():
-        square = to_image(model.decode(regenerated))
+        square = to_image(model.decode(regenerated), model.dtype)
     return Reconstruction(seed, None, square, square, latent_fidelity(seed.image_latents, regenerated))

@@ -73,5 +73,5 @@ def _choose(pages: list[_Page]) -> int:
     width, height = pages[largest].width, pages[largest].height
     alike = sum(2 * pages[number].width > width or 2 * pages[number].height > height for number in whole)
     if alike > 1:
-        raise InputError(f"is a TIFF file of {alike} pages; save the one you want as a file of its own first")
+        raise InputError("is a TIFF file of several pages; save the one you want as a file of its own first")
     return largest

@@ -5,17 +5,17 @@ import zlib
 from io import BytesIO
 
 import numpy as np
+import pillow_heif
 from PIL import Image, ImageCms
+from pillow_jxl import JpegXLImagePlugin  # noqa: F401  # lets Pillow write JPEG XL
 
 from invrecon.image import Photo, load_photo
 
+pillow_heif.register_heif_opener()  # lets Pillow write HEIF
+
 SIZE = (40, 30)
-
-
-EXACT = ("PNG", "TIFF", "BMP", "DIB", "TGA", "PPM")  # formats that keep RGB to the bit
-
-
-LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "GIF")
+EXACT = ("PNG", "TIFF", "BMP", "DIB", "TGA", "PPM", "JPEG2000")  # formats that keep RGB to the bit
+LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "GIF", "HEIF", "JXL")
 
 
 def picture(size=SIZE, mode="RGB"):
@@ -33,6 +33,8 @@ def picture(size=SIZE, mode="RGB"):
 
 def encoded(image, file_format, **options):
     file = BytesIO()
+    if file_format == "JXL" and "exif" in options:
+        options["exif"] = options["exif"].tobytes()
     image.save(file, file_format, **options)
     return file.getvalue()
 

@@ -120,7 +120,7 @@ def _note_photo(bench: Bench, model: Model, plan: Plan, settings: Settings, jour
 
     @torch.no_grad()
     def picture(image_latents: Tensor) -> Image.Image:
-        return to_image(model.decode(image_latents))
+        return to_image(model.decode(image_latents), model.dtype)
 
     def score(image_latents: Tensor) -> float:
         return psnr(bench.original, picture(image_latents))
@@ -212,8 +212,8 @@ def _judge(bench: Bench, model: Model, z_0: Tensor, regenerated: Tensor, name: s
         )
         return dict.fromkeys(figures) | {"error": "the result is not finite"}
     with torch.no_grad():
-        pixels, of_z_0 = model.decode(regenerated), to_image(model.decode(z_0))
-    path = _keep(to_image(pixels), bench.out, name)
+        pixels, of_z_0 = model.decode(regenerated), to_image(model.decode(z_0), model.dtype)
+    path = _keep(to_image(pixels, model.dtype), bench.out, name)
     with Image.open(bench.out / path) as file:
         picture = file.convert("RGB")
     fidelity = latent_fidelity(z_0, regenerated)

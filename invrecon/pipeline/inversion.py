@@ -158,16 +158,18 @@ def _summary(
         health=healths[0],
         plain_health=healths[1],
         seconds=run.seconds(),
-        advice=_advice(run, inversion, rescued),
+        advice=_advice(run, subject, inversion, rescued),
     )
 
 
-def _advice(run: Run, inversion: Inversion, rescued: Collection[float]) -> str | None:
+def _advice(run: Run, subject: Subject, inversion: Inversion, rescued: Collection[float]) -> str | None:
     """What a person should know: where the search found no border, steps that did not converge, and steps
     taken in float32.
     """
     search, records, dtype = run.search, inversion.records, run.settings.dtype
-    advice = [search.verdict] if search and not search.bracketed else []
+    advice = [subject.photo.note] if subject.photo.note else []
+    if search and not search.bracketed:
+        advice.append(search.verdict)
     if failed := [record for record in records if not record.outcome.solved]:
         worst = max(failed, key=lambda record: record.residual)
         advice.append(

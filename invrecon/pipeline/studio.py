@@ -92,7 +92,7 @@ class Studio:
         seed = origin.seed.latents.to(model.device)
         self.trajectory = trace(self.source, self.schedule, seed, self._on_step("regenerating"))
         self.pixels = self._decode(self.trajectory[-1])
-        self.reconstruction = to_image(self.pixels)
+        self.reconstruction = to_image(self.pixels, model.dtype)
         self.found_masks: dict[tuple[str, float | None], Tensor] = {}
 
     def edit(self, settings: EditSettings, name: str) -> Edited:
@@ -112,7 +112,8 @@ class Studio:
                 seed=self._start(settings, area),
                 on_step=self._on_step(name),
             )
-        return self._finish(settings, to_image(self._decode(latents)), mask, time.monotonic() - begun)
+        square = to_image(self._decode(latents), self.model.dtype)
+        return self._finish(settings, square, mask, time.monotonic() - begun)
 
     def _target(self, settings: EditSettings) -> Denoiser:
         negative, recipe = settings.negative_prompt, self.recipe

@@ -55,4 +55,4 @@ def find_subject(path: Path, model: Model, settings: Settings) -> Subject:
 @torch.no_grad()
 def decode(model: Model, image_latents: Tensor) -> Image:
     """The 8-bit picture of image latents, (1, C, h, w)."""
-    return to_image(model.decode(image_latents))
+    return to_image(model.decode(image_latents), model.dtype)

@@ -75,7 +75,8 @@ def make_bench(model: Model, settings: Settings, photos: Sequence[Path], largest
         raise UsageError(
             f"speed is measured beside DDIM inversion, and {model.name} is a model of flow matching, which has none"
         )
-    recipe = replace(settings.recipe, sampler="ddim")
+    width, height = settings.exact_size or (int(settings.size),) * 2
+    recipe = replace(settings, sampler="ddim").recipe(width, height)
     denoiser, schedule = model.denoiser(recipe), model.schedule(recipe)
     ways = [Way("DDIM", None, lambda _, latents: ddim_inversion(model, recipe, latents))]
     ways += [
@@ -86,9 +87,9 @@ def make_bench(model: Model, settings: Settings, photos: Sequence[Path], largest
         encoded = cycle([_encode(photo, model, settings) for photo in photos])
         latents = torch.cat(list(islice(encoded, largest)))
     else:
-        side = settings.size // model.downsampling
+        grid = height // model.downsampling, width // model.downsampling
         noise = torch.randn(
-            largest, model.latent_channels, side, side, generator=torch.Generator().manual_seed(settings.seed)
+            largest, model.latent_channels, *grid, generator=torch.Generator().manual_seed(settings.seed)
         )
         latents = torch.cat([generate(denoiser, schedule, one) for one in noise.to(model.device).split(1)])
     product = partial(
@@ -110,10 +111,9 @@ def _lbo(schedule: Schedule, rtol: float, precision: float, denoiser: Denoiser, 
 
 
 def _encode(photo: Path, model: Model, settings: Settings) -> Tensor:
+    size = settings.exact_size or (int(settings.size),) * 2
     rgb = load_photo(photo).rgb
-    return model.encode(
-        to_tensor(plan_canvas(rgb.size, settings.size, settings.fit).place(rgb)).to(model.device)
-    )
+    return model.encode(to_tensor(plan_canvas(rgb.size, size, settings.fit).place(rgb)).to(model.device))
 
 
 def make_clock(device: torch.device) -> Clock:

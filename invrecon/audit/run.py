@@ -16,19 +16,20 @@ from torch import Tensor
 from invrecon.audit.plan import OURS, Job, Plan, Setting, key
 from invrecon.core.denoiser import Counted, Guided
 from invrecon.core.descent import decoder_ceiling
-from invrecon.core.sampler import Sampler
 from invrecon.core.health import health
 from invrecon.core.objective import PROXIMAL_WEIGHT
 from invrecon.core.peers import Stored, make_peer
 from invrecon.core.peers.noise_levels import noise_levels
+from invrecon.core.sampler import Sampler
 from invrecon.core.sampling import generate
 from invrecon.core.schedule import Schedule
 from invrecon.errors import UsageError
-from invrecon.image import load_photo, plan_canvas, save_png, to_image, to_tensor
+from invrecon.image import load_photo, save_png, to_image, to_tensor
 from invrecon.journal import Journal
 from invrecon.metrics import latent_fidelity, lpips, psnr, ssim
 from invrecon.models.memory import peak_memory, reset_peak
 from invrecon.pipeline import OnProgress, invert
+from invrecon.pipeline.subject import canvas_for
 from invrecon.settings import Effort, Settings
 from invrecon.solve import Outcome
 from invrecon.writing import replacing
@@ -73,9 +74,9 @@ def run_audit(
     """
     journal = Journal(out / "results.jsonl")
     settings = replace(settings, sampler="ddim")
-    schedule = model.schedule(settings.recipe)
+    model.check(settings)
     try:
-        noise_levels(schedule)  # which some methods need
+        noise_levels(model.schedule(settings.recipe(256, 256)))  # which some methods need
     except ValueError as error:
         raise UsageError(f"the audit can't be run on {model.name}: {error}") from error
     jobs, done = list(plan.jobs()), 0
@@ -93,13 +94,13 @@ def run_audit(
                 *(_boosting(settings) if job.boosted else ()),
             )
             if name not in journal:
-                journal.add(name, _run(job, bench, model, schedule, plan, settings, name))
+                journal.add(name, _run(job, bench, model, plan, settings, name))
     return journal
 
 
 def _bench(path: Path, model: Model, settings: Settings, out: Path) -> Bench:
     photo = load_photo(path)
-    original = plan_canvas(photo.rgb.size, settings.size, settings.fit).place(photo.rgb)
+    original = canvas_for(photo, model, settings).place(photo.rgb)
     pixels = to_tensor(original).to(model.device)
     grid = (settings.num_inference_steps, settings.size, settings.fit, settings.dtype)
     return Bench(
@@ -142,14 +143,14 @@ def _note_photo(bench: Bench, model: Model, plan: Plan, settings: Settings, jour
     journal.add(name, row)
 
 
-def _run(
-    job: Job, bench: Bench, model: Model, schedule: Schedule, plan: Plan, settings: Settings, name: str
-) -> Row:
+def _run(job: Job, bench: Bench, model: Model, plan: Plan, settings: Settings, name: str) -> Row:
     prompt = plan.caption(bench.path, job.setting)
     z_0 = _boosted(bench, model, settings, job.setting, prompt) if job.boosted else bench.encoded
     scale = job.setting.guidance_scale
-    recipe = replace(settings.recipe, prompt=prompt, negative_prompt="", guidance_scale=scale)
-    guided = model.denoiser(recipe)
+    recipe = replace(settings, prompt=prompt, negative_prompt="", guidance_scale=scale).recipe(
+        *bench.original.size
+    )
+    guided, schedule = model.denoiser(recipe), model.schedule(recipe)
     network = Counted(guided.denoiser)
     counted = Guided(network, guided.condition, guided.negative, guided.guidance_scale, guided.precision)
     reset_peak(model.device)

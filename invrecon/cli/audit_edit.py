@@ -132,7 +132,7 @@ def _run(
 
     check_colours(*colours)
     composites = [
-        compose(path, names.get(path.stem, path.stem.replace("_", " ")), colours[0], settings.size)
+        compose(path, names.get(path.stem, path.stem.replace("_", " ")), colours[0], int(settings.size))
         for path in cutouts
     ]
     model, trials = load(settings, quiet), []

@@ -1,6 +1,6 @@
 """Photos: files to upright sRGB, to the model's square and back, pictures to tensors, and to files."""
 
-from invrecon.image.canvas import Canvas, Fit, plan_canvas
+from invrecon.image.canvas import Canvas, Fit, best_size, plan_canvas
 from invrecon.image.containers import MAX_MEGAPIXELS
 from invrecon.image.photo import Photo, is_photo_file, load_photo
 from invrecon.image.saving import save_gif, save_png

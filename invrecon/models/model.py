@@ -24,7 +24,7 @@ from invrecon.models.precision import Rescued
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler, pick_sampler
 from invrecon.models.words import spell
-from invrecon.settings import Effort, Recipe
+from invrecon.settings import Effort, Recipe, Sampling
 
 
 class Model:
@@ -71,10 +71,15 @@ class Model:
         """The denoiser and the grid that a recipe asks for.
 
         Raises:
-            UsageError: the size doesn't fit the model, or a prompt is longer than the text encoder takes.
+            UsageError: a prompt is longer than the text encoder takes.
             ModelError: the checkpoint's scheduler can't be inverted, or can't take so many steps.
         """
         return Sampler(self.denoiser(recipe), self.schedule(recipe), effort, on_progress)
+
+    def check(self, sampling: Sampling) -> None:
+        """Raises what `sampler` does for these prompts and this scheduler, whatever the size."""
+        self.conditions(sampling.prompt, sampling.negative_prompt)
+        self.scheduler(sampling.sampler)
 
     def sampler_name(self, sampler: str) -> str:
         """ "ddim", "euler" or "dpm++"; for "auto", what the checkpoint's own scheduler stands for.
@@ -116,7 +121,9 @@ class Model:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Image latents z_0 = (mean of E(x) - shift) * scale: (B, 3, H, W) in [-1, 1] -> (B, C, H/8, W/8), float32."""
+        """Image latents z_0 = (mean of E(x) - shift) * scale: (B, 3, H, W) in [-1, 1] -> (B, C, H/8, W/8),
+        float32.
+        """
         vae = self.pipeline.vae
         mean = (
             vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float().contiguous()
@@ -127,8 +134,8 @@ class Model:
     def decode(self, image_latents: Tensor) -> Tensor:
         """Pixels D(z_0 / scale + shift): (B, C, h, w) -> (B, 3, 8h, 8w), float32, not yet clamped to [-1, 1].
 
-        Differentiable where `image_latents` require a gradient; what the backward pass keeps is then made anew block by block
-        (gradient checkpointing) where it would take more than half of the free memory.
+        Differentiable where `image_latents` require a gradient; what the backward pass keeps is then made
+        anew block by block (gradient checkpointing) where it would take more than half of the free memory.
         """
         vae = self.pipeline.vae
         if image_latents.requires_grad and not vae.is_gradient_checkpointing:
@@ -146,7 +153,9 @@ class Model:
         )
 
     def _normalisation(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(shift, scale), (1, C or 1, 1, 1): of all channels, or of each where the autoencoder's configuration says so."""
+        """(shift, scale), (1, C or 1, 1, 1): of all channels, or of each where the autoencoder's
+        configuration says so.
+        """
         config = self.pipeline.vae.config
         mean, deviation = config.get("latents_mean"), config.get("latents_std")
         by_channel = mean is not None and deviation is not None
@@ -183,7 +192,9 @@ class Model:
         return Guided(network, condition, negative, branches, torch.finfo(self.dtype).eps)
 
     def noise_in(self, latents: Tensor, prediction: Tensor, timestep: float) -> Tensor:
-        """eps of latents at a timestep. In flow matching the network predicts v = eps - z_0, so eps = z + (1 - sigma) v."""
+        """eps of latents at a timestep. In flow matching the network predicts v = eps - z_0, so eps = z + (1
+        - sigma) v.
+        """
         if self.prediction("auto") != "flow":
             return prediction
         return latents + (1 - timestep / self.pipeline.scheduler.config.num_train_timesteps) * prediction
@@ -216,21 +227,18 @@ class Model:
         """The grid and coefficients of a recipe's sampler.
 
         Raises:
-            UsageError: the size doesn't fit the model.
             ModelError: the scheduler can't be inverted, or can't take so many steps.
         """
-        steps, size = recipe.num_inference_steps, recipe.size
-        if size % self.multiple:
-            raise UsageError(f"size must be a multiple of {self.multiple} for {self.name}, not {size}")
+        steps = recipe.num_inference_steps
         scheduler = self.scheduler(recipe.sampler)
         if self._in_epsilon(recipe.sampler):
             with quiet():
                 scheduler = type(scheduler).from_config(scheduler.config, prediction_type="epsilon")
-        return read_schedule(scheduler, steps, **self.family.grid(self.pipeline, steps, size))
+        return read_schedule(scheduler, steps, **self.family.grid(self.pipeline, recipe))
 
     def _in_epsilon(self, sampler: str) -> bool:
-        """Whether the sampler is taken in epsilon form, on which other methods of inversion build: DDIM, but where a noise level
-        of 1 makes it singular.
+        """Whether the sampler is taken in epsilon form, on which other methods of inversion build: DDIM, but
+        where a noise level of 1 makes it singular.
         """
         if self.sampler_name(sampler) != "ddim":
             return False

@@ -24,8 +24,9 @@ def batch_size(model: Model, settings: Settings) -> int:
     """
     if settings.batch_size != "auto":
         return int(settings.batch_size)
-    sampler = model.sampler(settings.recipe)
-    side = settings.size // model.downsampling
-    latents = torch.zeros(1, model.latent_channels, side, side, device=model.device)
+    width, height = settings.exact_size or (int(settings.size),) * 2
+    sampler = model.sampler(settings.recipe(width, height))
+    grid = height // model.downsampling, width // model.downsampling
+    latents = torch.zeros(1, model.latent_channels, *grid, device=model.device)
     with torch.no_grad():
         return fitting(model.device, lambda: sampler.denoiser(latents, sampler.schedule.timesteps[0]), MOST)

@@ -32,7 +32,7 @@ NORM_STEPS = 10
 def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
     """The objective of a photo, and a counter of the network evaluations that it makes."""
     model, settings = run.model, run.settings
-    recipe = replace(settings.recipe, negative_prompt="", guidance_scale=1.0)
+    recipe = replace(run.recipe, negative_prompt="", guidance_scale=1.0)
     counted = Counted(model.denoiser(recipe))
     limited = isinstance(settings.proximal_weight, str)
     coarse = model.schedule(replace(recipe, num_inference_steps=NORM_STEPS))
@@ -42,9 +42,9 @@ def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
         return value / NORM_LIMIT, gradient / NORM_LIMIT
 
     objective = Objective(
-        decode=model.decode,
+        decode=lambda latents: subject.cut(model.decode(latents)),
         encoded=subject.encoded,
-        photo=subject.pixels,
+        photo=subject.cut(subject.pixels),
         score=partial(subject.score, model),
         weight=PROXIMAL_WEIGHT if limited else float(settings.proximal_weight),
         noise=_noise(model, counted, run.sampler.schedule),

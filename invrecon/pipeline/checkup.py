@@ -56,7 +56,7 @@ def check(model: Model, settings: Settings) -> Checkup:
         ModelError: the checkpoint's scheduler can't be inverted.
     """
     begun = time.monotonic()
-    recipe = Recipe(num_inference_steps=STEPS, size=SIDE, sampler=settings.sampler)
+    recipe = Recipe(num_inference_steps=STEPS, width=SIDE, height=SIDE, sampler=settings.sampler)
     sampler = model.sampler(recipe, Effort(max_evaluations=100))
     ramp = torch.linspace(-1, 1, SIDE)
     pixels = torch.stack((ramp.expand(SIDE, -1), ramp.expand(SIDE, -1).T, torch.zeros(SIDE, SIDE)))[None]

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from PIL.Image import Image
 
 from invrecon.core.sampler import OnProgress
-from invrecon.image import load_photo, plan_canvas
+from invrecon.image import load_photo
 from invrecon.metrics import psnr
 from invrecon.pipeline.inversion import Method, PhotoInversion
 from invrecon.pipeline.origin import find_origin, read_mask, stored_edit
 from invrecon.pipeline.studio import Edited, Studio, weigh
+from invrecon.pipeline.subject import canvas_for
 from invrecon.seedfile import is_seed_file
 from invrecon.settings import EditSettings, Settings
 
@@ -95,4 +96,4 @@ def _check(
         model.conditions(one.to, one.negative_prompt or "")
         weigh(one, model)
     if mask and not is_seed_file(source):
-        read_mask(Path(mask), plan_canvas(load_photo(source).rgb.size, settings.size, settings.fit))
+        read_mask(Path(mask), canvas_for(load_photo(source), model, settings))

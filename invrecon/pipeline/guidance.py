@@ -110,7 +110,7 @@ def search_guidance(
 
     def attempt(scale: float, smaller: _Attempt | None) -> _Attempt:
         tell = numbered(on_progress, f"guidance {scale:g}:")
-        recipe = replace(settings.recipe, guidance_scale=scale)
+        recipe = replace(settings.recipe(*subject.canvas.size), guidance_scale=scale)
         sampler = model.sampler(recipe, settings.effort, tell)
         return _try(scale, sampler, subject, model, smaller, ceiling - settings.guidance_loss)
 

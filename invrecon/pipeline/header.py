@@ -18,18 +18,18 @@ from invrecon.seedfile import FORMAT
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-    from invrecon.settings import Settings
+    from invrecon.settings import Recipe
 
 
-def sampling_header(model: Model, settings: Settings, schedule: Schedule) -> dict[str, Any]:
+def sampling_header(model: Model, recipe: Recipe, dtype: str, schedule: Schedule) -> dict[str, Any]:
     """What is needed for the way down from a seed, wherever the seed came from."""
-    scheduler = model.scheduler(settings.sampler)
-    return asdict(settings.recipe) | {
+    scheduler = model.scheduler(recipe.sampler)
+    return asdict(recipe) | {
         "format": FORMAT,
         "model": model.name,
         "fingerprint": model.fingerprint,
-        "dtype": settings.dtype,
-        "sampler": model.sampler_name(settings.sampler),
+        "dtype": dtype,
+        "sampler": model.sampler_name(recipe.sampler),
         "scheduler": {"class": type(scheduler).__name__, "config": _as_json(scheduler.config)},
         "timesteps": list(schedule.timesteps),
         "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},
@@ -60,7 +60,7 @@ def inversion_header(
     if boost:
         boosted = {name: getattr(settings, name) for name in weights}
         boosted["rounds"] = [asdict(one) for one in boost.rounds]
-    return sampling_header(run.model, settings, run.sampler.schedule) | {
+    return sampling_header(run.model, run.recipe, settings.dtype, run.sampler.schedule) | {
         "solver": settings.solver,
         "rtol": settings.rtol,
         "photo": {

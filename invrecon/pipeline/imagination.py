@@ -4,6 +4,7 @@ Gaussian shell out.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,13 +22,14 @@ from invrecon.core.refinement import Refinement, distance, refine
 from invrecon.core.sampler import OnProgress
 from invrecon.core.shell import PATHS, around
 from invrecon.errors import InputError, UsageError
+from invrecon.image import best_size, load_photo
 from invrecon.pipeline.header import sampling_header
 from invrecon.pipeline.inversion import invert
 from invrecon.pipeline.progress import numbered
 from invrecon.pipeline.seeds import check_model
 from invrecon.pipeline.subject import decode
 from invrecon.seedfile import Seed, is_seed_file, load_seed
-from invrecon.settings import Imagining, Settings
+from invrecon.settings import Imagining, Recipe, Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -55,6 +57,11 @@ class Reference:
     seconds: float
     advice: str | None = None
 
+    @property
+    def recipe(self) -> Recipe:
+        """What leads from its seed to its picture."""
+        return self.seed.recipe
+
 
 @dataclass(frozen=True)
 class Imagined:
@@ -76,35 +83,59 @@ class Imagined:
 
 
 def find_reference(
-    source: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None
+    source: Path | str,
+    model: Model,
+    settings: Settings | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Reference:
     """Inverts a photo under the prompt, without guidance and boosting, which drive seeds off the shell; or
     reads a seed file.
 
     Raises:
-        InputError: the photo or seed file can't be used, or its seed is of another model or size.
+        InputError: the photo or seed file can't be used, or its seed is of another model.
         UsageError, ModelError: the settings don't fit the model.
     """
     begun, source, settings = time.monotonic(), Path(source), settings or Settings()
     if is_seed_file(source):
-        seed, evaluations, advice = load_seed(source), 0, None
+        seed = load_seed(source)
         check_model(seed, source, model)
-        _check_size(seed, str(source), model, settings)
         picture = decode(model, seed.image_latents)
-    else:
-        found = invert(
-            source,
-            model,
-            replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False),
-            on_progress,
-        )
-        seed, evaluations, advice, picture = (
-            found.seed,
-            found.evaluations,
-            found.advice,
-            found.subject.original,
-        )
-    return Reference(seed, picture, health(seed.latents), evaluations, time.monotonic() - begun, advice)
+        return Reference(seed, picture, health(seed.latents), 0, time.monotonic() - begun)
+    plain = replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False)
+    inversion = invert(source, model, plain, on_progress)
+    seed, seconds = inversion.seed, time.monotonic() - begun
+    return Reference(
+        seed,
+        inversion.subject.original,
+        health(seed.latents),
+        inversion.evaluations,
+        seconds,
+        inversion.advice,
+    )
+
+
+def common_size(
+    references: Sequence[Path | str | Reference], model: Model, settings: Settings
+) -> tuple[int, int]:
+    """The size of picture, (width, height), that references are brought to: that of the settings where they
+    say it exactly, else that of the first seed, else the one nearest to the photos' mean shape.
+
+    Raises:
+        InputError: a photo or seed file can't be used.
+    """
+    if settings.exact_size:
+        return settings.exact_size
+    ratios = []
+    for each in references:
+        if isinstance(each, Reference) or is_seed_file(Path(each)):
+            recipe = (each if isinstance(each, Reference) else load_seed(each)).recipe
+            return recipe.width, recipe.height
+        width, height = load_photo(Path(each)).rgb.size
+        ratios.append(math.log(width / height))
+    side, ratio = int(settings.size), math.exp(sum(ratios) / len(ratios))
+    if settings.fit != "whole":
+        return side, side
+    return best_size((round(1000 * ratio), 1000), side, model.multiple)
 
 
 def imagine(
@@ -134,7 +165,7 @@ def imagine(
     settings, imagining = settings or Settings(), imagining or Imagining()
     if not references:
         raise UsageError("imagining needs at least one photo or seed file")
-    scene = _Scene([_found(each, model, settings, on_progress) for each in references], model, settings)
+    scene = _Scene(_references(references, model, settings, on_progress), model, settings)
     seeds = torch.cat([reference.seed.latents for reference in scene.references])
     drawn = around(seeds, imagining.spread, torch.Generator().manual_seed(settings.seed))
     origin = {"spread": imagining.spread, "seed": settings.seed}
@@ -156,7 +187,7 @@ def interpolate(
     `imagine`.
     """
     settings, imagining = settings or Settings(), imagining or Imagining()
-    scene = _Scene([_found(each, model, settings, on_progress) for each in (a, b)], model, settings)
+    scene = _Scene(_references((a, b), model, settings, on_progress), model, settings)
     first, last = (reference.seed.latents for reference in scene.references)
     for frame in range(imagining.frames):
         t = frame / (imagining.frames - 1)
@@ -165,19 +196,33 @@ def interpolate(
         yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, tell)
 
 
-def _found(
-    source: Path | str | Reference, model: Model, settings: Settings, on_progress: OnProgress | None
-) -> Reference:
-    if not isinstance(source, Reference):
-        return find_reference(source, model, settings, on_progress)
-    _check_size(source.seed, "a reference", model, settings)
-    return source
+def _references(
+    sources: Sequence[Path | str | Reference],
+    model: Model,
+    settings: Settings,
+    on_progress: OnProgress | None,
+) -> list[Reference]:
+    """All as references of one size. Photos of another shape are cropped to it.
 
-
-def _check_size(seed: Seed, name: str, model: Model, settings: Settings) -> None:
-    height, width = (model.downsampling * length for length in seed.latents.shape[2:])
-    if (height, width) != (settings.size, settings.size):
-        raise InputError(f"{name}: is a seed for {width} x {height} pixels, not for --size {settings.size}")
+    Raises:
+        InputError: one can't be used, or is a seed of another size.
+    """
+    width, height = common_size(sources, model, settings)
+    if settings.fit == "whole":
+        settings = replace(settings, size=f"{width}x{height}", fit="crop")
+    references = []
+    for source in sources:
+        one = (
+            source if isinstance(source, Reference) else find_reference(source, model, settings, on_progress)
+        )
+        if (one.recipe.width, one.recipe.height) != (width, height):
+            raise InputError(
+                f"{'a reference' if one is source else source}: is a seed for {one.recipe.width} x "
+                f"{one.recipe.height} pixels, not for {width} x {height}; make its photo's seed with --size "
+                f"{width}x{height}"
+            )
+        references.append(one)
+    return references
 
 
 class _Scene:
@@ -185,9 +230,11 @@ class _Scene:
 
     def __init__(self, references: list[Reference], model: Model, settings: Settings) -> None:
         self.references, self.model, self.settings = references, model, settings
-        self.sampler = model.sampler(settings.recipe)
+        shape = references[0].recipe
+        self.recipe = settings.recipe(shape.width, shape.height)
+        self.sampler = model.sampler(self.recipe)
         self.short = model.schedule(
-            replace(settings.recipe, num_inference_steps=min(REFINING_STEPS, settings.num_inference_steps))
+            replace(self.recipe, num_inference_steps=min(REFINING_STEPS, settings.num_inference_steps))
         ).one_step()
 
     def picture(
@@ -251,4 +298,6 @@ class _Scene:
         photos = [(reference.seed.header.get("photo") or {}).get("sha256") for reference in self.references]
         costs = refined and {name: getattr(refined, name) for name in ("before", "after", "evaluations")}
         imagined = origin | {"photos": photos, "weights": weights.tolist(), "refinement": costs}
-        return sampling_header(self.model, self.settings, self.sampler.schedule) | {"imagined": imagined}
+        return sampling_header(self.model, self.recipe, self.settings.dtype, self.sampler.schedule) | {
+            "imagined": imagined
+        }

@@ -162,12 +162,24 @@ def _summary(
     )
 
 
+def _padding(run: Run, subject: Subject) -> str | None:
+    """Says that a photo which was to be seen as a whole is padded."""
+    canvas = subject.canvas
+    if run.settings.fit != "whole" or canvas.fit != "pad":
+        return None
+    (width, height), (left, top, right, bottom) = canvas.size, canvas.seen
+    return (
+        f"no shape that the model takes is near the photo's: it is seen at {right - left} x {bottom - top} "
+        f"pixels with a border, in {width} x {height}"
+    )
+
+
 def _advice(run: Run, subject: Subject, inversion: Inversion, rescued: Collection[float]) -> str | None:
     """What a person should know: where the search found no border, steps that did not converge, and steps
     taken in float32.
     """
     search, records, dtype = run.search, inversion.records, run.settings.dtype
-    advice = [subject.photo.note] if subject.photo.note else []
+    advice = [note for note in (subject.photo.note, _padding(run, subject)) if note]
     if search and not search.bracketed:
         advice.append(search.verdict)
     if failed := [record for record in records if not record.outcome.solved]:

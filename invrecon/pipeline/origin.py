@@ -13,9 +13,9 @@ from torch import Tensor
 
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import InputError, UsageError
-from invrecon.image import Canvas, Photo, load_photo, plan_canvas
+from invrecon.image import Canvas, Photo, load_photo
 from invrecon.pipeline.inversion import Method, PhotoInversion, invert
-from invrecon.pipeline.seeds import check_model, check_photo
+from invrecon.pipeline.seeds import canvas_of, check_model, check_photo
 from invrecon.seedfile import Seed, is_seed_file, load_seed
 from invrecon.settings import EditSettings, Settings, read_edit
 
@@ -28,7 +28,7 @@ class Origin:
     """A seed, with the photo it was made from as far as it is at hand.
 
     Args:
-        canvas: how the photo lay on the square; None for a seed that belongs to no photo.
+        canvas: how the photo lay on it; None for a seed that belongs to no photo.
         original: the photo on the canvas.
     """
 
@@ -41,9 +41,13 @@ class Origin:
     def original(self) -> Image | None:
         return self.canvas.place(self.photo.rgb) if self.canvas and self.photo else None
 
-    def restore(self, square: Image) -> Image:
-        """The square at the photo's own size; itself where the photo isn't at hand."""
-        return self.canvas.restore(square, self.photo) if self.canvas and self.photo else square
+    def restore(self, square: Image, mask: Image | None = None) -> Image:
+        """The picture at the photo's own size; itself where the photo isn't at hand.
+
+        Args:
+            mask: where it is black, the photo's own pixels stand.
+        """
+        return self.canvas.restore(square, self.photo, mask) if self.canvas and self.photo else square
 
 
 def find_origin(
@@ -73,7 +77,7 @@ def find_origin(
     if photo:
         check_photo(seed, source, photo)
     loaded = load_photo(photo) if photo else None
-    return Origin(seed, _canvas(seed), loaded)
+    return Origin(seed, canvas_of(seed) if seed.header.get("photo") else None, loaded)
 
 
 def read_mask(path: Path, canvas: Canvas | None) -> Tensor:
@@ -111,12 +115,3 @@ def stored_edit(path: Path, seed: Seed) -> EditSettings:
         return read_edit(seed.header["edit"])
     except UsageError as error:
         raise InputError(f"{path}: damaged seed file, {error}") from error
-
-
-def _canvas(seed: Seed) -> Canvas | None:
-    match seed.header.get("photo"):
-        case {"size": [int(width), int(height)], "fit": "crop" | "pad" | "stretch" as fit} if (
-            min(width, height) > 0
-        ):
-            return plan_canvas((width, height), seed.recipe.size, fit)
-    return None

@@ -20,7 +20,7 @@ from invrecon.errors import InvreconError, UsageError
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.inversion import PhotoInversion, invert_subjects
 from invrecon.pipeline.run import Run, only, run_photos
-from invrecon.pipeline.seeds import check_model, check_photo
+from invrecon.pipeline.seeds import canvas_of, check_model, check_photo
 from invrecon.pipeline.subject import Subject, decode
 from invrecon.seedfile import Seed, is_seed_file, load_seed
 from invrecon.settings import Settings
@@ -34,11 +34,13 @@ class Reconstruction:
     """What the seed alone gives back. Pictures and figures that need the photo are None for a seed file.
 
     Args:
-        picture: at the photo's own size.
-        square: as the model gives it; `original`, `autoencoded` and `ddim` are its peers: the photo on the
-            canvas, D(E(x)), and what plain DDIM inversion leads to.
+        picture: at the photo's own size; no pixel is the photo's. With fit "crop" it is the part that the
+            model sees.
+        square: as the model gives it, whatever its shape; `original`, `autoencoded` and `ddim` are its peers:
+            the photo on the canvas, D(E(x)), and what plain DDIM inversion leads to.
         psnr, ssim: of `square` against `original`, both 8 bits; `encoder_ceiling_db` and `ddim_psnr`
-            likewise.
+            likewise. Padding is left out of PSNR.
+        psnr_photo: of `picture` against the photo at its own size, dB.
         lbo_psnr, ilb_psnr: with one method alone: LBO of E(x), and the boosted latents by plain DDIM
             inversion.
         decoder_ceiling_db: the best that the decoder can give, where the settings ask for it.
@@ -55,6 +57,7 @@ class Reconstruction:
     autoencoded: Image | None = None
     ddim: Image | None = None
     psnr: float | None = None
+    psnr_photo: float | None = None
     ssim: float | None = None
     encoder_ceiling_db: float | None = None
     decoder_ceiling_db: float | None = None
@@ -121,7 +124,9 @@ def boost(
 def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Settings) -> Settings:
     check_model(seed, path, model)
     check_photo(seed, path, photo)
-    return replace(settings, fit=seed.header["photo"]["fit"], auto_guidance=False, **asdict(seed.recipe))
+    recipe = asdict(seed.recipe)
+    size = f"{recipe.pop('width')}x{recipe.pop('height')}"
+    return replace(settings, size=size, fit=canvas_of(seed).fit, auto_guidance=False, **recipe)
 
 
 def _work(run: Run, subjects: Sequence[Subject]) -> list[Reconstruction]:
@@ -157,9 +162,10 @@ def _judge(
     model, subject, boost = run.model, inversion.subject, inversion.boosted
     score = partial(subject.score, model)
     square, autoencoded, ddim = (decode(model, z) for z in (regenerated, subject.encoded, by_ddim))
-    final, ceiling = psnr(subject.original, square), None
+    final, ceiling = subject.psnr(square), None
+    photo = subject.canvas.shown(subject.photo.rgb)
     if run.settings.decoder_ceiling:
-        ceiling = decoder_ceiling(model.decode, subject.encoded, subject.pixels, score)
+        ceiling = _decoder_ceiling(model, subject)
     return Reconstruction(
         seed=inversion.seed,
         inversion=inversion,
@@ -169,16 +175,25 @@ def _judge(
         autoencoded=autoencoded,
         ddim=ddim,
         psnr=final,
+        psnr_photo=psnr(photo, subject.canvas.enlarge(square)),
         ssim=ssim(subject.original, square),
-        encoder_ceiling_db=psnr(subject.original, autoencoded),
+        encoder_ceiling_db=subject.psnr(autoencoded),
         decoder_ceiling_db=ceiling,
-        ddim_psnr=psnr(subject.original, ddim),
+        ddim_psnr=subject.psnr(ddim),
         lbo_psnr=boost.rounds[0].psnr if boost else final,
         ilb_psnr=None if boosted_by_ddim is None else score(boosted_by_ddim),
         latent_fidelity_db=latent_fidelity(inversion.seed.image_latents, regenerated),
         ddim_latent_fidelity_db=latent_fidelity(subject.encoded, by_ddim),
         seconds=run.seconds(),
     )
+
+
+def _decoder_ceiling(model: Model, subject: Subject) -> float:
+    def decode_seen(latents: Tensor) -> Tensor:
+        return subject.cut(model.decode(latents))
+
+    score = partial(subject.score, model)
+    return decoder_ceiling(decode_seen, subject.encoded, subject.cut(subject.pixels), score)
 
 
 def _from_seed(seed: Seed, path: Path, model: Model, on_progress: OnProgress | None) -> Reconstruction:

@@ -29,7 +29,7 @@ from invrecon.image import to_image
 from invrecon.metrics import psnr
 from invrecon.pipeline.origin import Origin
 from invrecon.seedfile import Seed
-from invrecon.settings import EditSettings, Recipe
+from invrecon.settings import EditSettings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -98,6 +98,7 @@ class Studio:
     def edit(self, settings: EditSettings, name: str) -> Edited:
         """One edit; `name` is that of its stage for progress bars."""
         begun, mode = time.monotonic(), self._mode(settings)
+        self._check_keep_original(settings)
         with self.model.watched() as attention:
             mask = self._mask(settings, attention)
             area = None if mask is None else latent_mask(mask, self._grid())
@@ -114,6 +115,16 @@ class Studio:
             )
         square = to_image(self._decode(latents), self.model.dtype)
         return self._finish(settings, square, mask, time.monotonic() - begun)
+
+    def _check_keep_original(self, settings: EditSettings) -> None:
+        if not settings.keep_original:
+            return
+        if self.origin.seed.mask is None and not settings.auto_mask:
+            raise UsageError("--keep-original needs to know where: give --mask or --auto-mask")
+        if self.origin.photo is None:
+            raise UsageError(
+                "--keep-original needs the photo that the seed was made from: give it with --photo"
+            )
 
     def _target(self, settings: EditSettings) -> Denoiser:
         negative, recipe = settings.negative_prompt, self.recipe
@@ -165,7 +176,7 @@ class Studio:
 
     def _find_mask(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
         source, target = things(self.model.words(self.recipe.prompt), self.model.words(to))
-        plain = Recipe(prompt=to, size=self.recipe.size, sampler=self.recipe.sampler)
+        plain = replace(self.recipe, prompt=to, negative_prompt="", guidance_scale=1.0)
         pairs = [(self.source, source), (self.model.denoiser(plain), target)]
         found = attention_mask(pairs, self.schedule, self.trajectory, attention, threshold)
         return along_edges(pixel_mask(found, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)
@@ -181,7 +192,7 @@ class Studio:
         untouched = origin.original if outside and outside.getbbox() else None
         return Edited(
             settings=settings,
-            picture=origin.restore(square),
+            picture=origin.restore(square, shown if settings.keep_original else None),
             square=square,
             seed=seed,
             seconds=seconds,

@@ -35,6 +35,7 @@ class EditSettings(Group):
         high=1,
         shown="automatic",
     )
+    keep_original: bool = setting(False, "Keep the photo's own pixels where the mask is black.")
     forget: float = setting(
         1.0,
         "Share of its mean colour that the seed loses inside a mask; without effect in sdedit.",

@@ -1,6 +1,7 @@
 """What a setting is: default, range and purpose, said once; checks, options, presets and docs follow."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from inspect import cleandoc, get_annotations
@@ -28,6 +29,7 @@ class Setting:
         help: what it does and when to change it.
         low, high: the least and the greatest number.
         multiple_of: a whole number that it has to be a multiple of.
+        pattern: a regular expression; a text that matches it will do in the place of a number.
         flags: its option on the command line; empty where it has none.
         auto: the setting that the word "auto" in this one's place turns on.
         shown: the default as help shows it; empty for the default's own value.
@@ -43,6 +45,7 @@ class Setting:
     low: float = -math.inf
     high: float = math.inf
     multiple_of: int = 1
+    pattern: str = ""
     flags: tuple[str, ...] = ()
     auto: str = ""
     shown: str = ""
@@ -68,6 +71,8 @@ class Setting:
         """Raises UsageError where a value is of another type than the setting's."""
         expected = self.kind or (str if self.words else None)
         if expected is None or (value is None and self.optional) or value in self.words:
+            return
+        if self.pattern and isinstance(value, str) and re.fullmatch(self.pattern, value):
             return
         if not isinstance(value, _ACCEPTED[expected]) or (isinstance(value, bool) and expected is not bool):
             kinds = f"{self._or}of type {expected.__name__}"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from invrecon.core.denoiser import ConditionalDenoiser
+from invrecon.settings import Recipe
 
 
 class Family(ABC):
@@ -51,8 +52,8 @@ class Family(ABC):
         """What the sides of a picture must be multiples of, pixels."""
         return int(pipeline.vae_scale_factor)
 
-    def grid(self, pipeline: Any, num_inference_steps: int, size: int) -> dict[str, Any]:
-        """What the stock pipeline gives to `set_timesteps` for a picture of size x size pixels, besides the number of steps."""
+    def grid(self, pipeline: Any, recipe: Recipe) -> dict[str, Any]:
+        """What the stock pipeline gives to `set_timesteps` for a recipe, besides the number of steps."""
         return {}
 
     def prompts(self, pipeline: Any, prompt: str, negative_prompt: str) -> dict[str, Any]:

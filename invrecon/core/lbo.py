@@ -119,7 +119,12 @@ def invert(
     Returns:
         One for each sample. Latents are finite if `image_latents` are; steps that did not converge are in the
         records, nothing is raised.
+
+    Raises:
+        ValueError: the schedule has a memory.
     """
+    if schedule.memory:
+        raise ValueError("a schedule with a memory is inverted by `core.multistep.invert`")
     climb = _Climb(denoiser, schedule, image_latents, effort, warm, precision, left)
     for number, transition in enumerate(reversed(transitions(denoiser, schedule, offsets)), 1):
         climb.step(transition)

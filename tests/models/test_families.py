@@ -1,4 +1,6 @@
-"""Every family there and back, with the real classes of diffusers under small random weights; the stock pipeline has the last word."""
+"""Every family there and back, with the real classes of diffusers under small random weights; the stock
+pipeline has the last word.
+"""
 
 import pytest
 import torch

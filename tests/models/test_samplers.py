@@ -123,7 +123,9 @@ def test_the_seed_of_an_affine_sampler_is_known_in_closed_form(name):
 
 @pytest.mark.parametrize("name", ["dpm++", "dpm++, karras"])
 def test_a_sampler_with_a_memory_is_undone_where_its_one_step_kin_is_far_off(name):
-    """20 steps on a denoiser far from affine. From a warm start, as between rounds of boosting, it takes less."""
+    """20 steps on a denoiser far from affine. From a warm start, as between rounds of boosting, it takes
+    less.
+    """
     curved, schedule, image_latents = CurvedDenoiser(), read_schedule(SCHEDULERS[name], 20), noise(4)
 
     def denoiser(latents, timestep):

@@ -1,4 +1,6 @@
-"""The search for the largest guidance scale: on maps whose border is known, on the bundled model, and from the command line."""
+"""The search for the largest guidance scale: on maps whose border is known, on the bundled model, and from
+the command line.
+"""
 
 import json
 import math
@@ -69,7 +71,9 @@ def test_a_search_without_a_border_ends_at_once():
 
 
 def test_the_search_finds_where_an_affine_map_stops_contracting():
-    """eps = w k z, so f(z) = (z_s - B w k z) / A contracts under plain iteration where w < min A / (k |B|)."""
+    """eps = w k z, so f(z) = (z_s - B w k z) / A contracts under plain iteration where w < min A / (k
+    |B|).
+    """
     schedule, k = ddim_schedule(10), 0.5
     border = min(A / (k * abs(B)) for A, B in zip(schedule.A, schedule.B, strict=True) if B)
     latents = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -87,7 +91,9 @@ def test_the_search_finds_where_an_affine_map_stops_contracting():
 
 @pytest.mark.parametrize("solver", ["auto", "anderson"])
 def test_a_ramp_is_climbed_where_steps_fail_and_the_better_inversion_is_kept(solver):
-    """Guidance 3 is too much for one sample of the two, in so few iterations; in the other, a small one, no noise is seen."""
+    """Guidance 3 is too much for one sample of the two, in so few iterations; in the other, a small one, no
+    noise is seen.
+    """
     curved, schedule = CurvedDenoiser(), ddim_schedule(10)
     one = torch.ones(1, 1, 1, dtype=torch.float64)
 

@@ -1,8 +1,8 @@
 """Help, version and early failures: quick, since nothing heavy is imported for them."""
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -43,10 +43,16 @@ def test_a_missing_input_is_told_before_anything_heavy_is_imported(tmp_path):
 
 @pytest.mark.parametrize("command", [[], ["reconstruct"]], ids=" ".join)
 def test_help_answers_in_half_a_second(command):
+    """Of processor time, which other processes take none of."""
+
+    def spent() -> float:
+        times = os.times()
+        return times.children_user + times.children_system
+
     def seconds() -> float:
-        begun = time.perf_counter()
+        begun = spent()
         assert run(*command, "--help").returncode == 0
-        return time.perf_counter() - begun
+        return spent() - begun
 
     assert any(seconds() < 0.5 for _ in range(5))
 

@@ -119,7 +119,12 @@ def invert(
     Returns:
         One for each sample. Latents are finite if `image_latents` are; steps that did not converge are in the
         records, nothing is raised.
+
+    Raises:
+        ValueError: the schedule has a memory.
     """
+    if schedule.memory:
+        raise ValueError("a schedule with a memory is inverted by `core.multistep.invert`")
     climb = _Climb(denoiser, schedule, image_latents, effort, warm, precision, left)
     for number, transition in enumerate(reversed(transitions(denoiser, schedule, offsets)), 1):
         climb.step(transition)
@@ -156,6 +161,7 @@ class _Climb:
         self.latents = image_latents
         self.warm = list(warm) or [None] * len(image_latents)
         self.evaluations = [0] * len(image_latents)
+        self.taken = torch.zeros(len(image_latents))  # evaluations by the step that is being solved, on the device
         self.allowed = list(left) or [effort.mean_evaluations * len(schedule)] * len(image_latents)
         self.budget = EvaluationBudget(schedule) if math.isfinite(self.allowed[0]) else None
         solver = "anderson" if self.budget and effort.solver == "auto" else effort.solver
@@ -167,17 +173,20 @@ class _Climb:
 
     def step(self, transition: Transition) -> None:
         """Solves one step for all samples."""
-        before, target = list(self.evaluations), self.latents
-        known = self._known_noise()
+        before, target, known = list(self.evaluations), self.latents, self._known_noise()
+        self.taken = target.new_zeros(len(target))
         start = transition.up(target, known + self._predicted_difference(transition))
         criteria = [self._criterion(sample, transition) for sample in range(len(target))]
         gain = transition.B / transition.A
         solution = self.strategy(partial(self._fixed_point, transition, target), start, criteria, gain)
         self.latents = solution.x
-        moved, sizes = torch.stack((_norms(solution.x - start), _norms(solution.x))).tolist()
+        numbers = torch.stack((_norms(solution.x - start), _norms(solution.x), self.taken))
+        moved, sizes, taken = numbers.tolist()
         for sample, result in enumerate(solution.results):
-            taken, bias = self.evaluations[sample] - before[sample], moved[sample] / max(sizes[sample], 1e-30)
-            self.records[sample].append(self._record(sample, transition, result, taken, bias))
+            self.evaluations[sample] += int(taken[sample])
+            evaluations = self.evaluations[sample] - before[sample]
+            bias = moved[sample] / max(sizes[sample], 1e-30)
+            self.records[sample].append(self._record(sample, transition, result, evaluations, bias))
         self.sizes = sizes
         self.noises.append(transition.implied_noise(target, self.latents))
         if transition.B:
@@ -193,8 +202,7 @@ class _Climb:
 
     def _fixed_point(self, transition: Transition, target: Tensor, latents: Tensor, rows: Tensor) -> Tensor:
         """f(z) = (z_s - B eps(z, t)) / A, for which  f(z) - z = (z_s - Phi(z)) / A."""
-        for sample in rows.tolist():
-            self.evaluations[sample] += 3 if latents.requires_grad else 1
+        self.taken[rows] += 3 if latents.requires_grad else 1
         noise = transition.denoiser(latents, transition.timestep)
         return transition.of(rows).up(target[rows], noise)
 

@@ -57,7 +57,9 @@ def test_up_undoes_down_when_the_noise_is_right():
 
 @pytest.mark.parametrize("steps", [10, 20, 50])
 def test_ddim_approaches_the_exact_flow_of_a_gaussian(steps):
-    """The probability flow maps N(0, I) onto N(mean, variance I); DDIM's error falls with the number of steps."""
+    """The probability flow maps N(0, I) onto N(mean, variance I); DDIM's error falls with the number of
+    steps.
+    """
     denoiser = GaussianDenoiser(mean=0.3, variance=0.5)
     errors = []
     for count in (steps, 2 * steps):

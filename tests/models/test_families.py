@@ -1,4 +1,8 @@
-"""Every family there and back, with the real classes of diffusers under small random weights; the stock pipeline has the last word."""
+"""Every family there and back, with the real classes of diffusers under small random weights; the stock
+pipeline has the last word.
+"""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from invrecon.metrics import latent_fidelity, psnr
 from invrecon.models.families.family import join, split
 from invrecon.models.families.flux import pack, unpack
 from invrecon.models.stock import StockPipeline
+from invrecon.settings import Recipe
 from tests import checkpoints
 
 SETTINGS = Settings(size=64, num_inference_steps=5, prompt="a red apple", rtol=1e-4, boost=False)
@@ -32,10 +37,10 @@ def folders(mini, tmp_path_factory):
 
 def there_and_back(folder, photo, **changes):
     """(result, the stock pipeline's picture and image latents)."""
-    settings = Settings(**{**vars(SETTINGS), **changes})
+    settings = replace(SETTINGS, **changes)
     model = load_model(str(folder), device="cpu")
     result = reconstruct(photo, model, settings)
-    return result, *StockPipeline(model).regenerate(result.seed.latents, result.seed.header)
+    return result, *StockPipeline(model).regenerate(result.seed.latents, result.seed.recipe)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
@@ -57,9 +62,7 @@ def test_a_batch_is_as_its_photos_alone(name, folders, photo):
     with Image.open(photo) as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
     model = load_model(str(folders(name)), device="cpu")
-    settings = Settings(
-        **{**vars(SETTINGS), "sampler": "ddim" if name == "lcm" else "auto", "guidance_scale": 2.0}
-    )
+    settings = replace(SETTINGS, sampler="ddim" if name == "lcm" else "auto", guidance_scale=2.0)
     for one, path in zip(invert_batch([photo, mirrored], model, settings), (photo, mirrored), strict=True):
         assert latent_fidelity(invert(path, model, settings).seed.latents, one.seed.latents) > 75
 
@@ -84,7 +87,7 @@ def test_boosting_lifts_the_picture_in_every_family(name, folders, photo):
 @pytest.mark.parametrize("name", ["sd", "sdxl", "lcm"])
 def test_every_sampler_serves_every_family_that_is_not_flow_matching(name, sampler, folders, photo, tmp_path):
     model = load_model(str(folders(name)), device="cpu")
-    result = reconstruct(photo, model, Settings(**{**vars(SETTINGS), "sampler": sampler}))
+    result = reconstruct(photo, model, replace(SETTINGS, sampler=sampler))
     path = tmp_path / "x.seed.safetensors"
     save_seed(result.seed, path)
     assert load_seed(path).header["sampler"] == sampler
@@ -100,10 +103,10 @@ def test_every_sampler_serves_every_family_that_is_not_flow_matching(name, sampl
 @pytest.mark.parametrize("name", ["sd", "sdxl"])
 def test_few_steps_of_a_turbo_model(name, steps, folders, photo):
     """Trailing Euler steps from pure noise, as SD-Turbo and SDXL-Turbo take them."""
-    model = load_model(str(folders(name)), device="cpu").with_sampler("euler")
+    model = load_model(str(folders(name)), device="cpu")
     model.pipeline.scheduler.register_to_config(timestep_spacing="trailing")
     result = reconstruct(
-        photo, model, Settings(**{**vars(SETTINGS), "num_inference_steps": steps, "max_evaluations": 100})
+        photo, model, replace(SETTINGS, num_inference_steps=steps, max_evaluations=100, sampler="euler")
     )
     assert result.seed.header["timesteps"][0] == 999
     assert result.latent_fidelity_db > 60
@@ -144,14 +147,14 @@ def test_flux_s_seed_in_a_stock_pipeline_by_hand(folders, photo):
 
 @pytest.mark.parametrize("name", checkpoints.FAMILIES)
 def test_prompt_and_told_guidance_reach_the_network(name, folders):
-    model = load_model(str(folders(name)), device="cpu").with_sampler(
-        "ddim" if name in ("sd", "lcm", "sdxl") else "euler"
-    )
+    model = load_model(str(folders(name)), device="cpu")
+    recipe = Recipe("a red apple", sampler="ddim" if name in ("sd", "lcm", "sdxl") else "euler")
     latents = torch.randn(1, model.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        plain = model.denoiser("a red apple")(latents, 500)
-        assert not torch.allclose(plain, model.denoiser("on a blue photo")(latents, 500), rtol=1e-3)
-        guided = model.denoiser("a red apple", guidance_scale=3.0)
+        plain = model.denoiser(recipe)(latents, 500)
+        other = model.denoiser(replace(recipe, prompt="on a blue photo"))(latents, 500)
+        assert not torch.allclose(plain, other, rtol=1e-3)
+        guided = model.denoiser(replace(recipe, guidance_scale=3.0))
         assert torch.equal(plain, guided(latents, 500)) is (name == "flux schnell")  # distilled to do without
         assert guided.guidance_scale == (3.0 if name.startswith(("sd", "sdxl")) else 1.0)
 
@@ -159,7 +162,7 @@ def test_prompt_and_told_guidance_reach_the_network(name, folders):
 @pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux dev"])
 def test_a_batch_is_denoised_as_its_photos_one_by_one(name, folders):
     model = load_model(str(folders(name)), device="cpu")
-    denoiser = model.denoiser("a red apple", "blue", 2.0)
+    denoiser = model.denoiser(Recipe("a red apple", "blue", guidance_scale=2.0))
     latents = torch.randn(2, model.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         each = torch.cat([denoiser(one[None], 500) for one in latents])
@@ -177,9 +180,9 @@ def test_token_and_pooled_embeddings_are_joined_and_split(length, width, pooled)
 def test_sizes_and_samplers_that_a_family_cannot_do_are_refused(folders, photo):
     flux = load_model(str(folders("flux dev")), device="cpu")
     with pytest.raises(UsageError, match="multiple of 16"):
-        reconstruct(photo, flux, Settings(**{**vars(SETTINGS), "size": 72}))
+        reconstruct(photo, flux, replace(SETTINGS, size=72))
     with pytest.raises(ModelError, match="--sampler euler"):
-        reconstruct(photo, flux, Settings(**{**vars(SETTINGS), "sampler": "ddim"}))
+        reconstruct(photo, flux, replace(SETTINGS, sampler="ddim"))
     with pytest.raises(ModelError, match=r"LCMScheduler.*--sampler ddim"):
         reconstruct(photo, load_model(str(folders("lcm")), device="cpu"), SETTINGS)
 
@@ -204,9 +207,7 @@ def test_a_half_precision_network_that_overflows_is_asked_again_in_float32(folde
     layer.register_forward_hook(
         lambda module, inputs, output: output * float("nan") if output.dtype == torch.bfloat16 else output
     )
-    result = reconstruct(
-        photo, model, Settings(**{**vars(SETTINGS), "dtype": "bfloat16", "num_inference_steps": 2})
-    )
+    result = reconstruct(photo, model, replace(SETTINGS, dtype="bfloat16", num_inference_steps=2))
     assert model.pipeline.unet.dtype == torch.bfloat16
     assert result.seed.latents.isfinite().all()
     assert [step["float32"] for step in result.seed.header["steps"]] == [True, True]

@@ -13,13 +13,15 @@ from diffusers import (
     PNDMScheduler,
 )
 
-from invrecon.core.lbo import invert
+from invrecon.core import multistep
+from invrecon.core.lbo import Inversion
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.errors import ModelError
 from invrecon.metrics import latent_fidelity
 from invrecon.models.grid import read_schedule
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler, pick_sampler
+from invrecon.settings import Effort
 from invrecon.solve import Outcome
 from tests.analytic import CurvedDenoiser, GaussianDenoiser
 
@@ -78,6 +80,11 @@ def stock(scheduler, steps, seed):
     return latents
 
 
+def invert(denoiser, schedule, image_latents, warm=None, **effort) -> Inversion:
+    [inversion] = multistep.invert(denoiser, schedule, image_latents, Effort(**effort), warm=[warm])
+    return inversion
+
+
 def noise(number):
     return torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(number))
 
@@ -90,19 +97,18 @@ def test_the_way_down_is_the_scheduler_s_own(name, steps):
     seed = noise(1)
     theirs = stock(SCHEDULERS[name], steps, seed)
     ours = generate(network, read_schedule(SCHEDULERS[name], steps), seed)
-    assert latent_fidelity(theirs, ours) > (
-        75 if "euler, zero" in name else 90
-    )  # dB; sigma = 4096 costs float32 some digits
+    # dB; sigma = 4096 costs float32 some digits
+    assert latent_fidelity(theirs, ours) > (75 if "euler, zero" in name else 90)
 
 
 @pytest.mark.parametrize("steps", [5, 20])
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_and_is_undone(name, steps):
     schedule, image_latents = read_schedule(SCHEDULERS[name], steps), noise(2)
-    found = invert(network, schedule, image_latents, rtol=1e-4, max_evaluations=100)
-    assert all(record.outcome is Outcome.CONVERGED for record in found.records)
-    assert latent_fidelity(image_latents, generate(network, schedule, found.latents)) > 80
-    assert latent_fidelity(image_latents, stock(SCHEDULERS[name], steps, found.latents)) > 75
+    inversion = invert(network, schedule, image_latents, rtol=1e-4, max_evaluations=100)
+    assert all(record.outcome is Outcome.CONVERGED for record in inversion.records)
+    assert latent_fidelity(image_latents, generate(network, schedule, inversion.latents)) > 80
+    assert latent_fidelity(image_latents, stock(SCHEDULERS[name], steps, inversion.latents)) > 75
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler, trailing", "dpm++", "dpm++, karras"])
@@ -117,29 +123,50 @@ def test_the_seed_of_an_affine_sampler_is_known_in_closed_form(name):
     c = generate(denoiser, schedule, zero)
     k = generate(denoiser, schedule, zero + 1) - c
     image_latents = noise(3).double()
-    found = invert(denoiser, schedule, image_latents, rtol=1e-9, max_evaluations=200)
-    torch.testing.assert_close(found.latents, (image_latents - c) / k, rtol=1e-7, atol=1e-7)
+    inversion = invert(denoiser, schedule, image_latents, rtol=1e-9, max_evaluations=200)
+    torch.testing.assert_close(inversion.latents, (image_latents - c) / k, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["dpm++", "dpm++, karras"])
-def test_a_sampler_with_a_memory_is_undone_where_its_one_step_kin_is_far_off(name):
-    """20 steps on a denoiser far from affine. From a warm start, as between rounds of boosting, it takes less."""
+def test_a_sampler_with_a_memory_is_undone_where_its_one_step_form_is_far_off(name):
+    """20 steps on a denoiser far from affine. From a warm start, as between rounds of boosting, it takes
+    less.
+    """
     curved, schedule, image_latents = CurvedDenoiser(), read_schedule(SCHEDULERS[name], 20), noise(4)
 
     def denoiser(latents, timestep):
         return curved(latents, round(timestep))
 
-    found = invert(denoiser, schedule, image_latents, rtol=1e-4, max_evaluations=100)
+    inversion = invert(denoiser, schedule, image_latents, rtol=1e-4, max_evaluations=100)
     plain = ddim_inversion(denoiser, schedule, image_latents)
-    way_down = latent_fidelity(image_latents, generate(denoiser, schedule, found.latents))
+    way_down = latent_fidelity(image_latents, generate(denoiser, schedule, inversion.latents))
     assert way_down > latent_fidelity(image_latents, generate(denoiser, schedule, plain)) + 40
     assert way_down > 80
     nearby = image_latents + 1e-3 * noise(5)
-    again = invert(denoiser, schedule, nearby, rtol=1e-4, max_evaluations=100, warm=found)
+    again = invert(denoiser, schedule, nearby, rtol=1e-4, max_evaluations=100, warm=inversion)
     assert latent_fidelity(nearby, generate(denoiser, schedule, again.latents)) > 80
-    assert sum(record.evaluations for record in again.records) < sum(
-        record.evaluations for record in found.records
-    )
+    assert again.evaluations < inversion.evaluations
+
+
+@pytest.mark.parametrize("name", ["dpm++", "dpm++, karras", "euler, karras"])
+def test_a_batch_is_inverted_as_its_samples_alone(name):
+    schedule, effort = read_schedule(SCHEDULERS[name], 8), {"rtol": 1e-6, "max_evaluations": 100}
+    image_latents = torch.cat([noise(1), 0.2 * noise(2), 3 * noise(3)]).double()
+    rows = []
+
+    def watched(latents, timestep):
+        rows.append(len(latents))
+        return network(latents, timestep)
+
+    inversions = multistep.invert(watched, schedule, image_latents, Effort(**effort))
+    assert sum(rows) == sum(inversion.evaluations for inversion in inversions)
+    for inversion, one in zip(inversions, image_latents.split(1), strict=True):
+        alone = invert(network, schedule, one, **effort)
+        assert [record.evaluations for record in inversion.records] == [
+            record.evaluations for record in alone.records
+        ]
+    back = generate(network, schedule, torch.cat([inversion.latents for inversion in inversions]))
+    assert ((back - image_latents).flatten(1).norm(dim=1) < 1e-6 * image_latents.flatten(1).norm(dim=1)).all()
 
 
 def test_first_and_last_steps_of_dpm_solver_are_of_first_order():
@@ -170,8 +197,8 @@ def test_a_grid_that_is_rounded_to_some_timestep_twice_has_a_falling_clock():
     assert len(set(schedule.timesteps)) < 50
     assert all(later < earlier for earlier, later in zip(schedule.times, schedule.times[1:], strict=False))
     image_latents = noise(2)
-    found = invert(network, schedule, image_latents, rtol=1e-3)
-    assert latent_fidelity(image_latents, generate(network, schedule, found.latents)) > 60
+    inversion = invert(network, schedule, image_latents, rtol=1e-3)
+    assert latent_fidelity(image_latents, generate(network, schedule, inversion.latents)) > 60
 
 
 def test_the_checkpoint_s_scheduler_names_the_sampler():

@@ -13,7 +13,9 @@ SEED_ONLY = [name for name in PEERS if make_peer(name).track == "A"]
 
 
 class Network:
-    """eps(z, t, c) = eps(z, t) + c / 10, the condition a latent's shape; counts evaluations by timestep, a backward pass as two."""
+    """eps(z, t, c) = eps(z, t) + c / 10, the condition a latent's shape; counts evaluations by timestep, a
+    backward pass as two.
+    """
 
     def __init__(self, denoiser):
         self.denoiser = denoiser

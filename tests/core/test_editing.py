@@ -23,7 +23,9 @@ class Attention:
 
 
 class Looking:
-    """A denoiser with one cross-attention layer: two tokens, of which the left and the right half of the picture look at one each."""
+    """A denoiser with one cross-attention layer: two tokens, of which the left and the right half of the
+    picture look at one each.
+    """
 
     def __init__(self, attention):
         self.attention, self.gaussian = attention, GaussianDenoiser()

@@ -203,12 +203,16 @@ def test_verification_splits_off_the_part_of_guidance_and_tries_other_samplers(m
     assert by_name["DDIM", 4, "float32"] < verified.psnr
 
 
-@pytest.mark.parametrize(("dtype", "fidelity"), [("bfloat16", 40), ("float16", 45)])
-def test_half_precision_costs_few_evaluations_and_ends_where_rounding_does(dtype, fidelity, photo):
+# How a processor rounds decides the figures: 39 to 51 dB at 2.7 to 3.5 evaluations in bfloat16, 55 to 71 dB
+# at 3.6 to 4.9 in float16.
+@pytest.mark.parametrize(("dtype", "evaluations", "fidelity"), [("bfloat16", 4, 36), ("float16", 5.5, 45)])
+def test_half_precision_costs_few_evaluations_and_ends_where_rounding_does(
+    dtype, evaluations, fidelity, photo
+):
     settings = dataclasses.replace(QUICK, size=64, num_inference_steps=20, dtype=dtype)
     found = reconstruct(photo, load_model("mini", device="cpu", dtype=dtype), settings)
     assert found.inversion.converged_steps == 20
-    assert found.inversion.evaluations_per_step < 5
+    assert found.inversion.evaluations_per_step < evaluations
     assert found.latent_fidelity_db > fidelity
     if dtype == "bfloat16":
         assert {step["outcome"] for step in found.seed.header["steps"]} == {"converged", "rounded"}

@@ -102,7 +102,7 @@ def test_every_setting_says_what_it_does():
         ({"compile": True, "offload": "model"}, "a compiled network has to stay on its device"),
         ({"size": 100}, "size must be a multiple of 8, not 100; try 96"),
         ({"batch_size": 0}, "batch_size must be auto or lie between 1 and 1024, not 0"),
-        ({"mean_evaluations": 1}, "mean_evaluations must lie between 2 and inf, not 1"),
+        ({"mean_evaluations": 0.5}, "mean_evaluations must lie between 1 and inf, not 0.5"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(given, text):

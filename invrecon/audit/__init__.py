@@ -1,1 +1,1 @@
-"""Every inversion method on the same photos, measured alike."""
+"""How well invrecon does, measured: `methods` of inversion side by side, `edits` of cut-outs, and `speed`."""

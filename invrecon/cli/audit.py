@@ -17,7 +17,7 @@ from invrecon.errors import UsageError
 from invrecon.settings import Settings, load_table
 
 if TYPE_CHECKING:
-    from invrecon.audit.plan import Plan
+    from invrecon.audit.methods.plan import Plan
     from invrecon.models import Model
 
 EPILOG = """\b
@@ -70,7 +70,7 @@ def audit(
     budgets: Annotated[
         str | None,
         typer.Option(
-            metavar="LIST", help="Evaluations a step; 0 for the published settings.  [default: 0,2,3,5,10]"
+            metavar="LIST", help="Evaluations a step; 0 for the published settings.  [default: 0,1,2,3,5,10]"
         ),
     ] = None,
     setting_list: Annotated[
@@ -107,11 +107,11 @@ def audit(
 def _run(
     photos: list[Path], model: "Model", plan: "Plan", settings: Settings, out: Path, quiet: bool
 ) -> None:
-    from invrecon.audit.markdown import to_markdown
-    from invrecon.audit.plan import describe
-    from invrecon.audit.report import write_report
-    from invrecon.audit.run import run_audit
-    from invrecon.audit.summary import summarise
+    from invrecon.audit.methods.markdown import to_markdown
+    from invrecon.audit.methods.plan import describe
+    from invrecon.audit.methods.report import write_report
+    from invrecon.audit.methods.audit import run_audit
+    from invrecon.audit.methods.tables import summarise
     from invrecon.writing import replacing
 
     with progress_bar("audit", quiet) as on_progress:
@@ -144,7 +144,7 @@ def _plan(
     settings: str | None,
     captions: list[str] | None,
 ) -> "Plan":
-    from invrecon.audit.plan import Plan, parse_setting
+    from invrecon.audit.methods.plan import Plan, parse_setting
 
     plan = Plan(
         decoder_ceiling=bool(table.get("decoder_ceiling", True)), captions=dict(table.get("captions", {}))

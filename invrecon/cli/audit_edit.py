@@ -15,7 +15,7 @@ from invrecon.errors import UsageError
 from invrecon.settings import INVERSIONS, MODES, EditSettings, Settings, load_captions
 
 if TYPE_CHECKING:
-    from invrecon.audit.editing import Trial
+    from invrecon.audit.edits.trials import Trial
 
 EPILOG = """\b
 Examples:
@@ -127,25 +127,24 @@ def _run(
     out: Path | None,
     quiet: bool,
 ) -> "list[Trial]":
-    from invrecon.audit.cutouts import check_colours, compose
-    from invrecon.audit.editing import run_trials
+    from invrecon.audit.edits.cutouts import check_colours, compose
+    from invrecon.audit.edits.trials import EditPlan, run_trials
 
     check_colours(*colours)
     composites = [
         compose(path, names.get(path.stem, path.stem.replace("_", " ")), colours[0], int(settings.size))
         for path in cutouts
     ]
+    plan = EditPlan(colours, edits, masks, swept)
     model, trials = load(settings, quiet), []
     for number, (path, composite) in enumerate(zip(cutouts, composites, strict=True), 1):
-        found: list[Trial] = []
+        own: list[Trial] = []
         for way in inversions:
             with progress_bar(f"{number}/{len(cutouts)} {composite.name}, {way}", quiet) as on_progress:
-                found += run_trials(
-                    composite, colours, edits, masks, swept, way, model, settings, on_progress
-                )
+                own += run_trials(composite, plan, way, model, settings, on_progress)
         if out:
-            _sheet(found, out / f"{path.stem}.png")
-        trials += found
+            _sheet(own, out / f"{path.stem}.png")
+        trials += own
     return trials
 
 
@@ -167,7 +166,7 @@ def _sheet(trials: "list[Trial]", path: Path) -> None:
 def _tell(
     trials: "list[Trial]", colours: tuple[str, str], settings: Settings, as_json: bool, quiet: bool
 ) -> None:
-    from invrecon.audit.editing import tabulate
+    from invrecon.audit.edits.trials import tabulate
 
     rows = tabulate(trials)
     if as_json:

@@ -127,15 +127,13 @@ def _measure(
 ) -> list["Speed"]:
     import torch
 
-    from invrecon.audit.bench import make_bench
-    from invrecon.audit.speed import measure
+    from invrecon.audit.speed import make_benchmark, measure
 
     rows = []
     with progress_bar("speed", quiet) as on_progress:
         try:
-            for row in measure(
-                make_bench(model, settings, photos, max(batches)), batches, repeats, on_progress
-            ):
+            benchmark = make_benchmark(model, settings, photos, max(batches))
+            for row in measure(benchmark, batches, repeats, on_progress):
                 rows.append(row)
                 if as_json:
                     typer.echo(json.dumps(strict(_context(model, settings) | asdict(row)), allow_nan=False))

@@ -105,9 +105,10 @@ def invert(
         image_latents: z_0, (B, C, h, w); their dtype is that of the whole computation.
         effort: `rtol` is what the relative errors of all T steps may add up to in the regenerated latents: a
             step has converged when  ‖Phi(z_t) - z_s‖ < rtol / (g(a_s / a_0) T) ‖z_s‖  with g of `growth`.
-            `max_evaluations` bounds the iterations of a step. Where `mean_evaluations` is given, >= 2, it
+            `max_evaluations` bounds the iterations of a step. Where `mean_evaluations` is given, >= 1, it
             takes the place of both (see `EvaluationBudget`), and "auto" stays with Anderson: what damping and
-            gradients would spend on one step is worth more to the others.
+            gradients would spend on one step is worth more to the others. The least, 1, is T + 1 evaluations:
+            each step corrects its prediction once,  z_t = (z_s - B eps(z, t)) / A  at  z = (z_s - B e) / A.
         warm: for each sample, an inversion of image latents close to its own on the same schedule, or None.
         precision: relative error that rounding may leave in the denoiser's output. A step whose residual
             stops falling at that level, or at that of the latents' own rounding, ends there.
@@ -233,8 +234,9 @@ class _Climb:
         most: float = self.effort.max_evaluations
         if self.budget:
             left = self.allowed[sample] - self.evaluations[sample]
-            rtol = partial(self.budget.tolerance, done, left)
             most = max(1, left - (steps - done - 1))
+            # a single evaluation tells whether the prediction is good, and corrects it in any case
+            rtol = partial(self.budget.tolerance, done, left) if most >= 2 else 0.0
             if 2 * done >= steps:
                 floor = partial(_floor_after, left / (steps - done), rounding)
         scale = self.sizes[sample] / transition.A or 1.0

@@ -31,5 +31,5 @@ class Effort(Group):
     mean_evaluations: float = setting(
         math.inf,
         "Spend so many network evaluations a step, on average, whatever --rtol says.",
-        low=2,
+        low=1,
     )

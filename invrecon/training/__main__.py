@@ -28,7 +28,9 @@ def prepare(
     root: Annotated[Path, typer.Option(help="where the packages of sources.toml were unpacked")],
     start_from: StartFrom = None,
 ) -> None:
-    """Collects photos and cut-outs below --root, and learns the tokenizer from their captions or takes that of --start-from."""
+    """Collects photos and cut-outs below --root, and learns the tokenizer from their captions or takes that
+    of --start-from.
+    """
     typer.echo(f"collected {data.prepare(root, folder / 'data')}")
     if start_from:
         shutil.copytree(start_from / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
@@ -44,7 +46,9 @@ def autoencoder(
     adversarial_steps: int | None = None,
     start_from: StartFrom = None,
 ) -> None:
-    """Trains the autoencoder; a run that was stopped goes on. Encoder settled, decoder trained on with --adversarial-steps."""
+    """Trains the autoencoder; a run that was stopped goes on. Encoder settled, decoder trained on with
+    --adversarial-steps.
+    """
     run = autoencoders.AutoencoderRun(device=device, start_from=start_from)
     run = replace(
         run,
@@ -62,7 +66,9 @@ def denoiser(
     pace: float = 1.0,
     start_from: StartFrom = None,
 ) -> None:
-    """Encodes the pictures once, then trains the U-Net and the text encoder, rates times --pace; a run that was stopped goes on."""
+    """Encodes the pictures once, then trains the U-Net and the text encoder, rates times --pace; a run that
+    was stopped goes on.
+    """
     run = denoisers.DenoiserRun(device=device, start_from=start_from)
     run = replace(
         run,

@@ -1,7 +1,9 @@
 """The autoencoder of `mini`: trained for fidelity first, then its decoder against a patch critic.
 
-Fidelity phase, encoder and decoder:   |y - x| + 2 (y - x)^2 + 1/2 |grad y - grad x| + 1e-5 KL(q(z|x), N(0, 1))
-Adversarial phase, decoder alone:      the same without KL, + w * hinge loss of a patch critic
+Fidelity phase, encoder and decoder:
+    |y - x| + 2 (y - x)^2 + 1/2 |grad y - grad x| + 1e-5 KL(q(z|x), N(0, 1))
+Adversarial phase, decoder alone:
+    the same without KL, + w * hinge loss of a patch critic
 (as Esser et al. 2021, arXiv:2012.09841, and Rombach et al. 2022, arXiv:2112.10752, with image gradients in
 place of LPIPS, whose weights are not free of a download). The encoder is settled after the first phase,
 so a denoiser may be trained meanwhile.
@@ -24,7 +26,9 @@ from invrecon.training.data import Corpus, to_unit
 
 @dataclass(frozen=True)
 class AutoencoderRun:
-    """Settings of a training run; `pixels` is the number of pixels in a batch, `start_from` an exported checkpoint to go on from."""
+    """Settings of a training run; `pixels` is the number of pixels in a batch, `start_from` an exported
+    checkpoint to go on from.
+    """
 
     latent_channels: int = 12
     block_out_channels: tuple[int, ...] = (32, 64, 128, 192)
@@ -124,9 +128,8 @@ def train(
         if (step + 1) % 100 == 0:
             psnr = -10 * math.log10(squared_error.item() / 100 / 4)
             squared_error.zero_()
-            report(
-                f"autoencoder {step + 1}: {psnr:.2f} dB in training, {(time.monotonic() - begun) / (step + 1 - start):.2f} s/step"
-            )
+            pace = (time.monotonic() - begun) / (step + 1 - start)
+            report(f"autoencoder {step + 1}: {psnr:.2f} dB in training, {pace:.2f} s/step")
         if (step + 1) % 500 == 0 or step + 1 in (run.steps, run.steps + run.adversarial_steps):
             checkpoint.save(state, step + 1, models, stateful)
     return load(state, run)

@@ -1,11 +1,12 @@
 """The denoiser of `mini`: a U-Net and a text encoder, trained together on image latents.
 
-Loss: ‖v(z_t, t, c) - (a eps - s z_0)‖² with z_t = a z_0 + s eps, z_0 = scale E(x) + noise (v-prediction, arXiv:2202.00512),
-captions dropped one time in ten for guidance.
+Loss: ‖v(z_t, t, c) - (a eps - s z_0)‖² with z_t = a z_0 + s eps, z_0 = scale E(x) + noise (v-prediction,
+arXiv:2202.00512), captions dropped one time in ten for guidance.
 
-t = 1000 u^1.5 with u uniform, since inverting is hardest where there is little noise. Every picture's latents get noise of their own
-deviation, `latent_noise` u²: boosted latents, which differ from the encoder's by a fraction of their deviation, are then no strangers
-to the network, and its answer at small t is no longer so steep that inversion hardly contracts.
+t = 1000 u^1.5 with u uniform, since inverting is hardest where there is little noise. Every picture's latents
+get noise of their own deviation, `latent_noise` u²: boosted latents, which differ from the encoder's by a
+fraction of their deviation, are then no strangers to the network, and its answer at small t is no longer so
+steep that inversion hardly contracts.
 """
 
 import json
@@ -35,8 +36,9 @@ SKIPPED = 16  # levels of noise, see `scheduler`
 class DenoiserRun:
     """Settings of a training run.
 
-    `groups` tells how many pictures of which size are encoded beforehand, `start_from` an exported checkpoint to go on from,
-    `latent_noise` the largest deviation of the noise that image latents get, in units of theirs.
+    `groups` tells how many pictures of which size are encoded beforehand, `start_from` an exported checkpoint
+    to go on from, `latent_noise` the largest deviation of the noise that image latents get, in units of
+    theirs.
     """
 
     block_out_channels: tuple[int, ...] = (96, 144, 192)
@@ -52,11 +54,14 @@ class DenoiserRun:
 
 
 def scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule without its lowest levels, for v-prediction:  abar_t = abar'_{t + SKIPPED},  t >= 1.
+    """Stable Diffusion's noise schedule without its lowest levels, for v-prediction:
 
-    abar_0, where sampling ends, stays as it was. Where a photo is plain and the network sure of it, a step shrinks latents by the
-    ratio of noise after it to noise before, and the smaller that is, the harder the step is to invert. With ten of Stable
-    Diffusion's steps the last but one shrinks them 8 times; with these it is 2.8 times there, and 4.3 times in the last.
+        abar_t = abar'_{t + SKIPPED},      t >= 1
+
+    abar_0, where sampling ends, stays as it was. Where a photo is plain and the network sure of it, a step
+    shrinks latents by the ratio of noise after it to noise before, and the smaller that is, the harder the
+    step is to invert. With ten of Stable Diffusion's steps the last but one shrinks them 8 times; with these
+    it is 2.8 times there, and 4.3 times in the last.
     """
     betas = (
         0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) / 999 * torch.arange(1000 + SKIPPED, dtype=torch.float64)
@@ -137,7 +142,7 @@ def train(
     run: DenoiserRun,
     report: Callable[[str], None] = print,
 ) -> tuple[nn.ModuleDict, float]:
-    """Trains, or goes on from `state`, to the end; returns the averaged models and the scaling factor of the latents."""
+    """Trains to the end, from `state` if given; returns averaged models and the latents' scaling factor."""
     device = torch.device(run.device)
     with safe_open(latents, "pt") as file:
         data = {size: file.get_tensor(size).float() for size in checkpoint.names(file)}
@@ -184,9 +189,8 @@ def train(
         average.update_parameters(models)
         total += loss.detach()
         if (step + 1) % 100 == 0:
-            report(
-                f"denoiser {step + 1}: loss {total.item() / 100:.4f}, {(time.monotonic() - begun) / (step + 1 - start):.2f} s/step"
-            )
+            pace = (time.monotonic() - begun) / (step + 1 - start)
+            report(f"denoiser {step + 1}: loss {total.item() / 100:.4f}, {pace:.2f} s/step")
             total.zero_()
         if (step + 1) % 500 == 0 or step + 1 == run.steps:
             checkpoint.save(state, step + 1, named, optimizers)

@@ -43,7 +43,9 @@ def export(
 
 
 def _prefix_text_encoder(path: Path) -> None:
-    """Calls weights text_model.*, as CLIP's checkpoints do: transformers 5 saves them without, and 4 then quietly draws random ones."""
+    """Calls weights text_model.*, as CLIP's checkpoints do: transformers 5 saves them without, and 4 then
+    quietly draws random ones.
+    """
     weights = {
         f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(path).items()
     }

@@ -1,4 +1,4 @@
-"""Muon for convolutions: momentum whose update is made orthogonal, so that weak directions (colour) learn as fast as strong ones."""
+"""Muon for convolutions: its orthogonal update lets weak directions (colour) learn as fast as strong ones."""
 
 from collections.abc import Iterable
 
@@ -8,9 +8,10 @@ from torch.optim import AdamW, Optimizer
 
 
 class Muon(Optimizer):
-    """W <- W - lr sqrt(max(1, rows / columns)) orth(momentum), for weights seen as (out, in * k * k) matrices.
+    """W <- W - lr sqrt(max(1, rows / columns)) orth(momentum), for weights as (out, in * k * k) matrices.
 
-    Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/ ; `torch.optim.Muon` takes matrices only.
+    Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/
+    `torch.optim.Muon` takes matrices only.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
@@ -45,7 +46,9 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
 def optimizers(
     model: nn.Module, muon_rate: float, adam_rate: float, outer: tuple[str, ...]
 ) -> dict[str, Optimizer]:
-    """Muon for the inner convolutions and linear layers, AdamW for all else and for names that contain a word of `outer`."""
+    """Muon for the inner convolutions and linear layers, AdamW for all else and for names that contain a word
+    of `outer`.
+    """
     inner: list[Tensor] = []
     rest: list[Tensor] = []
     for name, weight in model.named_parameters():

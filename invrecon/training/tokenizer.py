@@ -12,7 +12,8 @@ MAX_LENGTH = 32
 
 
 def learn(captions: Iterable[str], folder: Path, vocab_size: int = 2000) -> CLIPTokenizer:
-    """Learns byte pairs and writes vocab.json and merges.txt, the files that `CLIPTokenizer` reads, into `folder`.
+    """Learns byte pairs and writes vocab.json and merges.txt, the files that `CLIPTokenizer` reads, into
+    `folder`.
 
     Letters come first in the vocabulary, so that any text at all can be said, in pieces if need be.
     """
@@ -49,7 +50,9 @@ def load(folder: Path) -> CLIPTokenizer:
 
 
 def save_for_older(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Writes vocab.json and merges.txt, without which transformers 4 reads no tokenizer, beside version 5's tokenizer.json."""
+    """Writes vocab.json and merges.txt, without which transformers 4 reads no tokenizer, beside version 5's
+    tokenizer.json.
+    """
     vocabulary = dict(sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1]))
     _write(vocabulary, _merges(tokenizer.backend_tokenizer), folder)
 

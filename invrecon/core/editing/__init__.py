@@ -1,1 +1,1 @@
-"""Editing: two branches leave one seed, the source under its own prompt, the target under another, which the source holds on to."""
+"""Editing: two branches leave one seed, each under a prompt of its own; the target is held to the source."""

@@ -1,16 +1,25 @@
-"""Track B around a DDIM inversion's own latents: the difference kept, or the negative embedding learnt."""
+"""Track B around the latents z*_t of a DDIM inversion, the pivots. What leads back to them is kept: an offset
+or a latent bias for each step, or a learnt negative embedding.
+"""
+
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from invrecon.core.denoiser import Guided
+from invrecon.core.lbo import growth
+from invrecon.core.peers.fixed_point import f
 from invrecon.core.peers.peer import Peer, Stored, is_finite
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import Transition, transitions
+from invrecon.settings import Effort
+from invrecon.solve import Criterion, make_strategy
 
 
 def direct(evaluations: int | None = None) -> Peer:
-    """Direct inversion (arXiv:2310.01506): what every step misses the pivot by is kept and added on the way down,
+    """Direct inversion (arXiv:2310.01506): what every step misses the pivot by is kept and added on the way
+    down,
 
         d_t = z*_s - Phi(z*_t),      z_s = Phi(z_t) + d_t
 
@@ -36,14 +45,65 @@ def direct(evaluations: int | None = None) -> Peer:
     return Peer("Direct", "B", invert, generate)
 
 
+def lbo_biases(evaluations: int | None = None) -> Peer:
+    """LBO with its biases kept. Each step up is plain DDIM inversion; its bias b_t is kept and added to the
+    latents on the way down, before the sampler's step:
+
+        z*_t = (z*_s - B eps(z*_s, t)) / A,      b_t = argmin_b ‖Phi(z*_t + b) - z*_s‖²
+        z_s = Phi(z_t + b_t)
+
+    Kept are z*_T and T biases, (T, B, C, h, w) from noise to image. Each bias is solved as in `core.lbo`, to
+    the same tolerance, from b = 0. With a budget of n: one evaluation for z*_t and n - 1 iterations, but one
+    at least (2 evaluations).
+    """
+    effort = Effort()
+    iterations = effort.max_evaluations if evaluations is None else max(1, evaluations - 1)
+
+    @torch.no_grad()
+    def invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
+        strategy = make_strategy("auto" if evaluations is None else "anderson", len(image_latents))
+        pivot, biases = image_latents, []
+        for transition in reversed(transitions(guided, schedule)):
+            target, start = pivot, transition.up(pivot, guided(pivot, transition.timestep))
+            pivot = start if is_finite(start) else target
+            rtol = effort.rtol / (growth(transition.signal) * len(schedule)) if evaluations is None else 0.0
+            scales = (target.flatten(1).norm(dim=1) / transition.A).tolist()
+            criteria = [Criterion(rtol, iterations, scale or 1.0) for scale in scales]
+            solution = strategy(
+                partial(_fixed_point, transition, target), pivot, criteria, transition.B / transition.A
+            )
+            biases.append(solution.x - pivot)
+        return Stored(pivot, {"biases": torch.stack(biases[::-1])})
+
+    @torch.no_grad()
+    def generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
+        latents = stored.latents
+        for transition, bias in zip(transitions(guided, schedule), stored.extras["biases"], strict=True):
+            latents = transition.down(latents + bias)
+        return latents
+
+    note = (
+        "The paper's public digest leaves open whether b_t is added on the way down; in this reading it is."
+    )
+    return Peer("LBO+biases", "B", invert, generate, note)
+
+
+def _fixed_point(transition: Transition, target: Tensor, latents: Tensor, rows: Tensor) -> Tensor:
+    """f(z) of some samples, (n, C, h, w); `rows` says which, (n,)."""
+    return f(transition, target[rows], latents)
+
+
 def null_text(evaluations: int | None = None) -> Peer:
-    """Null-text inversion (arXiv:2211.09794): the negative embedding of every step, learnt so that guided steps meet the pivots,
+    """Null-text inversion (arXiv:2211.09794): the negative embedding of every step, learnt so that guided
+    steps meet the pivots,
 
-        c_t = argmin_c mean (Phi(z_t; c) - z*_s)²,      eps(z, t; c) = eps(z, t, c) + w (eps(z, t, c_pos) - eps(z, t, c))
+        c_t = argmin_c mean (Phi(z_t; c) - z*_s)²,      eps(z, t; c) = eps(z, t, c) + w (eps(z, t, c_pos) -
+        eps(z, t, c))
 
-    Step i takes at most 10 iterations of Adam with rate 1e-2 (1 - i / 100), from the embedding before, and stops below
-    1e-5 + 2e-5 i. With w = 1 the embedding has no effect, and none is learnt. A step costs 3 evaluations (pivot, condition, result)
-    and 3 an iteration. With a budget: as many iterations as fit, but one at least (6 evaluations).
+    Step i takes at most 10 iterations of Adam with rate 1e-2 (1 - i / 100), from the embedding before, and
+    stops below 1e-5 + 2e-5 i. With w = 1 the embedding has no effect, and none is learnt. A step costs 3
+    evaluations (pivot, condition, result) and 3 an iteration. With a budget: as many iterations as fit, but
+    one at least (6 evaluations).
     """
     iterations = 10 if evaluations is None else max(1, (evaluations - 3) // 3)
 

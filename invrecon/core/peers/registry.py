@@ -6,11 +6,14 @@ from invrecon.core.peers.belm import o_belm
 from invrecon.core.peers.edict import edict
 from invrecon.core.peers.fixed_point import aidi_a, aidi_e, ddim, exact_dpm, fpi, renoise
 from invrecon.core.peers.gradient import gnri, gradient
+from invrecon.core.peers.one_evaluation import ife, uni_inv
 from invrecon.core.peers.peer import Peer
-from invrecon.core.peers.pivots import direct, null_text
+from invrecon.core.peers.pivots import direct, lbo_biases, null_text
 
 _MAKERS: dict[str, Callable[[int | None], Peer]] = {
     "DDIM": ddim,
+    "IFE": ife,
+    "Uni-Inv": uni_inv,
     "FPI": fpi,
     "AIDI-E": aidi_e,
     "AIDI-A": aidi_a,
@@ -22,6 +25,7 @@ _MAKERS: dict[str, Callable[[int | None], Peer]] = {
     "O-BELM": o_belm,
     "null-text": null_text,
     "Direct": direct,
+    "LBO+biases": lbo_biases,
 }
 
 PEERS = tuple(_MAKERS)
@@ -33,9 +37,10 @@ def make_peer(name: str, evaluations: int | None = None) -> Peer:
 
     Args:
         name: one of `PEERS`.
-        evaluations: budget of network evaluations an inversion step, a backward pass counted as two, >= 1: the method does as many
-            iterations as fit, and at least what it can't do without (DDIM and O-BELM always take 1, EDICT and Direct 2; a gradient
-            method takes one step of gradient: gradient 3, GNRI 4, null-text 6). None means the published settings.
+        evaluations: budget of network evaluations an inversion step, a backward pass counted as two, >= 1:
+            the method does as many iterations as fit, and at least what it can't do without (DDIM, IFE and
+            O-BELM always take 1, EDICT and Direct 2; LBO+biases takes 2; a gradient method takes one step of
+            gradient: gradient 3, GNRI 4, null-text 6). None means the published settings.
 
     Raises:
         ValueError: the budget is below 1.

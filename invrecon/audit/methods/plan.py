@@ -1,4 +1,4 @@
-"""What an audit runs: photos, settings, methods and budgets, and the rows that come of them."""
+"""What an audit runs: settings, methods and budgets, all combined."""
 
 import hashlib
 import json
@@ -15,7 +15,9 @@ METHODS = (OURS, *PEERS)
 
 @dataclass(frozen=True)
 class Setting:
-    """A prompt and a guidance scale; `captioned` asks for the photo's caption in place of the empty prompt."""
+    """A prompt and a guidance scale; `captioned` asks for the photo's caption in place of the empty
+    prompt.
+    """
 
     captioned: bool
     guidance_scale: float
@@ -26,8 +28,12 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run: a method under a setting and a budget, on the encoder's latents or on boosted ones."""
+class Run:
+    """A method under a setting and a budget, on the encoder's latents or on boosted ones.
+
+    Args:
+        budget: network evaluations a step, a backward pass counted as two; None for the published settings.
+    """
 
     setting: Setting
     method: str
@@ -41,10 +47,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole matrix. Boosted latents are for track A, and for the published settings only, where `budgets` has None."""
+    """All combinations of methods, budgets and settings.
+
+    Boosted latents are for track A at the published settings, so only where `budgets` has None.
+    """
 
     methods: tuple[str, ...] = METHODS
-    budgets: tuple[int | None, ...] = (None, 2, 3, 5, 10)
+    budgets: tuple[int | None, ...] = (None, 1, 2, 3, 5, 10)
     settings: tuple[Setting, ...] = (
         Setting(False, 1.0),
         Setting(True, 1.0),
@@ -58,19 +67,19 @@ class Plan:
         if unknown := set(self.methods) - set(METHODS):
             raise UsageError(f"no method {', '.join(sorted(unknown))}: there are {', '.join(METHODS)}")
 
-    def jobs(self) -> Iterator[Job]:
+    def runs(self) -> Iterator[Run]:
         """All runs on one photo, each setting's in one piece."""
         for setting in self.settings:
             for method in self.methods:
                 for budget in self.budgets:
-                    yield Job(setting, method, budget, boosted=False)
+                    yield Run(setting, method, budget, boosted=False)
             for method in self.methods:
-                job = Job(setting, method, None, boosted=True)
-                if None in self.budgets and job.track == "A":
-                    yield job
+                run = Run(setting, method, None, boosted=True)
+                if None in self.budgets and run.track == "A":
+                    yield run
 
     def caption(self, photo: Path, setting: Setting) -> str:
-        """The prompt for a photo under a setting; photos without a caption of their own are called "a photo"."""
+        """The prompt for a photo under a setting; a photo without a caption is called "a photo"."""
         return self.captions.get(photo.stem, "a photo") if setting.captioned else ""
 
 
@@ -97,5 +106,5 @@ def describe(method: str) -> dict[str, str]:
 
 
 def key(*parts: object) -> str:
-    """A short name for files, from whatever tells one thing from another."""
+    """A short name for a file or row, made of all that it depends on."""
     return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Every way of editing, on cut-outs whose background's colour is to change: did it, and what became of the object?"""
+"""All edits of a cut-out: whether the background changed its colour, and what became of the object."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL.Image import Image
 
-from invrecon.audit.cutouts import Composite, is_called, mean_hue
+from invrecon.audit.edits.cutouts import Composite, is_called, mean_hue
 from invrecon.image import save_png
 from invrecon.metrics import psnr
-from invrecon.pipeline import Edited, OnProgress, edit
+from invrecon.pipeline import Edited, Editing, OnProgress, edit
 from invrecon.seedfile import save_seed
 from invrecon.settings import EditSettings, Settings
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from invrecon.models import Model
 
 MASKS = ("none", "auto", "drawn")
-GREY = 0.1  # mean colours of less saturation have no hue to speak of
+_FILES = ("photo.png", "photo.seed.safetensors", "mask.png")
+GREY = 0.1  # saturation below which a mean colour has no meaningful hue
+KEPT = 22.0  # dB inside the object from which it counts as kept
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Trial:
         label: of the edit's settings; "reconstruction" for none.
         hue, saturation: of the background's mean colour; `moved` is whether it goes by the new colour's name.
         object_psnr: inside the cut-out's alpha, against the original, dB.
-        outside_psnr, outside_reconstruction_psnr: outside of a mask, of the edit and of the plain reconstruction.
+        outside_psnr, outside_reconstruction_psnr: outside of a mask, of the edit and of the plain
+            reconstruction.
         seconds: for the edit, inversion not counted.
     """
 
@@ -51,40 +54,61 @@ class Trial:
     picture: Image
 
 
+@dataclass(frozen=True)
+class EditPlan:
+    """What is tried on each cut-out.
+
+    Args:
+        colours: of the background, before and after.
+        edits: their `to` is replaced by the caption with the new colour.
+        masks: out of `MASKS`; the drawn one is the background's own.
+        swept: the settings that labels name in any case.
+    """
+
+    colours: tuple[str, str]
+    edits: Sequence[EditSettings]
+    masks: Sequence[str]
+    swept: Collection[str]
+
+
 def run_trials(
     composite: Composite,
-    colours: tuple[str, str],
-    edits: Sequence[EditSettings],
-    masks: Iterable[str],
-    swept: Collection[str],
+    plan: EditPlan,
     inversion: Literal["lbo", "ddim"],
     model: Model,
     settings: Settings,
     on_progress: OnProgress | None = None,
 ) -> list[Trial]:
-    """All edits of one cut-out, first its plain reconstruction.
-
-    Args:
-        edits: their `to` is replaced by the caption with the new colour.
-        masks: out of `MASKS`; the drawn one is the background's own.
-        swept: the settings that labels name in any case.
-    """
-    old, new = (f"a {composite.name} on a {colour} background" for colour in colours)
+    """All edits of one cut-out, first its plain reconstruction."""
+    old, new = (f"a {composite.name} on a {colour} background" for colour in plan.colours)
     settings = replace(settings, prompt=old, size=composite.picture.width)
-    wanted = {mask: [replace(each, to=new, auto_mask=mask == "auto") for each in edits] for mask in masks}
+    wanted = [
+        (mask, replace(each, to=new, auto_mask=mask == "auto")) for mask in plan.masks for each in plan.edits
+    ]
+    free = [each for mask, each in wanted if mask != "drawn"]
+    drawn = [each for mask, each in wanted if mask == "drawn"]
     with TemporaryDirectory() as folder:
-        photo, seed, mask = (
-            Path(folder) / name for name in ("photo.png", "photo.seed.safetensors", "mask.png")
-        )
+        photo, seed, mask = (Path(folder) / name for name in _FILES)
         save_png(composite.picture, photo)
         save_png(composite.background, mask)
-        free = [each for name in wanted if name != "drawn" for each in wanted[name]]
         result = edit(photo, model, free or [EditSettings(old)], settings, on_progress, inversion=inversion)
         done = result.edits if free else []
-        if "drawn" in wanted:
+        if drawn:
             save_seed(replace(result.edits[0].seed, mask=None), seed)
-            done = done + edit(seed, model, wanted["drawn"], None, on_progress, photo=photo, mask=mask).edits
-    plain = replace(
+            done = done + edit(seed, model, drawn, None, on_progress, photo=photo, mask=mask).edits
+    masks = [mask for mask, _ in wanted if mask != "drawn"] + ["drawn"] * len(drawn)
+    labels = [one.settings.label(plan.swept).removesuffix(", auto mask") for one in done]
+    return [
+        _judge(one, label, mask, composite, plan.colours[1], inversion)
+        for one, label, mask in zip(
+            [_unedited(result), *done], ["reconstruction", *labels], ["-", *masks], strict=True
+        )
+    ]
+
+
+def _unedited(result: Editing) -> Edited:
+    """The plain reconstruction in an edit's place."""
+    return replace(
         result.edits[0],
         square=result.reconstruction,
         mask=None,
@@ -92,16 +116,6 @@ def run_trials(
         outside_reconstruction_psnr=None,
         seconds=0,
     )
-    names = [
-        "-",
-        *(name for name in wanted if name != "drawn" for _ in wanted[name]),
-        *("drawn" for _ in wanted.get("drawn", ())),
-    ]
-    labels = ["reconstruction", *(one.settings.label(swept).removesuffix(", auto mask") for one in done)]
-    return [
-        _judge(one, label, mask_name, composite, colours[1], inversion)
-        for one, label, mask_name in zip([plain, *done], labels, names, strict=True)
-    ]
 
 
 def _judge(one: Edited, label: str, mask: str, composite: Composite, colour: str, inversion: str) -> Trial:
@@ -123,7 +137,7 @@ def _judge(one: Edited, label: str, mask: str, composite: Composite, colour: str
 
 
 def tabulate(trials: Iterable[Trial]) -> list[dict[str, Any]]:
-    """One row for each way of editing and inverting, over all cut-outs."""
+    """One row for each edit, mask and inversion, over all cut-outs."""
     groups: dict[tuple[str, str, str], list[Trial]] = {}
     for trial in trials:
         groups.setdefault((trial.label, trial.mask, trial.inversion), []).append(trial)
@@ -135,8 +149,8 @@ def tabulate(trials: Iterable[Trial]) -> list[dict[str, Any]]:
             "cutouts": len(group),
             "moved": sum(each.moved for each in group),
             "median_hue": statistics.median(each.hue for each in group),
-            "kept": sum(each.object_psnr >= 22 for each in group),
-            "moved_and_kept": sum(each.moved and each.object_psnr >= 22 for each in group),
+            "kept": sum(each.object_psnr >= KEPT for each in group),
+            "moved_and_kept": sum(each.moved and each.object_psnr >= KEPT for each in group),
             "median_object_psnr": statistics.median(each.object_psnr for each in group),
             "worst_object_psnr": min(each.object_psnr for each in group),
             "worst_outside_loss_db": max(

@@ -10,23 +10,27 @@ Line = dict[str, Any]
 def to_markdown(summary: dict[str, Any]) -> str:
     """The command, the verdict and the tables of what `summarise` returns.
 
-    In a table, fidelity and PSNR are medians over the photos, first at each method's published settings. "At n" is the fidelity at an
-    equal budget of n evaluations a step; a method that can't do with so few has none there.
+    In a table, fidelity and PSNR are medians over the photos, first at each method's published settings.
+    "At n" is the fidelity at an equal budget of n evaluations a step (for 1: one more than there are steps);
+    a method that takes more has none there.
     """
-    command = f"`{summary['command']}`, {summary['steps']} steps, {summary['size']} pixels, model {summary['model']['name']}"
+    grid = f"{summary['steps']} steps, {summary['size']} pixels, model {summary['model']['name']}"
+    command = f"`{summary['command']}`, {grid}"
     verdict = [
         escape(f"{'Holds' if one['holds'] else '**Does not hold**'}: {one['claim']}. {one['why']}")
         for one in summary["verdict"]
     ]
     settings = dict.fromkeys(table["setting"] for table in summary["tables"])
     parts = [
-        _setting(setting, [table for table in summary["tables"] if table["setting"] == setting])
+        _setting(
+            setting, [table for table in summary["tables"] if table["setting"] == setting], summary["steps"]
+        )
         for setting in settings
     ]
     return "\n\n".join([command, "\n".join(f"- {line}" for line in verdict), *parts]) + "\n"
 
 
-def _setting(setting: str, tables: list[dict[str, Any]]) -> str:
+def _setting(setting: str, tables: list[dict[str, Any]], steps: int) -> str:
     def lines(budget: int | None, boosted: bool) -> dict[str, Line]:
         return {
             line["method"]: line
@@ -45,7 +49,7 @@ def _setting(setting: str, tables: list[dict[str, Any]]) -> str:
         "fidelity dB": lambda name: _number(published.get(name), "median_fidelity_db"),
         "worst": lambda name: _number(published.get(name), "worst_fidelity_db"),
         "evaluations a step": lambda name: _number(published.get(name), "evaluations_per_step"),
-        **{f"at {budget}": _affordable(lines(budget, False), budget) for budget in budgets},
+        **{f"at {budget}": _affordable(lines(budget, False), budget, steps) for budget in budgets},
         "PSNR dB": lambda name: _number(published.get(name), "median_psnr", 2),
         "on boosted latents": lambda name: _number(boosted.get(name), "median_psnr", 2),
     }
@@ -58,8 +62,9 @@ def _setting(setting: str, tables: list[dict[str, Any]]) -> str:
     )
 
 
-def _affordable(lines: dict[str, Line], budget: int) -> Callable[[str], str]:
-    within = {name: line for name, line in lines.items() if line["evaluations_per_step"] <= 1.05 * budget}
+def _affordable(lines: dict[str, Line], budget: int, steps: int) -> Callable[[str], str]:
+    most = max(1.05 * budget, 1 + 1 / steps)
+    within = {name: line for name, line in lines.items() if line["evaluations_per_step"] <= most}
     return lambda name: _number(within.get(name), "median_fidelity_db")
 
 

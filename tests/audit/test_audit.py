@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from invrecon.audit import run as running
-from invrecon.audit.plan import METHODS, Job, Plan, Setting, parse_setting
-from invrecon.audit.summary import interval, summarise
+from invrecon.audit.methods.audit import run_audit
+from invrecon.audit.methods.plan import METHODS, Plan, Run, Setting, parse_setting
+from invrecon.audit.methods.tables import interval, summarise
 from invrecon.cli.app import app
 from invrecon.errors import UsageError
 from invrecon.journal import Journal
@@ -42,11 +42,11 @@ def audited(mini, tmp_path_factory):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        running.run_audit([photo], mini, PLAN, SMALL, folder, kill)
+        run_audit([photo], mini, PLAN, SMALL, folder, kill)
     half = len((folder / "results.jsonl").read_text().splitlines())
     with (folder / "results.jsonl").open("a") as file:
         file.write('{"key": "cut sho')
-    journal = running.run_audit([photo], mini, PLAN, SMALL, folder)
+    journal = run_audit([photo], mini, PLAN, SMALL, folder)
     return folder, photo, half, journal
 
 
@@ -54,9 +54,9 @@ def test_a_killed_audit_goes_on_where_it_stopped(audited, mini):
     folder, photo, half, _ = audited
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert half == 1 + 5
-    assert len(lines) == len({line["key"] for line in lines}) == 1 + len(list(PLAN.jobs()))
+    assert len(lines) == len({line["key"] for line in lines}) == 1 + len(list(PLAN.runs()))
     before = (folder / "results.jsonl").read_bytes()
-    running.run_audit([photo], mini, PLAN, SMALL, folder)
+    run_audit([photo], mini, PLAN, SMALL, folder)
     assert (folder / "results.jsonl").read_bytes() == before
 
 
@@ -110,11 +110,27 @@ def test_the_summary_s_verdicts_follow_from_the_rows(audited):
 
 def made_row(method, photo, fidelity, psnr, budget=None, boosted=False, evaluations=2.0):
     return {
-        "kind": "run", "prompt": "",
-        "method": method, "photo": photo, "setting": "empty prompt, w = 1", "guidance_scale": 1.0, "budget": budget,
-        "boosted": boosted, "track": "A", "psnr": psnr, "ssim": 0.9, "lpips": None, "latent_fidelity_db": fidelity, "steps": 10,
-        "evaluations_per_step": evaluations, "backward": 0, "seconds": 1.0, "stored_bytes": 10, "diverged_steps": 0, "error": None,
-    }  # fmt: skip
+        "kind": "run",
+        "prompt": "",
+        "method": method,
+        "photo": photo,
+        "setting": "empty prompt, w = 1",
+        "guidance_scale": 1.0,
+        "budget": budget,
+        "boosted": boosted,
+        "track": "A",
+        "psnr": psnr,
+        "ssim": 0.9,
+        "lpips": None,
+        "latent_fidelity_db": fidelity,
+        "steps": 10,
+        "evaluations_per_step": evaluations,
+        "backward": 0,
+        "seconds": 1.0,
+        "stored_bytes": 10,
+        "diverged_steps": 0,
+        "error": None,
+    }
 
 
 @pytest.mark.parametrize(("rival", "holds"), [(50.0, True), (70.0, False)])
@@ -150,10 +166,11 @@ def test_settings_are_read_and_refused_with_the_cure():
 
 
 def test_every_method_is_in_the_full_matrix():
-    jobs = list(Plan().jobs())
-    assert {job.method for job in jobs} == set(METHODS)
-    assert len(jobs) == len(set(jobs))
-    assert Job(Setting(True, 7.5), "LBO", None, boosted=True) in jobs
+    runs = list(Plan().runs())
+    assert {run.method for run in runs} == set(METHODS)
+    assert {run.budget for run in runs} == {None, 1, 2, 3, 5, 10}
+    assert len(runs) == len(set(runs))
+    assert Run(Setting(True, 7.5), "LBO", None, boosted=True) in runs
 
 
 def test_a_journal_drops_a_line_that_was_cut_short(tmp_path):
@@ -199,6 +216,6 @@ def test_the_command_writes_page_summary_and_rows(mini, photo, tmp_path, monkeyp
 def test_a_summary_is_of_the_runs_that_were_asked_for(audited, mini):
     folder, photo, _, journal = audited
     fewer = replace(PLAN, methods=("LBO",), decoder_ceiling=False)
-    asked = running.run_audit([photo], mini, fewer, SMALL, folder).asked
+    asked = run_audit([photo], mini, fewer, SMALL, folder).asked
     assert {row["method"] for row in asked if row["kind"] == "run"} == {"LBO"}
     assert len(asked) < len(journal.rows)

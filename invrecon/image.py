@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -17,15 +16,13 @@ from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
 from invrecon.errors import InputError, InvreconError, printable
+from invrecon.formats import not_a_picture, open_picture
 from invrecon.muted import muted
 from invrecon.writing import replacing
 
 Fit = Literal["crop", "pad", "stretch"]
 
 MAX_MEGAPIXELS = 100
-
-# Plain raster formats only: Pillow's others start programs (EPS) or are too rarely used to be well tested.
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF", "TGA")
 
 # EXIF orientation -> what turns the stored picture upright
 _TURNS = {
@@ -89,13 +86,7 @@ def _decode(file: BinaryIO) -> Image.Image:
     except (InputError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        empty = file.seek(0, os.SEEK_END) == 0
-        found = (
-            "is empty; get a fresh copy"
-            if empty
-            else "isn't a picture that can be read; save it as PNG or JPEG first"
-        )
-        raise InputError(found) from error
+        raise not_a_picture(file) from error
     except Image.DecompressionBombError as error:
         raise InputError(f"has more than {MAX_MEGAPIXELS} megapixels; scale it down first") from error
     except Exception as error:  # a damaged file can make a decoder raise anything
@@ -105,8 +96,7 @@ def _decode(file: BinaryIO) -> Image.Image:
 
 
 def _open(file: BinaryIO) -> Image.Image:
-    Image.init()
-    image = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+    image = open_picture(file)
     if min(image.size) < 1:
         raise InputError("has no pixels; save it again in an image editor")
     if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
@@ -295,22 +285,24 @@ def to_image(pixels: Tensor) -> Image.Image:
     )
 
 
-def save_png(image: Image.Image, path: Path) -> None:
+def save_png(image: Image.Image, path: Path, overwrite: bool = True) -> None:
     """Writes `image` to `path` as PNG, whole or not at all; folders above are made as needed.
 
-    Raises InvreconError, in one line, where the disk doesn't take it.
+    Raises InvreconError, in one line, where the disk doesn't take it, or where it exists and isn't to be overwritten.
     """
-    with replacing(path) as partial:
+    with replacing(path, overwrite) as partial:
         image.save(partial, format="PNG")
 
 
-def save_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int = 120) -> None:
+def save_gif(
+    frames: Sequence[Image.Image], path: Path, milliseconds: int = 120, *, overwrite: bool = True
+) -> None:
     """Writes pictures of one size as an animation that runs there and back for ever, whole or not at all.
 
     Raises InvreconError, in one line, where the disk doesn't take it.
     """
     both = [*frames, *frames[-2:0:-1]]
-    with replacing(path) as partial:
+    with replacing(path, overwrite) as partial:
         both[0].save(
             partial, format="GIF", save_all=True, append_images=both[1:], duration=milliseconds, loop=0
         )

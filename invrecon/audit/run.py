@@ -25,6 +25,7 @@ from invrecon.core.schedule import Schedule
 from invrecon.errors import UsageError
 from invrecon.image import load_photo, plan_canvas, save_png, to_image, to_tensor
 from invrecon.journal import Journal
+from invrecon.jsonable import jsonable
 from invrecon.metrics import latent_fidelity, lpips, psnr, ssim
 from invrecon.models.memory import peak_memory, reset_peak
 from invrecon.pipeline import OnProgress, invert
@@ -135,8 +136,8 @@ def _note_photo(bench: Bench, model: Model, plan: Plan, settings: Settings, jour
         "photo": bench.path.name,
         "sha256": bench.sha256,
         "size": settings.size,
-        "encoder_ceiling_db": finite(psnr(bench.original, autoencoded)),
-        "decoder_ceiling_db": finite(ceiling),
+        "encoder_ceiling_db": jsonable(psnr(bench.original, autoencoded)),
+        "decoder_ceiling_db": jsonable(ceiling),
         "original": _keep(bench.original, bench.out, f"{name}.original"),
         "autoencoded": _keep(autoencoded, bench.out, f"{name}.autoencoded"),
     }
@@ -177,8 +178,8 @@ def _run(
             if records
             else None,
             "timesteps": [record.timestep for record in records],
-            "residuals": [finite(record.residual) for record in records],
-            "health": {field: finite(value) for field, value in asdict(health(stored.latents)).items()},
+            "residuals": [jsonable(record.residual) for record in records],
+            "health": {field: jsonable(value) for field, value in asdict(health(stored.latents)).items()},
         }
         | _judge(bench, model, z_0, regenerated, name)
     )
@@ -223,15 +224,15 @@ def _judge(bench: Bench, model: Model, z_0: Tensor, regenerated: Tensor, name: s
         picture = file.convert("RGB")
     fidelity = latent_fidelity(z_0, regenerated)
     return {
-        "psnr": finite(psnr(bench.original, picture)),
-        "psnr_unrounded": finite(
+        "psnr": jsonable(psnr(bench.original, picture)),
+        "psnr_unrounded": jsonable(
             -10 * math.log10((pixels.clamp(-1, 1) - bench.pixels).square().mean().item() / 4 + 1e-30)
         ),
-        "psnr_of_z_0": finite(psnr(bench.original, of_z_0)),
-        "ssim": finite(ssim(bench.original, picture)),
+        "psnr_of_z_0": jsonable(psnr(bench.original, of_z_0)),
+        "ssim": jsonable(ssim(bench.original, picture)),
         "lpips": lpips(bench.original, picture),
-        "latent_nmse": finite(10 ** (-fidelity / 10)),
-        "latent_fidelity_db": finite(fidelity),
+        "latent_nmse": jsonable(10 ** (-fidelity / 10)),
+        "latent_fidelity_db": jsonable(fidelity),
         "picture": path,
     }
 
@@ -257,8 +258,3 @@ def _keep(picture: Image.Image, out: Path, name: str) -> str:
     path = f"pictures/{name}.png"
     save_png(picture, out / path)
     return path
-
-
-def finite(value: float | None) -> float | None:
-    """A number as JSON can hold it."""
-    return value if value is not None and math.isfinite(value) else None

@@ -188,8 +188,8 @@ class Model:
         Raises:
             UsageError: a prompt is longer than the text encoder takes.
         """
-        for text in (prompt, negative_prompt):
-            self._check_length(text)
+        self._check_length("prompt", prompt)
+        self._check_length("negative prompt", negative_prompt)
         with quiet():
             return self._conditions(prompt, negative_prompt)
 
@@ -225,7 +225,7 @@ class Model:
         """DDIM is taken in epsilon form, which other methods of inversion build on, but where a noise level of 1 makes it singular."""
         return self.sampler == "ddim" and bool(self.scheduler.alphas_cumprod.min() > 0)
 
-    def _check_length(self, text: str) -> None:
+    def _check_length(self, name: str, text: str) -> None:
         tokenizer, limit = self.family.limit(self.pipeline)
         with quiet():
             ids = tokenizer(text).input_ids
@@ -233,5 +233,6 @@ class Model:
             special = tokenizer.num_special_tokens_to_add()
             kept = tokenizer.decode(ids[: limit - 1], skip_special_tokens=True)
             raise UsageError(
-                f"the prompt has {len(ids) - special} tokens, the text encoder takes {limit - special}: end it after {kept[-40:]!r}"
+                f"the {name} has {len(ids) - special} tokens, the text encoder takes {limit - special}: "
+                f"end it after {kept[-40:]!r}"
             )

@@ -24,12 +24,13 @@ from invrecon.core.editing.sdedit import sdedit
 from invrecon.core.editing.swap import swap
 from invrecon.core.editing.words import align, things
 from invrecon.errors import UsageError
+from invrecon.formats import is_seed_file
 from invrecon.image import load_photo, plan_canvas, to_image
 from invrecon.metrics import psnr
 from invrecon.pipeline.groundwork import OnProgress, stage
 from invrecon.pipeline.inversion import Inversion
 from invrecon.pipeline.origin import Origin, find_origin, read_mask, stored_edit
-from invrecon.seedfile import Seed, is_seed_file, sampler_of
+from invrecon.seedfile import Seed, sampler_of
 from invrecon.settings import EditSettings, Settings
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from invrecon.core.guidance import largest_guidance
 from invrecon.core.health import health
 from invrecon.core.ilb import Inverting
 from invrecon.core.sampling import generate
+from invrecon.jsonable import jsonable
 from invrecon.metrics import latent_fidelity
 from invrecon.pipeline.answering import Answering, numbered
 from invrecon.pipeline.groundwork import OnProgress, Subject, find_subject, sampler
@@ -77,7 +78,7 @@ class GuidanceSearch:
 
     def table(self) -> list[dict[str, Any]]:
         """The curve as JSON can hold it."""
-        return [{key: _finite(value) for key, value in asdict(probe).items()} for probe in self.curve]
+        return [jsonable(asdict(probe)) for probe in self.curve]
 
 
 def find_guidance(
@@ -150,7 +151,3 @@ def _verdict(scale: float, curve: Sequence[Probe], within: str) -> str:
 
 def _evaluations(found: lbo.Inversion) -> int:
     return sum(record.evaluations for record in found.records)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

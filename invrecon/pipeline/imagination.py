@@ -18,12 +18,13 @@ from invrecon.core.refinement import Refinement, distance, refine
 from invrecon.core.sampling import generate
 from invrecon.core.shell import PATHS, around
 from invrecon.errors import InputError, UsageError
+from invrecon.formats import is_seed_file
 from invrecon.image import to_image
 from invrecon.pipeline.answering import numbered
 from invrecon.pipeline.groundwork import OnProgress, sampler, stage
 from invrecon.pipeline.inversion import invert, sampling_header
 from invrecon.pipeline.reconstruction import check_model
-from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import Imagining, Settings
 
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from invrecon.core.loudness import loudness
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import transitions
 from invrecon.errors import InvreconError
+from invrecon.jsonable import jsonable
 from invrecon.metrics import dissimilarity
 from invrecon.models.precision import rescued_at
 from invrecon.pipeline.answering import Answering, only, work_on
@@ -245,22 +245,15 @@ def _header(
 def sampling_header(model: Model, settings: Settings, schedule: Schedule) -> dict[str, Any]:
     """What a seed file's header says about the way down from a seed, wherever the seed came from."""
     names = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "dtype", "size")
+    config = jsonable(model.scheduler.config, infinite=str)  # DPM-Solver's lambda_min_clipped is -inf
     return {name: getattr(settings, name) for name in names} | {
         "format": FORMAT,
         "model": model.name,
         "fingerprint": model.fingerprint,
         "sampler": model.sampler,
-        "scheduler": {"class": type(model.scheduler).__name__, "config": _as_json(model.scheduler.config)},
+        "scheduler": {"class": type(model.scheduler).__name__, "config": config},
         "timesteps": list(schedule.timesteps),
         "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},
-    }
-
-
-def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A scheduler's settings; those that JSON has no number for (DPM-Solver's lambda_min_clipped is -inf) as text."""
-    return {
-        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in config.items()
     }
 
 

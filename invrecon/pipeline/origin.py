@@ -12,11 +12,12 @@ from PIL.Image import Image
 from torch import Tensor
 
 from invrecon.errors import InputError, UsageError
+from invrecon.formats import is_seed_file
 from invrecon.image import Canvas, Photo, load_photo, plan_canvas
 from invrecon.pipeline.groundwork import OnProgress
 from invrecon.pipeline.inversion import Inversion, invert
 from invrecon.pipeline.reconstruction import check_model, check_photo
-from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import EditSettings, Settings, read_edit
 
 if TYPE_CHECKING:

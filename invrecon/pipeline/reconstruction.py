@@ -17,12 +17,13 @@ from invrecon.core import ilb
 from invrecon.core.ilb import Regenerating
 from invrecon.core.sampling import generate
 from invrecon.errors import InputError, InvreconError, UsageError
+from invrecon.formats import is_seed_file
 from invrecon.image import load_photo, to_image
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.answering import Answering, Retracing, only, work_on
 from invrecon.pipeline.groundwork import OnProgress, stage
 from invrecon.pipeline.inversion import Inversion, inverting
-from invrecon.seedfile import Seed, is_seed_file, load_seed, sampler_of
+from invrecon.seedfile import Seed, load_seed, sampler_of
 from invrecon.settings import Settings
 from invrecon.solve import Talk
 

@@ -1,8 +1,8 @@
 """Help, version and early failures: quick, since nothing heavy is imported for them."""
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -43,10 +43,13 @@ def test_a_missing_input_is_told_before_anything_heavy_is_imported(tmp_path):
 
 @pytest.mark.parametrize("command", [[], ["reconstruct"]], ids=" ".join)
 def test_help_answers_in_half_a_second(command):
+    """Of the processor's time, whatever else the machine does."""
+
     def seconds() -> float:
-        begun = time.perf_counter()
+        begun = os.times()
         assert run(*command, "--help").returncode == 0
-        return time.perf_counter() - begun
+        ended = os.times()
+        return ended.children_user + ended.children_system - begun.children_user - begun.children_system
 
     assert any(seconds() < 0.5 for _ in range(5))
 

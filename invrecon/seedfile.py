@@ -58,22 +58,17 @@ class Seed:
         return Recipe(**{field.name: self.header[field.name] for field in fields(Recipe)})
 
 
-def is_seed_file(path: Path) -> bool:
-    """Whether a path is meant as a seed file, by its ending."""
-    return path.suffix.lower() == ".safetensors"
-
-
-def save_seed(seed: Seed, path: Path | str) -> None:
+def save_seed(seed: Seed, path: Path | str, overwrite: bool = True) -> None:
     """Writes beside `path`, then renames, so that there is never half a file.
 
     Raises:
-        InvreconError: the file can't be written.
+        InvreconError: the file can't be written, or exists and isn't to be overwritten.
     """
     tensors = {"latents": seed.latents.contiguous(), "image_latents": seed.image_latents.contiguous()}
     if seed.mask is not None:
         tensors["mask"] = seed.mask.contiguous()
     data = save(tensors, metadata={"invrecon": json.dumps(seed.header, allow_nan=False, ensure_ascii=False)})
-    with replacing(Path(path)) as partial:
+    with replacing(Path(path), overwrite) as partial:
         partial.write_bytes(data)
 
 

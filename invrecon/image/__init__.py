@@ -2,7 +2,7 @@
 
 from invrecon.image.canvas import Canvas, Fit, best_size, plan_canvas
 from invrecon.image.containers import MAX_MEGAPIXELS
-from invrecon.image.photo import Photo, is_photo_file, load_photo
+from invrecon.image.photo import Photo, check_photo_file, is_photo_file, load_photo
 from invrecon.image.saving import save_gif, save_png
 from invrecon.image.tensors import to_image, to_tensor
 
@@ -11,6 +11,8 @@ __all__ = [
     "Canvas",
     "Fit",
     "Photo",
+    "best_size",
+    "check_photo_file",
     "is_photo_file",
     "load_photo",
     "plan_canvas",

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -76,28 +77,40 @@ def load_photo(path: Path) -> Photo:
         ) from error
 
 
-def is_photo_file(path: Path) -> bool:
-    """Whether the header of the file `path` is that of a picture that `load_photo` takes.
+def check_photo_file(path: Path) -> None:
+    """Looks at the header of a picture, without decoding it. What may be wrong with the pixels is seen by `load_photo`.
 
-    Reads the header only: True says nothing of the pixels, which may be damaged. False, and no error, where
-    the file is missing, unreadable, no picture, a kind that is refused, or too large.
+    Raises:
+        InputError: the file holds no picture that `load_photo` takes; the message doesn't name it.
+        OSError: it can't be opened.
     """
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file, warnings.catch_warnings(), _without_messages(file):
-            warnings.simplefilter("ignore")
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd files
+        with _explained(file):
             read_header(file)
-    except Exception:  # a damaged header can make a reader raise anything
+
+
+def is_photo_file(path: Path) -> bool:
+    """Whether a path is that of a file which passes `check_photo_file`."""
+    try:
+        check_photo_file(path)
+    except (InputError, OSError):
         return False
     return True
 
 
 def _decode(file: BinaryIO) -> tuple[Image.Image, str | None]:
+    with _explained(file):
+        header = read_header(file)
+        return header.decode(), header.note
+
+
+@contextmanager
+def _explained(file: BinaryIO) -> Iterator[None]:
+    """Turns whatever a decoder raises on a file into an InputError, but for what memory is too small for."""
     try:
         with _without_messages(file):
-            header = read_header(file)
-            return header.decode(), header.note
+            yield
     except (InputError, MemoryError):
         raise
     except UnidentifiedImageError as error:

@@ -16,7 +16,7 @@ def bundled_models() -> list[str]:
     return [name for name, card in cards().items() if not card.hub]
 
 
-def model_folder(name: str, revision: str = "", variant: str = "") -> Path:
+def model_folder(name: str, revision: str = "", variant: str = "", base: str = "") -> Path:
     """The folder of a checkpoint, or the file of one in a single file; a hub id is fetched as needed.
 
     Raises:
@@ -24,7 +24,7 @@ def model_folder(name: str, revision: str = "", variant: str = "") -> Path:
     """
     from invrecon.models.locate import locate
 
-    return locate(name, revision, variant).path
+    return locate(name, revision, variant, base).path
 
 
 def load_model(

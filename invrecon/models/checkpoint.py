@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -71,7 +74,8 @@ class Checkpoint:
         try:
             with quiet():
                 if self.base:
-                    return pipeline.from_single_file(str(self.path), config=str(self.base), **options)
+                    with _as_safetensors(self.path) as file:
+                        return pipeline.from_single_file(str(file), config=str(self.base), **options)
                 return pipeline.from_pretrained(self.path, variant=self.variant or None, **options)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
             raise ModelError(f"can't load the model {self.name}: {_first_line(error)}") from error
@@ -144,3 +148,15 @@ def _digest(files: tuple[Path, ...], labelled: bool) -> str:
 
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def _as_safetensors(path: Path) -> Iterator[Path]:
+    """The file under a name by which diffusers takes it for what it is; another ending would be unpickled."""
+    if path.suffix == ".safetensors":
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        link = Path(folder) / f"{path.stem}.safetensors"
+        link.symlink_to(path.resolve())
+        yield link

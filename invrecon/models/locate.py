@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from invrecon.errors import ModelError
+from invrecon.formats import CHECKPOINT_ENDINGS
 from invrecon.models.cards import cards
 from invrecon.models.checkpoint import HOW_TO_CONVERT, PICKLES, Checkpoint
 
@@ -28,7 +29,7 @@ def locate(name: str, revision: str = "", variant: str = "", base: str = "") -> 
         card.hub
         if card
         else name
-        if not path.exists() and _HUB_ID.fullmatch(name) and path.suffix not in PICKLES
+        if not path.exists() and _HUB_ID.fullmatch(name) and path.suffix.lower() not in PICKLES
         else ""
     )
     if remote:
@@ -37,7 +38,7 @@ def locate(name: str, revision: str = "", variant: str = "", base: str = "") -> 
         raise ModelError(f"{name}: a revision is for a hub id")
     if card:
         return Checkpoint(name, BUNDLED / name)
-    if path.suffix in PICKLES:
+    if path.suffix.lower() in PICKLES:
         raise ModelError(f"{name} is a pickle, which could run code, and isn't opened: {HOW_TO_CONVERT}")
     if path.is_file():
         return _single_file(path, variant, base)
@@ -53,7 +54,7 @@ def locate(name: str, revision: str = "", variant: str = "", base: str = "") -> 
 
 
 def _single_file(path: Path, variant: str, base: str) -> Checkpoint:
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() not in CHECKPOINT_ENDINGS:
         raise ModelError(f"{path} is not a .safetensors file")
     if base:
         return Checkpoint(str(path), path, base=locate(base, variant=variant).path)

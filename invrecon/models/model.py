@@ -206,8 +206,8 @@ class Model:
         Raises:
             UsageError: a prompt is longer than the text encoder takes.
         """
-        for text in (prompt, negative_prompt):
-            self._check_length(text)
+        self._check_length("prompt", prompt)
+        self._check_length("negative prompt", negative_prompt)
         with quiet():
             return self._conditions(prompt, negative_prompt)
 
@@ -244,7 +244,7 @@ class Model:
             return False
         return bool(self.scheduler(sampler).alphas_cumprod.min() > 0)
 
-    def _check_length(self, text: str) -> None:
+    def _check_length(self, name: str, text: str) -> None:
         tokenizer, limit = self.family.limit(self.pipeline)
         with quiet():
             ids = tokenizer(text).input_ids
@@ -252,5 +252,6 @@ class Model:
             special = tokenizer.num_special_tokens_to_add()
             kept = tokenizer.decode(ids[: limit - 1], skip_special_tokens=True)
             raise UsageError(
-                f"the prompt has {len(ids) - special} tokens, the text encoder takes {limit - special}: end it after {kept[-40:]!r}"
+                f"the {name} has {len(ids) - special} tokens, the text encoder takes {limit - special}: "
+                f"end it after {kept[-40:]!r}"
             )

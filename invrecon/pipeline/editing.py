@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from PIL.Image import Image
 
 from invrecon.core.sampler import OnProgress
+from invrecon.formats import is_seed_file
 from invrecon.image import load_photo
 from invrecon.metrics import psnr
 from invrecon.pipeline.inversion import Method, PhotoInversion
 from invrecon.pipeline.origin import find_origin, read_mask, stored_edit
 from invrecon.pipeline.studio import Edited, Studio, weigh
 from invrecon.pipeline.subject import canvas_for
-from invrecon.seedfile import is_seed_file
 from invrecon.settings import EditSettings, Settings
 
 if TYPE_CHECKING:

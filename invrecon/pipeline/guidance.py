@@ -12,6 +12,7 @@ from invrecon.core.guidance import largest_guidance
 from invrecon.core.health import health
 from invrecon.core.lbo import Inversion
 from invrecon.core.sampler import OnProgress, Sampler
+from invrecon.jsonable import jsonable
 from invrecon.metrics import latent_fidelity
 from invrecon.pipeline.progress import numbered
 from invrecon.pipeline.subject import Subject, find_subject
@@ -78,7 +79,7 @@ class GuidanceSearch:
 
     def table(self) -> list[dict[str, Any]]:
         """The curve as JSON can hold it."""
-        return [{key: _finite(value) for key, value in asdict(probe).items()} for probe in self.curve]
+        return [jsonable(asdict(probe)) for probe in self.curve]
 
 
 def find_guidance(
@@ -162,7 +163,3 @@ def _verdict(scale: float, curve: Sequence[Probe], within: str) -> str:
             "a larger --max-guidance may find more"
         )
     return f"guidance {scale:g} regenerates {within}, {above:g} does not"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

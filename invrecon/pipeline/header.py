@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from invrecon.core.health import Health
 from invrecon.core.ilb import Boost
 from invrecon.core.lbo import StepRecord
 from invrecon.core.schedule import Schedule
+from invrecon.jsonable import jsonable
 from invrecon.pipeline.run import Run
 from invrecon.pipeline.subject import Subject
 from invrecon.seedfile import FORMAT
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 def sampling_header(model: Model, recipe: Recipe, dtype: str, schedule: Schedule) -> dict[str, Any]:
     """What is needed for the way down from a seed, wherever the seed came from."""
     scheduler = model.scheduler(recipe.sampler)
+    config = jsonable(scheduler.config, infinite=str)  # DPM-Solver's lambda_min_clipped is -inf
     return asdict(recipe) | {
         "format": FORMAT,
         "model": model.name,
         "fingerprint": model.fingerprint,
         "dtype": dtype,
         "sampler": model.sampler_name(recipe.sampler),
-        "scheduler": {"class": type(scheduler).__name__, "config": _as_json(scheduler.config)},
+        "scheduler": {"class": type(scheduler).__name__, "config": config},
         "timesteps": list(schedule.timesteps),
         "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},
     }
@@ -74,14 +75,4 @@ def inversion_header(
         "guidance_curve": run.search and run.search.table(),
         "health": asdict(healths[0]),
         "plain_health": asdict(healths[1]),
-    }
-
-
-def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A scheduler's settings; those that JSON has no number for (DPM-Solver's lambda_min_clipped is -inf) as
-    text.
-    """
-    return {
-        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in config.items()
     }

@@ -22,13 +22,14 @@ from invrecon.core.refinement import Refinement, distance, refine
 from invrecon.core.sampler import OnProgress
 from invrecon.core.shell import PATHS, around
 from invrecon.errors import InputError, UsageError
+from invrecon.formats import is_seed_file
 from invrecon.image import best_size, load_photo
 from invrecon.pipeline.header import sampling_header
 from invrecon.pipeline.inversion import invert
 from invrecon.pipeline.progress import numbered
 from invrecon.pipeline.seeds import check_model
 from invrecon.pipeline.subject import decode
-from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import Imagining, Recipe, Settings
 
 if TYPE_CHECKING:

@@ -17,12 +17,13 @@ from torch import Tensor
 from invrecon.core.descent import decoder_ceiling
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import InvreconError, UsageError
+from invrecon.formats import is_seed_file
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.inversion import PhotoInversion, invert_subjects
 from invrecon.pipeline.run import Run, only, run_photos
 from invrecon.pipeline.seeds import canvas_of, check_model, check_photo
 from invrecon.pipeline.subject import Subject, decode
-from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import Settings
 
 if TYPE_CHECKING:

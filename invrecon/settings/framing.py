@@ -20,11 +20,12 @@ class Framing(Group):
 
     size: int | str = setting(
         256,
-        "The model sees about SIZE x SIZE pixels, or WIDTHxHEIGHT exactly; best what it was trained on.",
+        "The model sees about SIZE x SIZE pixels, or exactly those; best what it was trained on.",
         low=MIN_SIDE,
         high=MAX_SIDE,
         multiple_of=8,
         pattern=r"\d+x\d+",
+        pattern_shown="WIDTHxHEIGHT",
     )
     fit: Literal["whole", "crop", "pad", "stretch"] = setting(
         "whole", "How a photo is laid on that: as a whole, or the middle of it, with a border, or distorted."

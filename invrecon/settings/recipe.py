@@ -11,8 +11,8 @@ from invrecon.settings.table import Group, documented, setting, settings_of
 class Sampling(Group):
     """How a picture is made of seed noise. Inversion and regeneration share it."""
 
-    prompt: str = setting("", "What the photo shows. Guidance and edits need it.")
-    negative_prompt: str = setting("", "What guidance leads away from.")
+    prompt: str = setting("", "What the photo shows. Guidance and edits need it.", unicode=True)
+    negative_prompt: str = setting("", "What guidance leads away from.", unicode=True)
     num_inference_steps: int = setting(
         50,
         "Steps of the sampler. More of them are easier to invert, and take longer.",

@@ -136,7 +136,9 @@ def _least_squares(rows: Tensor, target: Tensor) -> Tensor:
     norms = rows.norm(dim=2).clamp(min=torch.finfo(rows.dtype).tiny)
     unit = rows / norms[..., None]
     ridge = 10 * torch.finfo(rows.dtype).eps * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-    products = torch.linalg.vecdot(unit, target[:, None])  # rounds alike in every batch; `@` with a vector doesn't
+    products = torch.linalg.vecdot(
+        unit, target[:, None]
+    )  # rounds alike in every batch; `@` with a vector doesn't
     # `solve_ex`, unlike `solve`, doesn't wait for the device
     return torch.linalg.solve_ex(unit @ unit.mT + ridge, products[..., None])[0][..., 0] / norms
 

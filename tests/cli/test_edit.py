@@ -1,4 +1,4 @@
-"""`invrecon edit` and `invrecon audit-edit` on the command line; the pipeline is a fake that works at once."""
+"""`invrecon edit`: the pipeline is a fake that works at once."""
 
 import json
 from pathlib import Path
@@ -165,6 +165,7 @@ def test_masks_are_one_for_all_or_one_for_each(fake):
     [
         (["x.png"], "--to"),
         (["x.png", "--to", "a dog", "--mode", "magic"], "mode must be one of"),
+        (["x.png", "--to", "a dog\udce9"], "to isn't valid text"),
         (["x.png", "--to", "a dog", "--strength", "1.5"], "strength must lie between 0 and 1"),
         (["x.png", "--to", "a dog", "--guidance-scale", "0"], "guidance_scale must lie"),
         (["x.png", "--to", "a dog", "--weight", "dog"], "WORD=FLOAT"),
@@ -201,54 +202,3 @@ def test_a_failed_input_does_not_stop_the_others(fake):
 @pytest.mark.parametrize(("least", "code"), [("24", 0), ("26", 3)])
 def test_min_psnr_is_of_the_reconstruction(fake, least, code):
     assert run("x.png", "--to", "a dog", "--min-psnr", least).exit_code == code
-
-
-def test_audit_edit_tells_what_became_of_ground_and_object(mini, tmp_path, monkeypatch):
-    monkeypatch.setattr("invrecon.models.load_model", lambda *_, **__: mini)
-    cutout = Image.new("RGBA", (40, 40))
-    cutout.paste((220, 30, 30, 255), (5, 5, 35, 35))
-    cutout.save(tmp_path / "red_box.png")
-    (tmp_path / "names.toml").write_text('red_box = "red box"')
-    common = [
-        str(tmp_path / "red_box.png"),
-        "--size",
-        "64",
-        "--steps",
-        "3",
-        "--rtol",
-        "0.1",
-        "--sweep",
-        "mode=swap",
-        "guidance=3",
-    ]
-    arguments = [
-        "audit-edit",
-        *common,
-        "--names",
-        str(tmp_path / "names.toml"),
-        "--out",
-        str(tmp_path / "out"),
-        "--json",
-    ]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert [(row["edit"], row["mask"], row["inversion"]) for row in found["rows"]] == [
-        (edit, mask, way)
-        for way in ("lbo", "ddim")
-        for edit, mask in (
-            ("reconstruction", "-"),
-            *((EditSettings("", mode="swap").label(), mask) for mask in ("none", "auto", "drawn")),
-        )
-    ]
-    drawn = next(row for row in found["rows"] if row["mask"] == "drawn")
-    assert drawn["worst_outside_loss_db"] == 0
-    assert found["trials"][0]["cutout"] == "red box"
-    assert not found["trials"][0]["moved"]
-    assert (tmp_path / "out" / "red_box.png").exists()
-    for wrong, code in ((["--to", "mauve"], 2), (["--masks", "bogus"], 2), (["--names", "nosuch.toml"], 2)):
-        result = CliRunner().invoke(app, ["audit-edit", *common, *wrong])
-        assert (result.exit_code, len(result.stderr.splitlines())) == (code, 1)
-    cutout.convert("RGB").save(tmp_path / "opaque.png")
-    result = CliRunner().invoke(app, ["audit-edit", str(tmp_path / "opaque.png")])
-    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)

@@ -8,7 +8,8 @@ import torch
 
 from invrecon.core import lbo
 from invrecon.core.denoiser import Counted, Guided
-from invrecon.core.guidance import invert_guided, largest_guidance
+from invrecon.core.guidance import largest_guidance
+from invrecon.core.sampler import Sampler
 from invrecon.core.sampling import generate
 from invrecon.metrics import latent_fidelity
 from invrecon.settings import Effort
@@ -87,9 +88,9 @@ def test_samples_whose_steps_fail_are_inverted_by_way_of_no_guidance_and_the_bet
     cold = lbo.invert(denoiser, schedule, latents, effort)
     done = [all(record.outcome is Outcome.CONVERGED for record in one.records) for one in cold]
     assert done == [False, True]
-    alone = invert_guided(denoiser, schedule, latents[:1], effort)
+    alone = Sampler(denoiser, schedule, effort).invert(latents[:1])
     network.forward = 0
-    both = invert_guided(denoiser, schedule, latents, effort)
+    both = Sampler(denoiser, schedule, effort).invert(latents)
     assert torch.equal(both[1].latents, cold[1].latents)
     torch.testing.assert_close(both[0].latents, alone[0].latents)
     fidelity = [
@@ -97,6 +98,9 @@ def test_samples_whose_steps_fail_are_inverted_by_way_of_no_guidance_and_the_bet
     ]
     assert fidelity[1] >= fidelity[0]
     network.forward = 0
-    [again] = invert_guided(denoiser, schedule, hard, effort)
+    [again] = Sampler(denoiser, schedule, effort).invert(hard)
     assert again.evaluations == network.forward
-    assert invert_guided(denoiser, schedule, latents[1:], Effort(solver=solver))[0].records[0].evaluations < 5
+    warm = Sampler(denoiser, schedule, Effort(solver=solver)).invert(latents[1:])
+    assert warm[0].records[0].evaluations < 5
+        Sampler(denoiser, schedule, Effort(solver=solver)).invert(latents[1:])[0].records[0].evaluations < 5
+    )

@@ -62,6 +62,11 @@ def png(size, depth, colour, rows, *extra):
     )
 
 
+def srgb_of_light(light):
+    """sRGB's curve: linear light to values, both 0 to 1."""
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055)
+
+
 def distance(a, b):
     return np.abs(np.asarray(a, int) - np.asarray(b, int)).max()
 

@@ -54,7 +54,7 @@ def _apply_profile(image: Image.Image, icc: bytes | None) -> Image.Image:
 
 
 def _apply_to_grey(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    """The 256 levels alone go through the profile: LittleCMS's table for whole images is coarse near black."""
+    """Only the 256 levels go through the profile: LittleCMS's table for whole images is coarse near black."""
     mode = "RGB" if profile.profile.xcolor_space.strip() == "RGB" else "L"
     levels = Image.frombytes("L", (256, 1), bytes(range(256))).convert(mode)
     exact = ImageCms.Flags.NOOPTIMIZE

@@ -13,7 +13,7 @@ MAKE = b"NIKON\0"
 
 
 def tiff(*pages, order="<", make=False, parts=()):
-    """A TIFF file of flat grey pages by hand: (width, height, level, tags) each; `parts` are the first's SubIFDs."""
+    """A TIFF file of flat grey pages, (width, height, level, tags) each; `parts` are the first's SubIFDs."""
     data = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
 
     def add(width, height, level, tags, links=()):
@@ -178,7 +178,7 @@ def test_a_png_animation_s_still_picture_is_taken(tmp_path):
 
 
 def test_the_first_picture_of_an_mpo_is_the_photo(tmp_path):
-    """Its others are views from beside it, previews or gain maps; where they are damaged, that is no matter."""
+    """Its others are views from beside it, previews or gain maps; it is no matter if they are damaged."""
     data = encoded(picture(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     for one in (data, data[:-100]):
         photo = load(tmp_path, one)

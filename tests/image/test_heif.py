@@ -1,6 +1,8 @@
 """HEIC and HEIF, JPEG XL and JPEG 2000."""
 
+import subprocess
 import sys
+from io import BytesIO
 
 import numpy as np
 import pillow_heif
@@ -24,8 +26,6 @@ def deep_heif(values, bits, **options):
     pillow_heif.options.SAVE_HDR_TO_12_BIT = bits == 12
     try:
         file = pillow_heif.from_bytes(mode="RGB;16", size=size, data=values.astype("<u2").tobytes())
-        from io import BytesIO
-
         stream = BytesIO()
         file.save(stream, **(EXACT_HEIF | options))
         return stream.getvalue()
@@ -125,12 +125,11 @@ def test_a_format_whose_reader_is_missing(tmp_path, monkeypatch, file_format, mo
 
 def test_loading_leaves_pillow_as_it_was(tmp_path):
     """Nobody's Image.open reads HEIF all at once because invrecon does."""
-    import subprocess
-
     (tmp_path / "photo.heic").write_bytes(heif(picture()))
     code = (
         "import sys; from pathlib import Path; from PIL import Image; from invrecon.image import load_photo;"
-        "load_photo(Path(sys.argv[1])); Image.init(); assert 'HEIF' not in Image.OPEN; assert 'torch' not in sys.modules"
+        "load_photo(Path(sys.argv[1])); Image.init();"
+        "assert 'HEIF' not in Image.OPEN; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "photo.heic")], check=True)
 

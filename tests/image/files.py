@@ -33,7 +33,7 @@ def picture(size=SIZE, mode="RGB"):
 
 def encoded(image, file_format, **options):
     file = BytesIO()
-    if file_format == "JXL" and "exif" in options:
+    if file_format in ("HEIF", "JXL") and "exif" in options:
         options["exif"] = options["exif"].tobytes()
     image.save(file, file_format, **options)
     return file.getvalue()

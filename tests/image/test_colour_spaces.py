@@ -79,6 +79,20 @@ def test_display_p3_by_its_profile(tmp_path, file_format, options):
     assert distance(seen(tmp_path, data), AS_P3) <= (1 if file_format in ("PNG", "TIFF", "WEBP") else 3)
 
 
+def test_a_jpeg_2000_s_profile(tmp_path):
+    """Pillow writes none, so its box of sRGB is put in the place of one with a profile."""
+    data = encoded(flat(), "JPEG2000")
+    srgb = struct.pack(">I4sBBBI", 15, b"colr", 1, 0, 0, 16)
+    header = data.index(b"jp2h") - 4
+    length = int.from_bytes(data[header : header + 4], "big")
+    assert data.count(srgb, header, header + length) == 1
+    icc = make_profile(P3, None)
+    box = struct.pack(">I4sBBB", 11 + len(icc), b"colr", 2, 0, 0) + icc
+    longer = struct.pack(">I", length + len(box) - len(srgb)) + data[header + 4 :].replace(srgb, box)
+    assert distance(seen(tmp_path, data), COLOUR) == 0
+    assert distance(seen(tmp_path, data[:header] + longer), AS_P3) <= 1
+
+
 @pytest.mark.parametrize("chromaticities", [SRGB, P3, BT2020, ADOBE_RGB])
 @pytest.mark.parametrize("gamma", [None, 1.0, 1.8, 2.2, 2.8])
 def test_made_profiles_are_right_for_every_colour(tmp_path, chromaticities, gamma):

@@ -2,7 +2,7 @@
 
 from io import BytesIO
 
-from PIL import Image, ImageChops, ImageCms
+from PIL import Image, ImageChops, ImageCms, ImageFile
 
 from invrecon.image.depth import eight_bits, is_deep, opacity_of_key
 
@@ -16,6 +16,8 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     rgb = _apply_profile(colour, image.info.get("icc_profile"))
     if alpha is not None:
         rgb.paste((255, 255, 255), mask=ImageChops.invert(alpha))
+    if isinstance(rgb, ImageFile.ImageFile):
+        rgb = rgb.copy()  # without the file's EXIF
     rgb.info = {}  # the profile, orientation and transparency kept there hold no longer
     return rgb, alpha
 
@@ -43,9 +45,20 @@ def _apply_profile(image: Image.Image, icc: bytes | None) -> Image.Image:
         image = image.convert("RGB")
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(icc))  # type: ignore[arg-type]  # None raises TypeError
-        if image.mode == "L" and profile.profile.xcolor_space.strip() == "RGB":
-            image = image.convert("RGB")
+        if image.mode == "L":
+            return _apply_to_grey(image, profile)
         transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, "RGB")
         return ImageCms.applyTransform(image, transform, inPlace=image.mode == "RGB") or image
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _apply_to_grey(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    """Only the 256 levels go through the profile: LittleCMS's table for whole images is coarse near black."""
+    mode = "RGB" if profile.profile.xcolor_space.strip() == "RGB" else "L"
+    levels = Image.frombytes("L", (256, 1), bytes(range(256))).convert(mode)
+    exact = ImageCms.Flags.NOOPTIMIZE
+    transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB", flags=exact)
+    table = ImageCms.applyTransform(levels, transform)
+    assert table is not None  # only in place it returns nothing
+    return Image.merge("RGB", [image.point(channel.tobytes()) for channel in table.split()])

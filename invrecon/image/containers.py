@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from invrecon.errors import InputError
+from invrecon.image.boxes import profile_of_jp2
 from invrecon.image.jxl import CODESTREAM, CONTAINER, check_jxl, decode_jxl
 from invrecon.image.kinds import HEAD_BYTES, brands, refuse_other_kinds
 from invrecon.image.png import open_png
@@ -26,6 +27,7 @@ MAX_MEGAPIXELS = 100
 
 # Plain raster formats only: Pillow's others start programs (EPS) or are too rarely used to be well tested.
 _FORMATS = ("JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
+_JP2 = b"\0\0\0\x0cjP  "
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
 
@@ -76,7 +78,12 @@ def _read(file: BinaryIO, head: bytes) -> Header:
     if _HEIF_BRANDS & brands(head):
         return _header(_open_heif(file))
     Image.init()
-    return _header(Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN]))
+    icc = profile_of_jp2(file) if head.startswith(_JP2) else None
+    file.seek(0)
+    image = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+    if icc:
+        image.info["icc_profile"] = icc
+    return _header(image)
 
 
 def _header(image: Image.Image, note: str | None = None) -> Header:

@@ -10,6 +10,7 @@ Tags = dict[int, tuple[int, ...]]
 
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # other types are left out
 _MOST = 100  # directories that are read, and values of a tag
+_MOST_TAGS = 1000  # of a directory; one with more is taken for damaged
 
 
 class Directories:
@@ -31,11 +32,11 @@ class Directories:
     def chain(self) -> list[Tags]:
         """The directories of the pages, the first hundred."""
         pages: list[Tags] = []
-        offset = self.first
-        while offset and len(pages) < _MOST:
+        seen, offset = {0}, self.first
+        while offset not in seen and len(pages) < _MOST:
+            seen.add(offset)
             tags, offset = self.read(offset)
-            if tags:
-                pages.append(tags)
+            pages.append(tags)
         return pages
 
     def read(self, offset: int) -> tuple[Tags, int]:
@@ -44,7 +45,9 @@ class Directories:
         try:
             self.file.seek(offset)
             (count,) = self._unpack("Q" if self.big else "H")
-            entries = [self._unpack("HH" + 2 * self.pointer) for _ in range(min(count, 2**16))]
+            if count > _MOST_TAGS:
+                return tags, 0
+            entries = [self._unpack("HH" + 2 * self.pointer) for _ in range(count)]
             (following,) = self._unpack(self.pointer)
             width = struct.calcsize(self.pointer)
             for number, (tag, kind, length, value) in enumerate(entries):

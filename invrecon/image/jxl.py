@@ -1,12 +1,12 @@
 """JPEG XL files. pillow-jxl-plugin decodes where it should only open: size and kind are looked up before."""
 
-import struct
 from io import BytesIO
 from typing import BinaryIO
 
 from PIL import Image
 
 from invrecon.errors import InputError
+from invrecon.image.boxes import boxes
 
 CODESTREAM, CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width : height
@@ -94,19 +94,10 @@ def _codestream(file: BinaryIO) -> bytes:
     if file.read(2) == CODESTREAM:
         return file.read(32)
     file.seek(0)
-    for _ in range(100):
-        head = file.read(8)
-        if len(head) < 8:
-            break
-        length, kind = struct.unpack(">I4s", head)
-        extra = 8 if length == 1 else 0  # the length is one of 64 bits
-        length = int.from_bytes(file.read(8), "big") if extra else length
+    for kind, _ in boxes(file):
         if kind in (b"jxlc", b"jxlp"):
             file.seek(4 if kind == b"jxlp" else 0, 1)
-            if file.read(2) != CODESTREAM:
-                break
-            return file.read(32)
-        if length < 8 + extra:
+            if file.read(2) == CODESTREAM:
+                return file.read(32)
             break
-        file.seek(length - 8 - extra, 1)
     raise ValueError("it has no codestream")

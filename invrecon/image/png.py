@@ -8,9 +8,11 @@ from typing import BinaryIO
 from PIL import Image
 
 from invrecon.errors import InputError
+from invrecon.image.profiles import profile_of_cicp, profile_of_gamma
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_KEPT = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"eXIf")
+_KEPT = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf")
+_READ_HERE = (b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM", b"acTL")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _ORIENTATIONS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts that can hold one
 _MAX_TEXT = 2**16
@@ -21,15 +23,30 @@ _MAX_PIXELS = 2**30  # bytes; 100 megapixels of 4 x 16 bits take 0.8 GB where th
 def open_png(file: BinaryIO) -> tuple[Image.Image, bool]:
     """Opens a PNG file at its still picture; also tells whether it is animated.
 
-    Its CICP goes to `info["nclx_profile"]`, or, without that, its ICC profile to `info["icc_profile"]`.
+    The profile that its colours are to be read by goes to `info["icc_profile"]`.
     """
     kept, others = _split(file)
     image = Image.open(kept, formats=["PNG"])
-    if len(cicp := others.get(b"cICP", b"")) == 4:
-        image.info["nclx_profile"] = {"color_primaries": cicp[0], "transfer_characteristics": cicp[1]}
-    elif icc := _inflate(others.get(b"iCCP", b"").partition(b"\0")[2][1:], _MAX_PROFILE):
-        image.info["icc_profile"] = icc
+    image.info["icc_profile"] = _profile(others)
     return image, int.from_bytes(others.get(b"acTL", b"")[:4], "big") > 1
+
+
+def _profile(chunks: dict[bytes, bytes]) -> bytes | None:
+    """The first of CICP, an ICC profile, sRGB, and gAMA with cHRM; as browsers do."""
+    if len(cicp := chunks.get(b"cICP", b"")) == 4:
+        return profile_of_cicp(cicp[0], cicp[1])
+    if icc := _inflate(chunks.get(b"iCCP", b"").partition(b"\0")[2][1:], _MAX_PROFILE):
+        return icc
+    if b"sRGB" in chunks:
+        return None
+    (gamma,) = _numbers(chunks.get(b"gAMA"), 1) or (None,)
+    return profile_of_gamma(gamma, _numbers(chunks.get(b"cHRM"), 8))
+
+
+def _numbers(data: bytes | None, count: int) -> list[float] | None:
+    if data is None or len(data) != 4 * count:
+        return None
+    return [number / 100000 for number in struct.unpack(f">{count}I", data)]
 
 
 def _split(file: BinaryIO) -> tuple[BytesIO, dict[bytes, bytes]]:
@@ -39,7 +56,7 @@ def _split(file: BinaryIO) -> tuple[BytesIO, dict[bytes, bytes]]:
     kept.write(_SIGNATURE)
     while len(start := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", start)
-        if kind in (b"iCCP", b"cICP", b"acTL") and length <= _MAX_PROFILE:
+        if kind in _READ_HERE and length <= _MAX_PROFILE:
             data, check = file.read(length), file.read(4)
             if check == struct.pack(">I", zlib.crc32(kind + data)):
                 others.setdefault(kind, data)

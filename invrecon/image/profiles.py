@@ -40,39 +40,41 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 def find_profile(image: Image.Image) -> bytes | None:
     """The ICC profile that an opened image's colours are to be read by, None for sRGB.
 
-    The first of these that the file has: CICP of a PNG; an ICC profile; CICP of a HEIF or AVIF ("nclx");
-    sRGB, or gAMA and cHRM, of a PNG; the mark for Adobe RGB in EXIF (DCF's "R03"). Video's curve (BT.709) is
-    taken for sRGB's, as viewers do.
+    The first of these that the file has: an ICC profile, CICP of a HEIF or AVIF ("nclx"), the mark for Adobe
+    RGB in a JPEG's EXIF (DCF's "R03").
 
     Raises:
         InputError: the colours are HDR's, PQ or HLG.
     """
-    info = image.info
-    if info.get("icc_profile"):
-        return bytes(info["icc_profile"])
-    if nclx := info.get("nclx_profile"):
-        return _from_cicp(nclx["color_primaries"], nclx["transfer_characteristics"])
-    if image.format == "PNG" and "srgb" not in info:
-        return _from_gamma(info.get("gamma"), info.get("chromaticity"))
-    if image.format in ("JPEG", "MPO", "TIFF") and _is_adobe_rgb(image):
+    if icc := image.info.get("icc_profile"):
+        return bytes(icc)
+    if nclx := image.info.get("nclx_profile"):
+        return profile_of_cicp(nclx["color_primaries"], nclx["transfer_characteristics"])
+    if image.format in ("JPEG", "MPO") and _is_adobe_rgb(image):
         return make_profile(_ADOBE_RGB, 563 / 256)
     return None
 
 
-def _from_cicp(primaries: int, transfer: int) -> bytes | None:
+def profile_of_cicp(primaries: int, transfer: int) -> bytes | None:
+    """The profile for the numbers of ITU-T H.273, None for sRGB.
+
+    Video's curve (BT.709) is taken for sRGB's, as viewers do.
+
+    Raises:
+        InputError: the colours are HDR's, PQ or HLG.
+    """
     if transfer in _HDR:
         raise InputError(f"has HDR colours ({_HDR[transfer]}); export it as SDR, such as a JPEG, first")
     chromaticities, gamma = _PRIMARIES.get(primaries, _SRGB), _GAMMAS.get(transfer)
     return None if chromaticities == _SRGB and gamma is None else make_profile(chromaticities, gamma)
 
 
-def _from_gamma(gamma: float | None, chromaticities: Chromaticities | None) -> bytes | None:
-    """PNG's gAMA (the encoding exponent) and cHRM. 1 / 2.2 stands for sRGB's curve, as PNG says."""
+def profile_of_gamma(gamma: float | None, chromaticities: Chromaticities | None) -> bytes | None:
+    """The profile for PNG's gAMA (the exponent; 1 / 2.2 stands for sRGB's curve) and cHRM, None for sRGB."""
     exponent = None if not gamma or abs(gamma - 1 / 2.2) < 1e-3 else 1 / gamma
-    usual = chromaticities is None or np.allclose(chromaticities, _SRGB, atol=1e-3)
-    if usual and exponent is None:
-        return None
-    return make_profile(_SRGB if usual or chromaticities is None else chromaticities, exponent)
+    if chromaticities is None or np.allclose(chromaticities, _SRGB, atol=1e-3):
+        chromaticities = _SRGB
+    return None if chromaticities == _SRGB and exponent is None else make_profile(chromaticities, exponent)
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
@@ -85,7 +87,7 @@ def _is_adobe_rgb(image: Image.Image) -> bool:
 def make_profile(chromaticities: Chromaticities, gamma: float | None) -> bytes | None:
     """An RGB profile: linear light is value ** gamma, or sRGB's curve where `gamma` is None.
 
-    None where the chromaticities span no triangle or the gamma is out of range (0.1 to 10).
+    None where the chromaticities are no colours or span no triangle, or gamma is out of range (0.1 to 10).
 
     Source: ICC.1:2010, and Bradford's adaptation to D50.
     """
@@ -100,10 +102,13 @@ def make_profile(chromaticities: Chromaticities, gamma: float | None) -> bytes |
     else:
         curve = _parametric(0, gamma)
     tags: dict[bytes, bytes] = {b"wtpt": _xyz(_D50)}
-    tags |= {
-        name: _xyz(column) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries.T, strict=True)
-    }
-    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries.T, strict=True):
+        tags[name] = _xyz(column)
+    return _icc(tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
+
+
+def _icc(tags: dict[bytes, bytes]) -> bytes:
+    """A display profile of version 4.2."""
     offset = 128 + 4 + 12 * len(tags)
     table, data = struct.pack(">I", len(tags)), b""
     for name, value in tags.items():
@@ -116,7 +121,10 @@ def make_profile(chromaticities: Chromaticities, gamma: float | None) -> bytes |
 
 def _to_d50(chromaticities: Chromaticities) -> np.ndarray:
     """XYZ of red, green and blue as columns, white at D50."""
-    white, *colours = (np.array([x / y, 1, (1 - x - y) / y]) for x, y in np.reshape(chromaticities, (4, 2)))
+    points = np.reshape(chromaticities, (4, 2))
+    if points.min() < 0 or points.sum(1).max() > 1:
+        raise ValueError
+    white, *colours = (np.array([x / y, 1, (1 - x - y) / y]) for x, y in points.tolist())
     basis = np.stack(colours, 1)
     cones = _BRADFORD @ white
     adaptation = np.linalg.inv(_BRADFORD) @ np.diag((_BRADFORD @ _D50) / cones) @ _BRADFORD

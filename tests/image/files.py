@@ -33,7 +33,7 @@ def picture(size=SIZE, mode="RGB"):
 
 def encoded(image, file_format, **options):
     file = BytesIO()
-    if file_format == "JXL" and "exif" in options:
+    if file_format in ("HEIF", "JXL") and "exif" in options:
         options["exif"] = options["exif"].tobytes()
     image.save(file, file_format, **options)
     return file.getvalue()
@@ -60,6 +60,11 @@ def png(size, depth, colour, rows, *extra):
         + chunk(b"IDAT", pixels)
         + chunk(b"IEND", b"")
     )
+
+
+def srgb_of_light(light):
+    """sRGB's curve: linear light to values, both 0 to 1."""
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055)
 
 
 def distance(a, b):

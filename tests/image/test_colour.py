@@ -1,9 +1,19 @@
 """Colour profiles."""
 
+import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from tests.image.files import cmyk_profile, distance, encoded, grey_profile, load, picture, swapped_profile
+from tests.image.files import (
+    cmyk_profile,
+    distance,
+    encoded,
+    grey_profile,
+    load,
+    picture,
+    srgb_of_light,
+    swapped_profile,
+)
 
 
 def test_rgb_profile_is_applied(tmp_path):
@@ -58,3 +68,11 @@ def test_cmyk_profile_is_applied(tmp_path, file_format):
 )
 def test_profile_that_does_not_fit_is_ignored(tmp_path, icc):
     assert distance(load(tmp_path, encoded(picture(), "PNG", icc_profile=icc)).rgb, picture()) == 0
+
+
+def test_a_grey_profile_is_exact_near_black(tmp_path):
+    """LittleCMS's table for whole grey images takes the first eight levels for a straight line."""
+    levels = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    photo = load(tmp_path, encoded(levels, "PNG", icc_profile=grey_profile()))
+    right = (srgb_of_light(np.arange(256) / 255) * 255).round()
+    assert distance(np.asarray(photo.rgb)[0, :, 0], right) <= 1

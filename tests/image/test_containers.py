@@ -1,6 +1,7 @@
 """Which picture of a file is the photo, and files that are none."""
 
 import struct
+import time
 
 import pytest
 from PIL import Image, ImageChops
@@ -13,7 +14,7 @@ MAKE = b"NIKON\0"
 
 
 def tiff(*pages, order="<", make=False, parts=()):
-    """A TIFF file of flat grey pages by hand: (width, height, level, tags) each; `parts` are the first's SubIFDs."""
+    """A TIFF file of flat grey pages, (width, height, level, tags) each; `parts` are the first's SubIFDs."""
     data = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
 
     def add(width, height, level, tags, links=()):
@@ -87,6 +88,24 @@ def test_a_tiff_of_several_pages_is_refused(tmp_path, count):
 def test_pillow_s_pages_are_refused_too(tmp_path):
     with pytest.raises(InputError, match="several pages"):
         load(tmp_path, encoded(picture(), "TIFF", save_all=True, append_images=[picture()]))
+
+
+def test_pages_that_lead_in_circles(tmp_path):
+    data = bytearray(tiff((40, 30, 200, {}), (10, 8, 9, {254: 1})))
+    data[-4:] = data[4:8]  # after the last page the first
+    assert level(load(tmp_path, bytes(data))) == ((40, 30), 200)
+    empty = b"II*\0\x08\0\0\0" + b"\0\0" + b"\x08\0\0\0"  # a directory without tags, after itself
+    with pytest.raises(InputError):
+        load(tmp_path, empty)
+
+
+def test_a_directory_of_65535_tags(tmp_path):
+    """Rubbish read as a directory costs no time."""
+    data = b"II*\0\x08\0\0\0\xff\xff" + b"\x01\1\1\0\xff\xff\xff\xff\x08\0\0\0" * 70_000
+    begun = time.monotonic()
+    with pytest.raises(InputError):
+        load(tmp_path, data)
+    assert time.monotonic() - begun < 5
 
 
 def test_previews_alone_are_no_photo(tmp_path):
@@ -178,7 +197,7 @@ def test_a_png_animation_s_still_picture_is_taken(tmp_path):
 
 
 def test_the_first_picture_of_an_mpo_is_the_photo(tmp_path):
-    """Its others are views from beside it, previews or gain maps; where they are damaged, that is no matter."""
+    """Its others are views from beside it, previews or gain maps; it is no matter if they are damaged."""
     data = encoded(picture(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     for one in (data, data[:-100]):
         photo = load(tmp_path, one)

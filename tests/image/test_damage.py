@@ -1,20 +1,28 @@
 """Damaged files load or are refused."""
 
 import random
+import secrets
+import subprocess
+import sys
 
 import pytest
-from PIL import Image
 
 from invrecon.errors import InputError
-from tests.image.files import EXACT, LOSSY, check_message, encoded, load, picture, swapped_profile
+from tests.image.damage import damaged, originals
+from tests.image.files import check_message, load
+
+
+@pytest.fixture(scope="module")
+def files():
+    return originals()
 
 
 @pytest.mark.parametrize("block", range(12))
-def test_mutated_files_load_or_are_refused(tmp_path, block, mutants):
+def test_mutated_files_load_or_are_refused(tmp_path, block, files):
     loaded = 0
     for seed in range(25 * block, 25 * (block + 1)):
         try:
-            photo = load(tmp_path, mutants(seed))
+            photo = load(tmp_path, damaged(files[seed % len(files)], random.Random(seed)))
         except InputError as error:
             check_message(error, "photo")
         else:
@@ -24,45 +32,19 @@ def test_mutated_files_load_or_are_refused(tmp_path, block, mutants):
     assert 0 < loaded < 25
 
 
-@pytest.fixture(scope="module")
-def mutants():
-    """seed -> a valid file with some bytes changed, cut out or doubled."""
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a caption"
-    icc = swapped_profile()
-    clear = picture()
-    clear.putalpha(clear.getchannel("R"))
-    originals = [encoded(picture(), file_format) for file_format in EXACT + LOSSY]
-    originals += [
-        encoded(picture(mode=mode), "TIFF", compression="tiff_lzw")
-        for mode in ("1", "L", "CMYK", "YCbCr", "LAB", "I", "F", "I;16")
-    ]
-    originals += [
-        encoded(picture(), "TIFF", compression=name) for name in ("tiff_deflate", "packbits", "jpeg")
-    ]
-    originals += [
-        encoded(picture(), name, exif=exif, icc_profile=icc)
-        for name in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
-    ]
-    originals += [encoded(clear, name) for name in ("PNG", "WEBP", "TGA", "TIFF", "AVIF")]
-    originals += [encoded(picture(mode="P"), name, transparency=3) for name in ("PNG", "GIF")]
-    originals += [
-        encoded(picture(), "JPEG", progressive=True),
-        encoded(picture(mode="CMYK"), "JPEG"),
-        encoded(picture(mode="I"), "PPM"),
-    ]
-    originals += [
-        encoded(picture(mode="L"), "PNG", transparency=3),
-        encoded(picture(mode="I;16"), "PNG", transparency=7),
-    ]
+def test_new_damage_in_silence_and_little_memory():
+    """Other files in each run, in a process of their own: a decoder written in C may crash or print."""
+    command = [sys.executable, "-m", "tests.image.damage", str(secrets.randbelow(2**32)), "50"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, ""), f"{' '.join(command[1:])}\n{done.stdout}{done.stderr}"
+    assert "loaded" in done.stdout
+    assert "refused" in done.stdout
 
-    def mutate(seed):
-        rng = random.Random(seed)
-        data = bytearray(originals[seed % len(originals)])
-        for _ in range(rng.choice((1, 1, 2, 8))):
-            at, length = rng.randrange(rng.choice((min(200, len(data)), len(data)))), rng.choice((1, 1, 2, 8))
-            same_length = (rng.randbytes(length), b"\0" * length, b"\xff" * length)
-            data[at : at + length] = rng.choice((*same_length * 3, b"", data[at : at + length] * 2))
-        return bytes(data)
 
-    return mutate
+def test_a_fault_is_told():
+    """What load_photo should never raise is one line and exit code 1."""
+    code = "import sys; from tests.image import damage; damage.load_photo = lambda path: 1 / 0;"
+    command = [sys.executable, "-c", code + "sys.exit(damage.main(1, 3))"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "0: raised ZeroDivisionError" in done.stdout

@@ -23,7 +23,7 @@ FIRST_ROW_AND_COLUMN = dict(  # where EXIF orientations 1 to 8 say that a file b
 )
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(tmp_path, orientation, file_format):
     pixels = np.asarray(picture())

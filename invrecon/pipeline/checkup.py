@@ -11,6 +11,7 @@ import torch
 from invrecon.config import Settings
 from invrecon.core.lbo import invert
 from invrecon.core.sampling import generate
+from invrecon.errors import ModelError
 from invrecon.metrics import latent_fidelity
 from invrecon.models.precision import rescued_at
 from invrecon.pipeline.groundwork import sampler
@@ -66,6 +67,11 @@ def check(model: Model, settings: Settings) -> Checkup:
     image_latents = model.encode(pixels.to(model.device))
     found = invert(denoiser, schedule, image_latents, rtol=settings.rtol, max_evaluations=100)
     regenerated = generate(denoiser, schedule, found.latents)
+    for latents, part in ((image_latents, "encoder"), (model.decode(image_latents), "decoder")):
+        if not latents.isfinite().all():
+            raise ModelError(
+                f"{model.name}: its vae's {part} gives values that aren't finite: use another with --vae"
+            )
     chosen = model.with_sampler(settings.sampler)
     return Checkup(
         family=model.family.title,

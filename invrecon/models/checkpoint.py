@@ -61,7 +61,9 @@ class Checkpoint:
             ModelError: a part is missing, incomplete, damaged, pickled or of another kind.
         """
         self.check()
-        parts: dict[str, Any] = dict.fromkeys(UNUSED & self._index.keys())
+        parts: dict[str, Any] = dict.fromkeys(
+            part for part, owner in self._index.items() if part in UNUSED or owner == [None, None]
+        )
         for part, owner in self.parts.items():
             if is_network(*owner):
                 with told(f"{self.name}: its {part}"), quiet():

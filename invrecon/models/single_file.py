@@ -1,5 +1,6 @@
 """What a .safetensors file says of itself: what it is, which parts it holds, what its network predicts."""
 
+import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ BY_CHANNELS = {
 }
 EDM, UNCLIP = "a checkpoint of EDM's noise schedule", "an unCLIP checkpoint"
 NEVER = (*BY_CHANNELS.values(), EDM, UNCLIP, BY_CONTEXT[1280])
+SCALED = r"scaled_fp8$|\.scale_weight$|\.weight_scale$|\.absmax$|\.quant_map$|\.quant_state"
 MODELSPEC = {"epsilon": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}
 
 
@@ -117,7 +119,9 @@ class SingleFile:
         """The weights of a part: a U-Net's or transformer's with `NETWORK` before their names, others without prefix."""
         prefix = self.prefix(part) or ""
         own = (
-            NETWORK if prefix == NETWORK or (BARE.get(part, ("",))[0] in self.shapes and part == "unet") else ""
+            NETWORK
+            if prefix == NETWORK or (BARE.get(part, ("",))[0] in self.shapes and part == "unet")
+            else ""
         )
         with safe_open(self.path, "pt") as file:
             return {
@@ -134,6 +138,10 @@ class SingleFile:
         for pattern, what, cure in OTHER_THINGS:
             if not network and any(re.search(pattern, name) for name in self.shapes):
                 raise ModelError(f"{self.path} is {what}, not a checkpoint: {cure}")
+        if any(re.search(SCALED, name) for name in self.shapes):
+            raise ModelError(
+                f"{self.path} has weights of 8 bits or fewer with scales of their own: name one of 16 bits"
+            )
         if network and self.kind in NEVER:
             raise ModelError(
                 f"{self.path} is {self.kind}, which can't be inverted: name one that draws from text alone"
@@ -215,12 +223,11 @@ class SingleFile:
             facts |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
         if "beta_start" not in scheduler.config:
             return scheduler  # flow matching has neither
-        knows = facts.keys() <= set(scheduler.config)
-        return (
-            (type(scheduler) if knows else DDIMScheduler).from_config(scheduler.config, **facts)
-            if facts
-            else scheduler
-        )
+        if not facts:
+            return scheduler
+        kind = type(scheduler)
+        knows = facts.keys() <= inspect.signature(kind.__init__).parameters.keys()
+        return (kind if knows else DDIMScheduler).from_config(scheduler.config, **facts)
 
     def _guessed_prediction(self) -> str | None:
         name = f"{NETWORK}output_blocks.11.1.transformer_blocks.0.norm1.bias"

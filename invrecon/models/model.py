@@ -23,7 +23,7 @@ from invrecon.models.memory import free_memory, saved_bytes
 from invrecon.models.precision import Rescued
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler, pick_sampler
-from invrecon.models.words import spell
+from invrecon.models.words import rewritten, spell
 from invrecon.settings import Effort, Recipe, Sampling
 
 
@@ -125,9 +125,9 @@ class Model:
         float32.
         """
         vae = self.pipeline.vae
-        mean = (
-            vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float().contiguous()
-        )  # the network's own is channels-last
+        encoded = vae.encode(pixels.to(self.device, vae.dtype))
+        mean = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        mean = mean.float().contiguous()  # the network's own is channels-last
         shift, scale = self._normalisation(mean)
         return (mean - shift) * scale
 
@@ -212,8 +212,15 @@ class Model:
             return self._conditions(prompt, negative_prompt)
 
     def words(self, prompt: str) -> Words:
-        """The words of a prompt and the places of their tokens."""
-        return spell(self.pipeline.tokenizer, prompt)
+        """The words of a prompt and the places of their tokens.
+
+        Raises:
+            UsageError: two tokenizers of a U-Net place them differently.
+        """
+        names = ("tokenizer", "tokenizer_2") if hasattr(self.pipeline, "unet") else ("tokenizer",)
+        tokenizers = filter(None, (getattr(self.pipeline, name, None) for name in names))
+        with quiet():
+            return spell(self.pipeline, list(tokenizers), prompt)
 
     def watched(self) -> AbstractContextManager[WatchedAttention]:
         """The network's attention layers, for the time of a `with` block.
@@ -245,13 +252,13 @@ class Model:
         return bool(self.scheduler(sampler).alphas_cumprod.min() > 0)
 
     def _check_length(self, name: str, text: str) -> None:
-        tokenizer, limit = self.family.limit(self.pipeline)
-        with quiet():
-            ids = tokenizer(text).input_ids
-        if len(ids) > limit:
-            special = tokenizer.num_special_tokens_to_add()
-            kept = tokenizer.decode(ids[: limit - 1], skip_special_tokens=True)
-            raise UsageError(
-                f"the {name} has {len(ids) - special} tokens, the text encoder takes {limit - special}: "
-                f"end it after {kept[-40:]!r}"
-            )
+        for tokenizer, limit in self.family.limits(self.pipeline):
+            with quiet():
+                ids = tokenizer(rewritten(self.pipeline, tokenizer, text)).input_ids
+            if len(ids) > limit:
+                special = tokenizer.num_special_tokens_to_add()
+                kept = tokenizer.decode(ids[: limit - 1], skip_special_tokens=True)
+                raise UsageError(
+                    f"the {name} has {len(ids) - special} tokens, the text encoder takes {limit - special}: "
+                    f"end it after {kept[-40:]!r}"
+                )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from invrecon.errors import ModelError
 from invrecon.metrics import latent_fidelity
 from invrecon.models.precision import rescued_at
 from invrecon.settings import Effort, Recipe, Settings
@@ -61,6 +62,11 @@ def check(model: Model, settings: Settings) -> Checkup:
     ramp = torch.linspace(-1, 1, SIDE)
     pixels = torch.stack((ramp.expand(SIDE, -1), ramp.expand(SIDE, -1).T, torch.zeros(SIDE, SIDE)))[None]
     image_latents = model.encode(pixels.to(model.device))
+    for values, part in ((image_latents, "encoder"), (model.decode(image_latents), "decoder")):
+        if not values.isfinite().all():
+            raise ModelError(
+                f"{model.name}: its vae's {part} gives values that aren't finite: use another with --vae"
+            )
     [inversion] = sampler.invert(image_latents)
     return Checkup(
         family=model.family.title,

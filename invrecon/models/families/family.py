@@ -45,8 +45,8 @@ class Family(ABC):
         """Whether guidance is no matter of two branches: the network is told its scale, or was distilled to do without."""
 
     @abstractmethod
-    def limit(self, pipeline: Any) -> tuple[Any, int]:
-        """The tokenizer that takes the longest prompt, and how many tokens, special ones included."""
+    def limits(self, pipeline: Any) -> list[tuple[Any, int]]:
+        """(tokenizer, how many tokens it may give, special ones included) of each text encoder that gets the whole prompt."""
 
     def multiple(self, pipeline: Any) -> int:
         """What the sides of a picture must be multiples of, pixels."""

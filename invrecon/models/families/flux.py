@@ -78,12 +78,10 @@ class Flux(Family):
     def embeds_guidance(self, pipeline: Any) -> bool:
         return True
 
-    def limit(self, pipeline: Any) -> tuple[Any, int]:
-        return (
-            (pipeline.tokenizer_2, TOKENS)
-            if pipeline.text_encoder_2
-            else (pipeline.tokenizer, pipeline.tokenizer.model_max_length)
-        )
+    def limits(self, pipeline: Any) -> list[tuple[Any, int]]:
+        if pipeline.text_encoder_2:
+            return [(pipeline.tokenizer_2, TOKENS)]
+        return [(pipeline.tokenizer, pipeline.tokenizer.model_max_length)] if pipeline.tokenizer else []
 
     def multiple(self, pipeline: Any) -> int:
         return int(pipeline.vae_scale_factor * 2)

@@ -59,12 +59,10 @@ class StableDiffusion3(Family):
     def embeds_guidance(self, pipeline: Any) -> bool:
         return False
 
-    def limit(self, pipeline: Any) -> tuple[Any, int]:
-        return (
-            (pipeline.tokenizer_3, TOKENS)
-            if pipeline.text_encoder_3
-            else (pipeline.tokenizer, pipeline.tokenizer.model_max_length)
-        )
+    def limits(self, pipeline: Any) -> list[tuple[Any, int]]:
+        if pipeline.text_encoder_3:
+            return [(pipeline.tokenizer_3, TOKENS)]
+        return [(pipeline.tokenizer, pipeline.tokenizer.model_max_length)] if pipeline.tokenizer else []
 
     def multiple(self, pipeline: Any) -> int:
         return int(pipeline.vae_scale_factor * pipeline.transformer.config.patch_size)

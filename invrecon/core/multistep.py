@@ -40,12 +40,15 @@ def invert(
     precision: float = 0.0,
     on_step: OnStep | None = None,
 ) -> list[Inversion]:
-    """`lbo.invert` for schedules with a memory.
+    """`lbo.invert` for schedules with a memory, and for those without.
 
     Sweeps until the offsets stand still to rtol / 2 in the regenerated latents; the other half of rtol is the
     steps'.
     """
-    assert schedule.memory
+    if schedule.memory is None:
+        return lbo.invert(
+            denoiser, schedule, image_latents, effort, warm=warm, precision=precision, on_step=on_step
+        )
     sweeps = _Sweeps(denoiser, schedule, schedule.memory, image_latents, effort, warm, precision, on_step)
     start = sweeps.start()
     criteria = [

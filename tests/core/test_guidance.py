@@ -100,7 +100,5 @@ def test_samples_whose_steps_fail_are_inverted_by_way_of_no_guidance_and_the_bet
     network.forward = 0
     [again] = Sampler(denoiser, schedule, effort).invert(hard)
     assert again.evaluations == network.forward
-    warm = Sampler(denoiser, schedule, Effort(solver=solver)).invert(latents[1:])
-    assert warm[0].records[0].evaluations < 5
-        Sampler(denoiser, schedule, Effort(solver=solver)).invert(latents[1:])[0].records[0].evaluations < 5
-    )
+    [easy] = Sampler(denoiser, schedule, Effort(solver=solver)).invert(latents[1:])
+    assert easy.records[0].evaluations < 5

@@ -196,7 +196,7 @@ def test_what_led_one_sample_astray_is_forgotten_for_it_alone():
     assert [result.method for result in solution.results] == ["damped", "anderson"]
     assert [result.outcome for result in solution.results] == [Outcome.CONVERGED] * 2
     torch.testing.assert_close(solution.x, torch.zeros_like(start), rtol=0, atol=1e-9)
-    assert [bool(rates.rates) for rates in strategy.first.rates] == [False, True]
+    assert [bool(rates.rates) for rates in strategy.rates] == [False, True]
 
 
 def test_a_tolerance_that_follows_evaluations_counts_those_of_earlier_methods():

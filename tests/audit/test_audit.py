@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from invrecon.audit.methods.audit import run_audit
+from invrecon.audit.methods.audit import row_key, run_audit
+from invrecon.audit.methods.photo import AuditPhoto
 from invrecon.audit.methods.plan import METHODS, Plan, Run, Setting, parse_setting
 from invrecon.audit.methods.tables import interval, summarise
 from invrecon.cli.app import app
@@ -18,7 +19,7 @@ from invrecon.settings import Settings
 SMALL = Settings(size=64, num_inference_steps=4, boost_rounds=1, decoder_steps=10, rtol=1e-4)
 PLAN = Plan(
     methods=("LBO", "DDIM", "EDICT"),
-    budgets=(None, 3),
+    budgets=(None, 1, 3),
     settings=(Setting(False, 1.0), Setting(True, 3.0)),
     decoder_ceiling=False,
 )
@@ -86,6 +87,25 @@ def test_a_budget_is_kept(audited):
         assert row["evaluations_per_step"] <= 3
 
 
+def test_a_budget_of_one_is_one_evaluation_more_than_there_are_steps(audited):
+    for ours in rows_of(audited, budget=1, method="LBO"):
+        assert (ours["forward"], ours["steps"]) == (5, 4)
+    assert {row["forward"] for row in rows_of(audited, budget=1, method="DDIM")} == {4}
+
+
+@pytest.mark.parametrize(
+    ("run", "name"),
+    [
+        (Run(Setting(False, 1.0), "LBO", None, boosted=False), "7be5603ca9719832"),
+        (Run(Setting(True, 3.0), "GNRI", 5, boosted=False), "90a15b0629c42f47"),
+        (Run(Setting(True, 7.5), "LBO", None, boosted=True), "18653e67cabcf91c"),
+    ],
+)
+def test_keys_stay_so_that_audits_of_earlier_versions_go_on(run, name, tmp_path):
+    photo = AuditPhoto(tmp_path / "photo.png", None, "1234abcd", tmp_path)
+    assert row_key(run, photo, Settings()) == name
+
+
 def test_boosted_latents_are_run_in_track_a_only_and_lift_the_picture(audited):
     boosted = rows_of(audited, boosted=True)
     assert {row["method"] for row in boosted} == {"LBO", "DDIM"}
@@ -101,7 +121,7 @@ def test_the_summary_s_verdicts_follow_from_the_rows(audited):
     tables = {
         (table["setting"], table["budget"], table["boosted"]): table["rows"] for table in summary["tables"]
     }
-    assert len(tables) == 2 * (2 + 1)
+    assert len(tables) == 2 * (3 + 1)
     ours = next(line for line in tables["empty prompt, w = 1", None, False] if line["method"] == "LBO")
     assert ours["photos"] == 1
     assert ours["interval"] is None

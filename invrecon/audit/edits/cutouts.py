@@ -25,8 +25,11 @@ COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float, float]]] = {
 
 @dataclass(frozen=True)
 class Composite:
-    """A cut-out on a ground: the picture (RGB) and where its object and its background are for certain (mode
-    L, 0 or 255).
+    """A cut-out on a ground.
+
+    Args:
+        picture: mode RGB.
+        object, background: where these are for certain, mode L, 0 or 255.
     """
 
     name: str

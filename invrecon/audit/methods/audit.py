@@ -1,4 +1,4 @@
-"""The order of an audit: photo by photo, run by run, and nothing twice."""
+"""An audit: photo by photo, run by run. A run that the folder holds is not done again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invrecon.audit.methods.measurement import measure
+from invrecon.audit.methods.measurement import make_row
 from invrecon.audit.methods.photo import AuditPhoto, boosting_key, load_audit_photo, note_photo
 from invrecon.audit.methods.plan import Plan, Run, key
 from invrecon.core.peers.noise_levels import noise_levels
@@ -53,13 +53,15 @@ def run_audit(
             done += 1
             if on_progress:
                 on_progress(f"{path.name}: {run.method}, {run.setting.name}", done, len(runs) * len(photos))
-            name = _key(run, photo, settings)
+            name = row_key(run, photo, settings)
             if name not in journal:
-                journal.add(name, measure(run, photo, model, settings, plan.caption(path, run.setting), name))
+                journal.add(
+                    name, make_row(run, photo, model, settings, plan.caption(path, run.setting), name)
+                )
     return journal
 
 
-def _key(run: Run, photo: AuditPhoto, settings: Settings) -> str:
-    """Of a run's row: all that its figures depend on."""
+def row_key(run: Run, photo: AuditPhoto, settings: Settings) -> str:
+    """The journal's key of a run: all that its figures depend on. Audits of earlier versions have the same."""
     boosting = boosting_key(settings) if run.boosted else ()
     return key(photo.identity, *asdict(run).values(), settings.rtol, *boosting)

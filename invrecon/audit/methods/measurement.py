@@ -1,4 +1,4 @@
-"""One run: a method inverts and regenerates, and its row tells what it gave and cost."""
+"""One run: a method inverts and regenerates a photo; its row holds what that gave and cost."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Inverted:
     regenerate: Callable[[], Tensor]
 
 
-def measure(run: Run, photo: AuditPhoto, model: Model, settings: Settings, prompt: str, name: str) -> Row:
+def make_row(run: Run, photo: AuditPhoto, model: Model, settings: Settings, prompt: str, name: str) -> Row:
     """The row of a run; its picture is saved under `name`."""
     scale = run.setting.guidance_scale
     z_0 = photo.subject.encoded

@@ -93,7 +93,7 @@ def boosting_key(settings: Settings) -> tuple[float | str, ...]:
 def boosted_latents(
     photo: AuditPhoto, model: Model, settings: Settings, setting: Setting, prompt: str
 ) -> Tensor:
-    """ILB's z_0 under a setting, (1, C, h, w); found once and kept in the audit's folder."""
+    """ILB's z_0 under a setting, (1, C, h, w); computed once and kept in the audit's folder."""
     name = key(photo.identity, prompt, setting.guidance_scale, *boosting_key(settings))
     path = photo.out / "latents" / f"{name}.safetensors"
     if not path.exists():

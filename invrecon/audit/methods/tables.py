@@ -56,9 +56,7 @@ def summarise(rows: Sequence[Row], methods: dict[str, Any], context: dict[str, A
 
 
 def _losses(photo: Row, runs: list[Row]) -> dict[str, Any] | None:
-    """PSNR of LBO + ILB on one photo, stage by stage: without guidance, then with the strongest that was
-    run.
-    """
+    """PSNR of LBO + ILB on one photo after each stage, with the weakest and the strongest guidance run."""
     ours = [
         row for row in runs if row["photo"] == photo["photo"] and row["method"] == OURS and row["boosted"]
     ]

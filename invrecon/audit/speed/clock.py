@@ -35,7 +35,7 @@ def time_product(device: torch.device, dtype: torch.dtype, clock: Clock) -> tupl
 
 
 def seconds_of(work: Callable[[], object], clock: Clock) -> float:
-    """Seconds of one of several in a row."""
+    """Seconds that work takes, the mean of several times in a row."""
     begun = clock()
     for _ in range(EVALUATIONS):
         work()

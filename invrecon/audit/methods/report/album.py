@@ -14,9 +14,7 @@ Row = Mapping[str, Any]
 
 
 def album(photos: Sequence[Row], runs: Sequence[Row], folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The photos and the runs at published settings, their pictures embedded, each run with the map of its
-    errors.
-    """
+    """Photos and runs at published settings with their pictures embedded, runs with a map of errors too."""
     originals = {photo["photo"]: _open(folder, photo["original"]) for photo in photos}
     pages: dict[str, list[dict[str, Any]]] = {"photos": [], "runs": []}
     for photo in photos:

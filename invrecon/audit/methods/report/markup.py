@@ -52,7 +52,7 @@ def table_of(caption: str, head: Sequence[str], body: Sequence[Sequence[str]]) -
 
 
 def by_track(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """The rows of each track on their own: they are never ranked together."""
+    """The rows of each track apart, since tracks are never ranked together."""
     every = list(rows)
     for track in TRACKS:
         if chosen := [row for row in every if row["track"] == track]:

@@ -40,9 +40,7 @@ def published_results(tables: Sequence[Row], notes: Mapping[str, str]) -> str:
 
 
 def _ranking(track: str, rows: list[Row], notes: Mapping[str, str]) -> str:
-    """One track of one setting, best median fidelity first; the best of each column is bold where they
-    differ.
-    """
+    """One track of one setting, best median fidelity first; each column's best is bold if they differ."""
     rows = [
         {**row, "stored_kib": None if row["stored_bytes"] is None else row["stored_bytes"] / 1024}
         for row in rows
@@ -73,9 +71,7 @@ def _emphasised(values: Sequence[float | None], digits: int, best: Callable[...,
 
 
 def _differences(rows: Sequence[Row]) -> list[str]:
-    """Each row's difference to ours with its interval, in figures and drawn on one scale; left of the line is
-    worse than ours.
-    """
+    """Each row's difference to ours with its interval, in figures and drawn; left of the line is worse."""
     spans = [
         [end for end in (row["difference_to_lbo_db"], *(row["interval"] or ())) if end is not None]
         for row in rows

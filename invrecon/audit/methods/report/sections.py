@@ -45,9 +45,7 @@ def losses(photos: Sequence[Row], losses: Sequence[Row]) -> str:
 
 
 def health(runs: Sequence[Row], notes: Mapping[str, str]) -> str:
-    """Each method's seeds at its published settings: median over the photos and, in brackets, the one
-    farthest from noise.
-    """
+    """Each method's seeds at published settings: median over photos, in brackets the least noise-like."""
     page, settings = "", list(dict.fromkeys(run["setting"] for run in runs))
     head = ["Method", *(f"<small>{escape(setting)}</small>{key}" for setting in settings for key in _HEALTH)]
     for track, rows in by_track(run for run in runs if run["budget"] is None and not run["boosted"]):

@@ -58,7 +58,7 @@ class Output:
         rows: Sequence[Mapping[str, Any]],
         columns: Sequence[Columns],
     ) -> None:
-        """Prints a table of rows that have names, by the first of some sets of columns; by all where it is verbose."""
+        """Prints a table of rows with names, by the first of some sets of columns; where verbose, by each."""
         for chosen in columns if self.verbose else columns[:1]:
             titles, cells = figures(chosen, rows)
             if titles:

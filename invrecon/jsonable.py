@@ -7,7 +7,7 @@ from typing import Any
 
 
 def jsonable(value: Any, infinite: Callable[[float], Any] = lambda number: None) -> Any:
-    """`value` with paths as text, tuples as lists, and None for NaN and infinity, for which JSON has no numbers.
+    """`value` with paths as text, tuples as lists, and None for NaN and infinity, which JSON lacks.
 
     Args:
         infinite: what stands for a number that isn't finite, in place of None.

@@ -12,7 +12,7 @@ _kept: list[int] = []  # the descriptor of stderr while it is muted
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Sends what any thread writes to file descriptor 2 meanwhile nowhere. Does nothing where it is closed."""
+    """Sends what any thread writes to file descriptor 2 nowhere. Does nothing where that is closed."""
     with _LOCK:
         try:
             kept = os.dup(2)

@@ -12,12 +12,12 @@ _unfinished: set[Path] = set()  # of this process, for `remove_unfinished`
 
 @contextmanager
 def replacing(path: Path, overwrite: bool = True) -> Iterator[Path]:
-    """Gives a name beside `path` to write to, and renames it to `path` when the block ends well; else nothing is left.
+    """Gives a name beside `path` to write to, which becomes `path` when the block ends well, else is removed.
 
     Folders above are made as needed.
 
     Args:
-        overwrite: whether a file that is there is replaced; without it, of two runs the first one's file stays.
+        overwrite: whether a file that is there is replaced; else of two runs the first one's file stays.
 
     Raises:
         InvreconError: the disk doesn't take it, or the file is there by now and isn't to be overwritten.
@@ -49,7 +49,7 @@ def replacing(path: Path, overwrite: bool = True) -> Iterator[Path]:
 
 
 def remove_unfinished() -> None:
-    """Removes what blocks of `replacing` have begun to write: for a process that ends in the midst of them."""
+    """Removes what blocks of `replacing` have begun to write, for a process that ends within them."""
     for path in tuple(_unfinished):
         with suppress(OSError):
             path.unlink(missing_ok=True)

@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from invrecon.errors import InputError, InvreconError
-from invrecon.seedfile import REQUIRED, Seed, is_seed_file, load_seed, sampler_of, save_seed
+from invrecon.formats import is_seed_file
+from invrecon.seedfile import REQUIRED, Seed, load_seed, sampler_of, save_seed
 
 HEADER = {
     "format": 1,

@@ -58,15 +58,24 @@ def test_of_many_that_write_at_once_one_succeeds(tmp_path, monkeypatch, links):
 
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_nothing_is_left_of_a_file_that_isn_t_finished(tmp_path, overwrite):
-    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a.txt", overwrite) as partial:
-        partial.write_text("half")
-        raise ZeroDivisionError
+    def fail():
+        with replacing(tmp_path / "a.txt", overwrite) as partial:
+            partial.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert os.listdir(tmp_path) == []
 
 
 def test_what_is_begun_can_be_removed_before_the_process_ends(tmp_path):
     (tmp_path / "old.txt").write_text("whole")
-    with pytest.raises(InvreconError, match="can't be written"), replacing(tmp_path / "a.txt") as partial:
-        partial.write_text("half")
-        remove_unfinished()
-        assert os.listdir(tmp_path) == ["old.txt"]
+
+    def end_early():
+        with replacing(tmp_path / "a.txt") as partial:
+            partial.write_text("half")
+            remove_unfinished()
+            assert os.listdir(tmp_path) == ["old.txt"]
+
+    with pytest.raises(InvreconError, match="can't be written"):
+        end_early()

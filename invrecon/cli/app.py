@@ -1,5 +1,6 @@
 """The program `invrecon`: its commands, none of which imports torch before it works."""
 
+import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
@@ -10,12 +11,14 @@ import typer
 from invrecon.cli.audit import audit
 from invrecon.cli.audit_edit import audit_edit
 from invrecon.cli.boost import boost
+from invrecon.cli.boundary import say
 from invrecon.cli.command import CODES, epilog
 from invrecon.cli.edit import edit
 from invrecon.cli.imagine import imagine
 from invrecon.cli.interrupt import end_on_interrupt
 from invrecon.cli.invert import invert
 from invrecon.cli.models import check_model, list_models, print_path, show_model
+from invrecon.cli.output import unprintable
 from invrecon.cli.reconstruct import reconstruct
 from invrecon.cli.speed import speed
 from invrecon.cli.verify import verify
@@ -78,4 +81,10 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # a file's name may hold what the terminal can't encode
         sys.stdout.reconfigure(errors="backslashreplace")
-    app(prog_name="invrecon")
+    try:
+        app(prog_name="invrecon")
+    except OSError as error:  # from what Typer prints itself, such as help
+        if os.environ.get("INVRECON_DEBUG") == "1":
+            raise
+        say(str(unprintable(error)))
+        sys.exit(1)

@@ -34,13 +34,15 @@ _COLUMNS: Columns = {
 }
 _REMARKS = [
     "Figures hold for this model, crop, prompt and grid; they are not those of any publication.",
-    "mini is a small model for first contact: figures on Stable Diffusion checkpoints are yet to be measured.",
+    "mini is a small model for first contact: Stable Diffusion checkpoints are yet to be measured.",
     "ILB alone is DDIM on boosted latents; LBO + ILB is LBO on boosted latents.",
     "LPIPS is given where torchvision and its AlexNet weights are on the machine.",
 ]
 
-_NOT_OF_ONE_RUN = ("prompt", "negative_prompt", "guidance_scale", "solver", "boost", "decoder_ceiling", "target_psnr", "max_seconds",
-                   "batch_size", "seed", *settings_of(AutoGuidance))  # fmt: skip
+_SET_BY_THE_PLAN = (
+    "prompt", "negative_prompt", "guidance_scale", "solver", "boost", "decoder_ceiling", "target_psnr",
+    "max_seconds", "batch_size", "seed", *settings_of(AutoGuidance),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class _Wishes:
 @command(
     examples=[
         "invrecon audit photo.jpg --out audit --config configs/audit-quick.toml",
-        "invrecon audit *.jpg --out audit --methods LBO,DDIM,AIDI-E --budgets 2,5 --settings empty:1,caption:3",
+        "invrecon audit *.jpg --out audit --methods LBO,DDIM --budgets 2,5 --settings empty:1,caption:3",
         'invrecon audit photo.jpg --out audit --caption photo="a cup of coffee"',
     ],
     codes={
@@ -85,7 +87,7 @@ class _Wishes:
         2: "wrong usage: a bad option, preset, folder or model",
         130: "interrupted; what is done is kept, and the same command goes on from there",
     },
-    without=_NOT_OF_ONE_RUN,
+    without=_SET_BY_THE_PLAN,
 )
 def audit(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos in any common format.")],
@@ -100,8 +102,8 @@ def audit(
 ) -> int:
     """Run every method on each photo: same latents, prompt and grid, in one process.
 
-    Writes results.jsonl, summary.json, summary.md and report.html, one page to read in a browser, to --out. A killed audit goes
-    on where it stopped when it is started again.
+    Writes results.jsonl, summary.json, summary.md and report.html, one page to read in a browser, to --out.
+    A killed audit goes on where it stopped when it is started again.
     """
     plan = _plan(load_table(config, "audit"), wishes)
     for photo in photos:

@@ -84,7 +84,7 @@ class _Plan:
     examples=[
         "invrecon audit-edit cutouts/*.png",
         "invrecon audit-edit cutouts/*.png --from blue --to red --size 128 --steps 20 --out pictures",
-        "invrecon audit-edit cutouts/*.png --sweep mode=p2p guidance=3,5 --masks auto --inversions lbo --json",
+        "invrecon audit-edit cutouts/*.png --sweep mode=p2p guidance=3,5 --masks auto --json",
     ],
     codes={
         0: "the table is whole",
@@ -93,7 +93,8 @@ class _Plan:
         130: "interrupted",
     },
     without=[
-        "prompt", "negative_prompt", "guidance_scale", "fit", "decoder_ceiling", "batch_size", *settings_of(AutoGuidance),
+        "prompt", "negative_prompt", "guidance_scale", "fit", "decoder_ceiling", "batch_size",
+        *settings_of(AutoGuidance),
     ],
 )  # fmt: skip
 def audit_edit(
@@ -110,7 +111,7 @@ def audit_edit(
     *,
     settings: Settings,
 ) -> int:
-    """Compose cut-outs on a coloured ground, change its colour in every mode, and say what became of ground and object.
+    """Compose cut-outs on a coloured ground, change its colour, and say what became of ground and object.
 
     An edit has moved the ground where the hue of its mean colour goes by the new colour's name.
     """

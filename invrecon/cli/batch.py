@@ -1,4 +1,4 @@
-"""Many inputs in one run: all are checked before the model loads, and one that fails doesn't stop the others."""
+"""Many inputs in one run: all are checked before a model loads, and one that fails stops no other."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -69,9 +69,12 @@ class Job(Protocol):
 def run_batch(
     job: Job, inputs: Sequence[Path], settings: Settings, target: Target, output: Output
 ) -> list[Row]:
-    """Does the job for all inputs and reports each. Returns one row an input, whose "error" is None where all went well.
+    """Does the job for all inputs and reports each.
 
-    Photos are done in batches of the settings' size, seed files one by one, since each has settings of its own.
+    Photos are done in batches of the settings' size, seed files one by one, since each has its own settings.
+
+    Returns:
+        One row an input, whose "error" is None where all went well.
     """
     make_folder(target.out)
     run = _Run(job, settings, target, output, Earlier(target.out, settings) if target.resume else None)
@@ -100,7 +103,7 @@ class _Run:
     earlier: Earlier | None
 
     def plan(self, inputs: Sequence[Path]) -> list[Row]:
-        """A row for each input: its files where it can be done, its figures where it was before, else its error."""
+        """A row for each input: its files if it can be done, its figures if it was before, or its error."""
         rows: list[Row] = []
         owners: dict[Path, Path] = {}
         for source in inputs:
@@ -211,7 +214,7 @@ def _warned(row: Row) -> Row:
 
 
 def exit_code(rows: Sequence[Row], min_psnr: float | None = None) -> int:
-    """What the program ends with. Results below `min_psnr` dB are named; those without a photo to compare with pass."""
+    """What the program ends with. Results below `min_psnr` dB are named; those without a photo pass."""
     known = [row for row in rows if row.get("psnr") is not None]
     short = [row for row in known if min_psnr is not None and not row["psnr"] >= min_psnr]
     for row in short:

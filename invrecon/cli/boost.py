@@ -39,8 +39,8 @@ def boost(
 ) -> int:
     """Lift image latents above the autoencoder's own, and find the seeds of what comes out.
 
-    Writes NAME.boosted.seed.safetensors and NAME.boosted.png for each input. A seed file's prompt, steps, guidance, size and
-    fit are those of its header.
+    Writes NAME.boosted.seed.safetensors and NAME.boosted.png for each input. A seed file's prompt, steps,
+    guidance, size and fit are those of its header.
     """
     job = _Boost(pair_photos(inputs, photos or [], needed=True))
     return exit_code(run_batch(job, inputs, settings, target, output), min_psnr)

@@ -46,10 +46,10 @@ def command(
 ) -> Callable[[Callable[..., int]], Command]:
     """Makes a command of a function that returns its exit code; its docstring is the help.
 
-    Each parameter is an argument or option as Typer takes it, but for four kinds, in whose place options stand:
-    - `Settings`: --config and the settings' options; what a user doesn't give is left to the preset. An argument
-      called `model` counts as that setting.
-    - another `Group` of settings, with its defaults; `Annotated[dict, Group]` for those alone that the user gives.
+    Each parameter is an argument or option as Typer takes it, but for four kinds, which options stand for:
+    - `Settings`: --config and the settings' options; what a user doesn't give is left to the preset.
+      An argument called `model` counts as that setting.
+    - another `Group` of settings; `Annotated[dict, Group]` for those alone that the user gives.
     - another dataclass, for those of its fields that are annotated with an option.
     - `config`: the preset's path.
 

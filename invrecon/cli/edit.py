@@ -52,9 +52,9 @@ class _Wishes:
 
 @command(
     examples=[
-        'invrecon edit photo.jpg --prompt "a red apple on a blue ground" --to "a red apple on a green ground" --auto-mask',
+        'invrecon edit photo.jpg --prompt "a fig on a blue ground" --to "a fig on a red ground" --auto-mask',
         'invrecon edit photo.jpg --prompt "a cat" --to "a dog" --mask mask.png --mode swap',
-        'invrecon edit photo.seed.safetensors --photo photo.jpg --to "a pear" --sweep guidance=3,5 cross-steps=0.4,0.8',
+        'invrecon edit x.seed.safetensors --photo x.jpg --to "a pear" --sweep guidance=3,5 cross-steps=0.4',
         "invrecon edit photo.edit.seed.safetensors --out again",
     ],
     without=[
@@ -78,8 +78,9 @@ def edit(
 ) -> int:
     """Change something in photos and keep the rest.
 
-    Writes NAME.edit.png, NAME.edit.seed.safetensors, which repeats the edit without further options, and NAME.edit.compare.png for
-    each input; NAME.edit-1.png and so on where there are several edits. PSNR and --min-psnr are of the plain reconstruction.
+    Writes NAME.edit.png, NAME.edit.seed.safetensors, which repeats the edit without further options, and
+    NAME.edit.compare.png for each input; NAME.edit-1.png and so on where there are several edits. PSNR and
+    --min-psnr are of the plain reconstruction.
     """
     inputs, sweeps = part_sweeps(inputs, wishes.sweep)
     if weights := _weights(wishes.weight):

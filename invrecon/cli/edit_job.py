@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from invrecon.pipeline import Edited, Editing, OnProgress
 
 _FIELDS = (
-    "input", "prompt", "edits", "compare_file", "psnr", "evaluations", "evaluations_per_step", "seed_norm", "seconds",
-    "error",
+    "input", "prompt", "edits", "compare_file", "psnr", "evaluations", "evaluations_per_step", "seed_norm",
+    "seconds", "error",
 )  # fmt: skip
 
 

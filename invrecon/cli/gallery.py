@@ -1,4 +1,4 @@
-"""What `invrecon imagine` leaves behind: pictures with their seeds, sheets, animations, and the lines that tell of them."""
+"""What `invrecon imagine` leaves behind: pictures with their seeds, sheets, animations, and what is told."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ _MORE_COLUMNS: Columns = {
     "distance_after": ("distance\nrefined", ".3f"),
 }
 _REMARK = (
-    "Norms are ‖z‖ / sqrt(d). References' seeds, of the norms shown, are projected on the Gaussian shell (norm 1) before use"
-    ", but for the paths slerp and linear."
+    "Norms are ‖z‖ / sqrt(d). References' seeds, of the norms shown, are projected on the Gaussian shell "
+    "(norm 1) before use, but for the paths slerp and linear."
 )
 
 

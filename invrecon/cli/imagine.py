@@ -1,4 +1,4 @@
-"""`invrecon imagine`: a few photos of something to new pictures of it, and the way from one photo to another."""
+"""`invrecon imagine`: a few photos of something to new pictures of it, and paths from photo to photo."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -57,20 +57,16 @@ def imagine(
 ) -> int:
     """Make new pictures of what a few photos show.
 
-    Inverts the references, makes new seeds around and between theirs on the Gaussian shell, and regenerates them under --prompt
-    with --guidance-scale. Writes imagine-01.png and imagine-01.seed.safetensors and so on, and imagine-sheet.png with the
-    references first. With --path the same as path-01 and so on, path-sheet.png, and with --gif path.gif.
+    Inverts the references, makes new seeds around and between theirs on the Gaussian shell, and regenerates
+    them under --prompt with --guidance-scale. Writes imagine-01.png and imagine-01.seed.safetensors and so
+    on, and imagine-sheet.png with the references first. With --path the same as path-01 and so on,
+    path-sheet.png, and with --gif path.gif.
     """
     if settings.auto_guidance:
         raise UsageError(
             "guidance of new pictures has no photo to be measured by: give --guidance-scale a number"
         )
-    if not (sources or path):
-        raise UsageError("give photos to start from, or two with --path")
-    if gif and not path:
-        raise UsageError("--gif is the animation of a --path")
-    if imagining.refine and not sources:
-        raise UsageError("--refine is for pictures around photos: the seeds of a --path stay on it")
+    _check(bool(sources), bool(path), gif, imagining)
     make_folder(target.out)
     report = Report(output)
     run = _Run(_unfold(sources or [], report), list(path or ()), imagining, target, gif)
@@ -80,6 +76,16 @@ def imagine(
         run.make(model, references, settings, report)
     report.finish()
     return 1 if any(row.get("error") for row in report.rows) else 0
+
+
+def _check(around: bool, way: bool, gif: bool, imagining: Imagining) -> None:
+    """Raises UsageError where what is asked for has nothing to start from."""
+    if not (around or way):
+        raise UsageError("give photos to start from, or two with --path")
+    if gif and not way:
+        raise UsageError("--gif is the animation of a --path")
+    if imagining.refine and not around:
+        raise UsageError("--refine is for pictures around photos: the seeds of a --path stay on it")
 
 
 class _Run:
@@ -139,7 +145,10 @@ def _pictures_in(folder: Path) -> list[Path]:
 def _invert(
     sources: Sequence[Path], settings: Settings, report: Report
 ) -> "tuple[Model | None, dict[Path, Reference]]":
-    """Inverts photos and reads seed files. One that can't be used is told and left out; without any, no model is loaded."""
+    """Inverts photos and reads seed files. One that can't be used is told and left out.
+
+    Without any that can, no model is loaded.
+    """
     model, references = None, {}
     distinct = list(dict.fromkeys(sources))
     for number, source in enumerate(distinct, 1):

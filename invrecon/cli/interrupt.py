@@ -16,8 +16,9 @@ _CLEAR = b"\r\x1b[2K\x1b[?25h"  # of a terminal: takes back a progress bar, and 
 def end_on_interrupt() -> None:
     """Lets SIGINT end this process.
 
-    No exception is raised, since libraries swallow it: in imports, in callbacks, in `except:`. Results are published whole by
-    `invrecon.writing`, so that nothing is lost but what isn't finished. A SIGINT that the parent process ignores stays ignored.
+    No exception is raised, since libraries swallow it: in imports, in callbacks, in `except:`. Results are
+    published whole by `invrecon.writing`, so that only what isn't finished is lost. A SIGINT that the parent
+    process ignores stays ignored.
     """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _end)

@@ -58,7 +58,7 @@ class Output:
         rows: Sequence[Mapping[str, Any]],
         columns: Sequence[Columns],
     ) -> None:
-        """Prints a table of rows that have names, by the first of some sets of columns; by all where it is verbose."""
+        """Prints a table of rows with names, by the first of some sets of columns; where verbose, by each."""
         for chosen in columns if self.verbose else columns[:1]:
             titles, cells = figures(chosen, rows)
             if titles:
@@ -111,8 +111,13 @@ def put(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # else Python tries again, and complains, as it ends
-        raise InvreconError(
-            f"results can't be printed ({error.strerror}), and the rest is left undone: "
-            "free some space, or choose another place for the output"
-        ) from error
+        raise unprintable(error) from error
+
+
+def unprintable(error: OSError) -> InvreconError:
+    """The error of a stdout that takes no more. Nothing else is sent there, not even as Python ends."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    return InvreconError(
+        f"results can't be printed ({error.strerror}), and the rest is left undone: "
+        "free some space, or choose another place for the output"
+    )

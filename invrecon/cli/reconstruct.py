@@ -39,8 +39,8 @@ def reconstruct(
 ) -> int:
     """Invert photos and regenerate them from their seeds alone.
 
-    Writes NAME.recon.png, NAME.seed.safetensors and NAME.compare.png for each photo, and NAME.recon.png for each seed file,
-    whose own prompt, steps, guidance and size are used.
+    Writes NAME.recon.png, NAME.seed.safetensors and NAME.compare.png for each photo, and NAME.recon.png for
+    each seed file, whose own prompt, steps, guidance and size are used.
     """
     return exit_code(run_batch(_Reconstruct(), inputs, settings, target, output), min_psnr)
 

@@ -22,7 +22,8 @@ _HEALTH = tuple(
 )
 FILES = ("output", "seed_file", "compare_file")
 JSON_FIELDS = (
-    "input", *FILES, *_QUALITY, *_EFFORT, *_HEALTH, "seconds", "seen", "guidance_scale", "guidance_curve", "resumed", "error",
+    "input", *FILES, *_QUALITY, *_EFFORT, *_HEALTH, "seconds", "seen", "guidance_scale", "guidance_curve",
+    "resumed", "error",
 )  # fmt: skip
 
 _COLUMNS: Columns = {
@@ -86,7 +87,7 @@ def reconstruction_figures(result: "Reconstruction") -> Row:
 
 
 def show_results(output: Output, rows: Sequence[Row]) -> None:
-    """A table of the inputs that are done, the curves of guidance that was searched for, and the files written."""
+    """A table of the inputs that are done, the curves of searches for guidance, and the files written."""
     done = [row for row in rows if row["error"] is None]
     if not done:
         return

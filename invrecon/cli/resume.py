@@ -16,7 +16,7 @@ _WITHOUT_EFFECT = set(settings_of(Hardware)) - {"dtype"}  # on the result: they 
 
 
 class Earlier:
-    """Notes beside the results, in `.invrecon.jsonl`: which inputs were begun, and the figures of those that were finished.
+    """Notes in `.invrecon.jsonl` beside the results: inputs that were begun, and figures of finished ones.
 
     An input is known by its bytes, the settings, and the files it is written to.
 

@@ -54,7 +54,8 @@ _MORE_COLUMNS: Columns = {
         130: "interrupted",
     },
     only=[
-        *settings_of(Checkpoint), *settings_of(Recipe), "rtol", "fit", "device", "dtype", "offload", "compile", "seed",
+        *settings_of(Checkpoint), *settings_of(Recipe), "rtol", "fit", "device", "dtype", "offload",
+        "compile", "seed",
     ],
     without=["sampler"],
 )  # fmt: skip
@@ -79,9 +80,10 @@ def speed(
     output: Tables,
     settings: Settings,
 ) -> int:
-    """Measure inversion on this machine, beside DDIM inversion in diffusers' own loop and the time of the evaluations alone.
+    """Measure inversion on this machine, beside diffusers' own DDIM inversion and the evaluations alone.
 
-    Rows: the floor (so many evaluations as there are steps), DDIM, and LBO to a tolerance of 1e-3 and of --rtol. They are timed in turns.
+    Rows: the floor (so many evaluations as there are steps), DDIM, and LBO to a tolerance of 1e-3 and of
+    --rtol. They are timed in turns.
     """
     batches = _batches(batch_sizes)
     for photo in photos or ():

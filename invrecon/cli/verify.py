@@ -48,7 +48,8 @@ def verify(
 ) -> int:
     """Regenerate a seed through diffusers' own pipeline and compare it with its photo.
 
-    The pipeline, its scheduler and its loop are diffusers'; none of invrecon's sampling is used. Says where the loss comes from.
+    The pipeline, its scheduler and its loop are diffusers'; none of invrecon's sampling is used. Says where
+    the loss comes from.
     """
     from invrecon import pipeline
 

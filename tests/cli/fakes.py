@@ -1,4 +1,4 @@
-"""What tests of the command line share: a pipeline that works at once, photos, and ways to run and to read."""
+"""What tests of the command line share: a pipeline that works at once, photos, ways to run and to read."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ FIELDS = [
 
 
 class Pipeline:
-    """Stands in for the models and the pipeline; notes what it was asked, and raises what a test plants for an input's name."""
+    """Stands in for models and pipeline; notes what it was asked, raises what a test plants for a name."""
 
     def __init__(self):
         self.loaded, self.done, self.settings, self.raises = [], [], None, {}

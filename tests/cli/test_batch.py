@@ -40,7 +40,8 @@ def test_photos_are_done_in_batches_and_seed_files_alone(fake, command):
     result = run(command, *names[:2], "nosuch.png", *names[2:], "--batch-size", "3", "--json", "--out", "out")
     assert fake.batches == [["a.png", "b.png", "c.png"], ["d.png", "e.png"]]
     assert [(row["input"], row["error"] is None) for row in rows(result)] == [
-        ("a.png", True), ("b.png", False), ("nosuch.png", False), ("c.png", True), ("d.png", True), ("e.png", True),
+        ("a.png", True), ("b.png", False), ("nosuch.png", False), ("c.png", True), ("d.png", True),
+        ("e.png", True),
     ]  # fmt: skip
     assert result.exit_code == 1
     assert len(fake.loaded) == 1

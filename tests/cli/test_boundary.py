@@ -16,8 +16,8 @@ def test_a_bug_is_told_in_one_line(fake):
     assert result.exit_code == 1
     assert result.stdout == ""
     assert (
-        result.stderr
-        == "invrecon: internal error: RuntimeError: two\\nlines [red]; set INVRECON_DEBUG=1 for the traceback\n"
+        result.stderr == "invrecon: internal error: RuntimeError: two\\nlines [red]; "
+        "set INVRECON_DEBUG=1 for the traceback\n"
     )
 
 

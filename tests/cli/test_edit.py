@@ -15,8 +15,8 @@ from invrecon.seedfile import Seed, load_seed, save_seed
 from invrecon.settings import EditSettings
 
 HEADER = {
-    "format": 1, "model": "mini", "fingerprint": "0", "scheduler": {}, "timesteps": [1], "prompt": "a cat", "negative_prompt": "",
-    "guidance_scale": 1.0, "num_inference_steps": 1, "dtype": "float32", "size": 64,
+    "format": 1, "model": "mini", "fingerprint": "0", "scheduler": {}, "timesteps": [1], "prompt": "a cat",
+    "negative_prompt": "", "guidance_scale": 1.0, "num_inference_steps": 1, "dtype": "float32", "size": 64,
 }  # fmt: skip
 
 
@@ -37,7 +37,8 @@ class Pipeline:
         square = Image.new("RGB", (64, 64), "red")
         done = [
             SimpleNamespace(
-                settings=one, picture=square, square=square, mask=None, seed=_seed(edit=one.header()), seconds=1.0, change_db=float("inf"),
+                settings=one, picture=square, square=square, mask=None, seed=_seed(edit=one.header()),
+                seconds=1.0, change_db=float("inf"),
                 outside_psnr=None, outside_reconstruction_psnr=None,
             )
             for one in edits

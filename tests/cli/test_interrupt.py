@@ -39,7 +39,8 @@ BODIES = {
     "in a callback": "Callback()",
     "while stderr is muted": "with muted():\n    ready()\n    stubborn()",
     "while a file is written": (
-        "with replacing(Path('a.txt')) as partial:\n    partial.write_text('half')\n    ready()\n    stubborn()"
+        "with replacing(Path('a.txt')) as partial:\n    partial.write_text('half')\n    ready()\n"
+        "    stubborn()"
     ),
     "while it ends": "import atexit\natexit.register(stubborn)\natexit.register(ready)",
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def test_a_card_s_settings_are_defaults_that_give_way_to_preset_and_options(tmp_
 
 
 def test_pickles_are_refused_in_one_line_that_says_how_to_convert(folder, tmp_path):
-    for ending in ("ckpt", "bin", "pt", "pth"):
+    for ending in ("ckpt", "bin", "pt", "pth", "CKPT"):
         path = tmp_path / f"model.{ending}"
         torch.save({}, path)
         assert "save_pretrained" in refused(path)
@@ -95,6 +96,19 @@ def test_a_single_file_with_a_folder_for_its_configuration(folder, photo, tmp_pa
     assert (
         load_model(str(path), device="cpu").fingerprint == single.fingerprint
     )  # the folder of the same name lies beside it
+
+
+@pytest.mark.parametrize("ending", ["SAFETENSORS", "sft"])
+def test_a_single_file_may_have_another_ending_and_is_never_unpickled(folder, tmp_path, monkeypatch, ending):
+    whole = load_model(str(folder), device="cpu")
+    usual = save_single_file(whole.pipeline, tmp_path / "usual.safetensors")
+    path = usual.rename(tmp_path / f"single.{ending}")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled"))
+    single = load_model(str(path), device="cpu", base=str(folder))
+    ours, theirs = (model.pipeline.unet.state_dict() for model in (single, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    path.write_bytes(pickle.dumps({}))
+    assert refused(path, base=str(folder))
 
 
 def test_variants_of_the_weights(folder, mini, tmp_path):

@@ -232,3 +232,10 @@ def test_random_weights_of_stable_diffusion_s_shape_are_edited_and_the_identity_
     same, other, masked = edit(seed[1], random_model, edits, QUICK).edits
     assert same.change_db > 50
     assert other.square.size == masked.square.size == (64, 64)
+
+
+def test_a_prompt_that_is_too_long_is_called_by_its_name(mini):
+    with pytest.raises(UsageError, match="^the prompt has"):
+        mini.conditions("a pear " * 100, "")
+    with pytest.raises(UsageError, match="^the negative prompt has"):
+        mini.conditions("a pear", "a plum " * 100)

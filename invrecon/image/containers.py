@@ -77,23 +77,30 @@ def _read(file: BinaryIO, head: bytes) -> Header:
         return _header(_open_avif(file))
     if _HEIF_BRANDS & brands(head):
         return _header(_open_heif(file))
+    image = _open_common(file, head)
+    return _header(image, opaque=image.format == "TGA" and not head[17] & 15)
+
+
+def _header(image: Image.Image, note: str | None = None, *, opaque: bool = False) -> Header:
+    """`opaque`: the file's header promises no alpha, so one that hides everything is left out."""
+    image.info["icc_profile"] = find_profile(image)
+
+    def decode() -> Image.Image:
+        image.load()
+        unused = opaque and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
+        return image.convert("RGB") if unused else image
+
+    return Header(image.size, decode, note or _note(image))
+
+
+def _open_common(file: BinaryIO, head: bytes) -> Image.Image:
     Image.init()
     icc = profile_of_jp2(file) if head.startswith(_JP2) else None
     file.seek(0)
     image = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
     if icc:
         image.info["icc_profile"] = icc
-    return _header(image)
-
-
-def _header(image: Image.Image, note: str | None = None) -> Header:
-    image.info["icc_profile"] = find_profile(image)
-
-    def decode() -> Image.Image:
-        image.load()
-        return image
-
-    return Header(image.size, decode, note or _note(image))
+    return image
 
 
 def _note(image: Any) -> str | None:

@@ -27,6 +27,7 @@ _SIGNATURES = (
     (4, b"ftypmp4", _VIDEO),
     (4, b"ftypM4V", _VIDEO),
     (0, b"\x1aE\xdf\xa3", _VIDEO),
+    (12, b"CgBI", "is a PNG that Xcode changed for a device; get the picture that it was made of"),
     (0, b"8BPS", "is a Photoshop document; export it as PNG or JPEG first"),
     (0, b"%PDF-", "is a PDF document; export the picture in it as PNG or JPEG first"),
     (0, b"PK\x03\x04", "is a ZIP archive; unpack it first"),

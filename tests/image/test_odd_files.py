@@ -97,6 +97,19 @@ def test_few_bits_with_a_palette_and_a_transparent_entry(tmp_path, depth):
     assert [photo.alpha.getpixel((x, 0)) for x in (0, 1)] == [0, 255]
 
 
+def test_a_tga_whose_fourth_byte_is_no_alpha(tmp_path):
+    """Its header says how many bits of alpha there are; some say none though there are."""
+    data = bytearray(encoded(picture(mode="RGBA"), "TGA"))
+    data[21 : 18 + 4 * 1200 : 4] = bytes(1200)
+    assert load(tmp_path, bytes(data)).alpha.getextrema() == (0, 0)
+    data[17] &= 0xF0
+    photo = load(tmp_path, bytes(data))
+    assert photo.alpha is None
+    assert distance(photo.rgb, picture()) == 0
+    data[21] = 255
+    assert load(tmp_path, bytes(data)).alpha.getextrema() == (0, 255)
+
+
 def flat_cmyk(colour):
     return Image.new("CMYK", (16, 16), colour)
 

@@ -18,7 +18,7 @@ from PIL import Image
 from invrecon.errors import InputError
 from invrecon.image.boxes import profile_of_jp2
 from invrecon.image.jxl import CODESTREAM, CONTAINER, check_jxl, decode_jxl
-from invrecon.image.kinds import HEAD_BYTES, brands, refuse_other_kinds
+from invrecon.image.kinds import AVIF_BRANDS, HEAD_BYTES, HEIF_BRANDS, brands, refuse_other_kinds
 from invrecon.image.png import open_png
 from invrecon.image.profiles import find_profile
 from invrecon.image.tiff import open_tiff
@@ -28,8 +28,6 @@ MAX_MEGAPIXELS = 100
 # Plain raster formats only: Pillow's others start programs (EPS) or are too rarely used to be well tested.
 _FORMATS = ("JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
 _JP2 = b"\0\0\0\x0cjP  "
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-_AVIF_BRANDS = {b"avif", b"avis"}
 
 
 @dataclass(frozen=True)
@@ -73,17 +71,11 @@ def _read(file: BinaryIO, head: bytes) -> Header:
         return _header(image, "is an animation, of which the still picture is used" if animated else None)
     if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return _header(open_tiff(file, head))
-    if _AVIF_BRANDS & brands(head):
+    if AVIF_BRANDS & brands(head):
         return _header(_open_avif(file))
-    if _HEIF_BRANDS & brands(head):
+    if HEIF_BRANDS & brands(head):
         return _header(_open_heif(file))
-    Image.init()
-    icc = profile_of_jp2(file) if head.startswith(_JP2) else None
-    file.seek(0)
-    image = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
-    if icc:
-        image.info["icc_profile"] = icc
-    return _header(image)
+    return _header(_open_common(file, head))
 
 
 def _header(image: Image.Image, note: str | None = None) -> Header:
@@ -91,9 +83,29 @@ def _header(image: Image.Image, note: str | None = None) -> Header:
 
     def decode() -> Image.Image:
         image.load()
-        return image
+        return _without_unused_alpha(image)
 
     return Header(image.size, decode, note or _note(image))
+
+
+def _open_common(file: BinaryIO, head: bytes) -> Image.Image:
+    Image.init()
+    icc = profile_of_jp2(file) if head.startswith(_JP2) else None
+    file.seek(0)
+    image = Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN])
+    if icc:
+        image.info["icc_profile"] = icc
+    return image
+
+
+def _without_unused_alpha(image: Image.Image) -> Image.Image:
+    """In these formats a pixel's fourth byte often isn't used, whatever the header says, and is always 0."""
+    unused = (
+        image.format in ("BMP", "DIB", "TGA")
+        and image.mode == "RGBA"
+        and image.getchannel("A").getextrema() == (0, 0)
+    )
+    return image.convert("RGB") if unused else image
 
 
 def _note(image: Any) -> str | None:

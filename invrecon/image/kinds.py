@@ -22,11 +22,8 @@ _SIGNATURES = (
     (0, b"FOVb", _RAW.format("X3F")),
     (0, b"\0MRM", _RAW.format("MRW")),
     (6, b"HEAPCCDR", _RAW.format("CRW")),
-    (4, b"ftypqt  ", _VIDEO),
-    (4, b"ftypisom", _VIDEO),
-    (4, b"ftypmp4", _VIDEO),
-    (4, b"ftypM4V", _VIDEO),
     (0, b"\x1aE\xdf\xa3", _VIDEO),
+    (12, b"CgBI", "is a PNG that Xcode changed for a device; get the picture that it was made of"),
     (0, b"8BPS", "is a Photoshop document; export it as PNG or JPEG first"),
     (0, b"%PDF-", "is a PDF document; export the picture in it as PNG or JPEG first"),
     (0, b"PK\x03\x04", "is a ZIP archive; unpack it first"),
@@ -37,6 +34,8 @@ _SIGNATURES = (
         "is what macOS keeps beside a photo (AppleDouble); give the photo without ._ in its name",
     ),
 )
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+AVIF_BRANDS = {b"avif", b"avis"}
 _MARKUP = ((b"<!doctype html", _WEB_PAGE), (b"<html", _WEB_PAGE), (b"<svg", _DRAWING))
 
 
@@ -45,6 +44,8 @@ def refuse_other_kinds(head: bytes) -> None:
     for offset, signature, sentence in _SIGNATURES:
         if head.startswith(signature, offset):
             raise InputError(sentence)
+    if (known := brands(head)) and not known & (HEIF_BRANDS | AVIF_BRANDS):
+        raise InputError(_VIDEO)
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith(b"<"):
         for word, sentence in _MARKUP:

@@ -124,7 +124,7 @@ def _explained(file: BinaryIO) -> Iterator[None]:
         raise InputError(f"has more than {MAX_MEGAPIXELS} megapixels; scale it down first") from error
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise InputError(
-            f"is damaged ({_cause(error)}); get a fresh copy or save it again in an image editor"
+            f"can't be decoded ({_cause(error)}) and may be damaged; get a fresh copy or save it as PNG first"
         ) from error
 
 

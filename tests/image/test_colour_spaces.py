@@ -148,7 +148,9 @@ def test_hdr_colours_are_refused(tmp_path, transfer, name):
     row = png((1, 1), 8, 2, [b"abc"], chunk(b"cICP", bytes([9, transfer, 0, 1])))
     said = {"color_primaries": 9, "transfer_characteristics": transfer}
     heif = encoded(picture(), "HEIF", matrix_coefficients=9, full_range_flag=1, **said)
-    for data in (row, heif):
+    srgb, hdr = (b"colrnclx" + struct.pack(">HH", *numbers) for numbers in ((1, 13), (9, transfer)))
+    avif = encoded(picture(), "AVIF").replace(srgb, hdr)
+    for data in (row, heif, avif):
         with pytest.raises(
             InputError, match=rf"photo: has HDR colours \({name}\); export it as SDR"
         ) as caught:

@@ -162,6 +162,8 @@ def test_canon_s_raw_has_a_mark_of_its_own(tmp_path):
         (b"II\x1a\0\0\0HEAPCCDR", "camera raw file (CRW); develop"),
         (b"\0\0\0\x14ftypqt  \0\0\2\0qt  ", "video; save the frame"),
         (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", "video; save the frame"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0\x20\2", "PNG that Xcode changed"),
+        (b"\0\0\0\x1cftyp3gp5\0\0\0\0isom3gp4", "video; save the frame"),
         (b"8BPS\0\1", "Photoshop document; export"),
         (b"%PDF-1.7\n", "PDF document; export"),
         (b"PK\3\4\x14\0", "ZIP archive; unpack"),

@@ -97,6 +97,30 @@ def test_few_bits_with_a_palette_and_a_transparent_entry(tmp_path, depth):
     assert [photo.alpha.getpixel((x, 0)) for x in (0, 1)] == [0, 255]
 
 
+def bmp(alpha):
+    """32 bits a pixel, of which the header says that 8 are alpha, as Windows writes screenshots."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = struct.pack("<IiiHHIIiiII", 124, 2, 1, 1, 32, 3, 8, 0, 0, 0, 0) + masks
+    pixels = bytes([30, 20, 10, alpha, 30, 20, 10, 0])
+    return b"BM" + struct.pack("<IHHI", 146, 0, 0, 138) + info.ljust(124, b"\0") + pixels
+
+
+def tga(alpha):
+    data = bytearray(encoded(Image.new("RGBA", (2, 1), (10, 20, 30, 0)), "TGA", compression=None))
+    data[18 + 3] = alpha
+    return bytes(data)
+
+
+@pytest.mark.parametrize("make", [bmp, tga])
+def test_a_fourth_byte_that_is_no_alpha(tmp_path, make):
+    """Where it would hide all of the picture it isn't used."""
+    photo = load(tmp_path, make(0))
+    assert photo.alpha is None
+    assert photo.rgb.getpixel((0, 0)) == photo.rgb.getpixel((1, 0)) == (10, 20, 30)
+    photo = load(tmp_path, make(255))
+    assert [photo.alpha.getpixel((x, 0)) for x in (0, 1)] == [255, 0]
+
+
 def flat_cmyk(colour):
     return Image.new("CMYK", (16, 16), colour)
 

@@ -41,13 +41,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return table
 
 
-@cache
 def digest(files: tuple[tuple[str, Path], ...]) -> str:
-    """SHA-256 over labels and bytes of files; read once a process, since it may be many gigabytes.
+    """SHA-256 over labels and bytes of files; read once, since it may be many gigabytes, and again where they changed.
 
     Args:
         files: (label, path) of each; "" for no label.
     """
+    stats = [path.stat() for _, path in files]
+    return _digest(files, tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
+
+
+@cache
+def _digest(files: tuple[tuple[str, Path], ...], _state: tuple[tuple[int, int], ...]) -> str:
     sha = hashlib.sha256()
     for label, path in files:
         sha.update(label.encode())

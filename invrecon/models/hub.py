@@ -62,7 +62,7 @@ def _known(cause: BaseException, hub_id: str, revision: str) -> str | None:
         (errors.GatedRepoError, "is gated: accept its licence on its page, then log in with `hf auth login`"),
         (
             errors.RevisionNotFoundError,
-            f"has no revision {revision!r}: look on its page for branches, tags and commits",
+            f"has no revision {revision or 'main'!r}: look on its page for branches, tags and commits",
         ),
         (
             errors.RepositoryNotFoundError,

@@ -19,6 +19,7 @@ from invrecon.models.compiling import Compiled
 from invrecon.models.epsilon import Epsilon
 from invrecon.models.families import Family
 from invrecon.models.grid import read_schedule
+from invrecon.models.identity import describe
 from invrecon.models.memory import free_memory, saved_bytes
 from invrecon.models.precision import Rescued
 from invrecon.models.quiet import quiet
@@ -118,6 +119,12 @@ class Model:
     def fingerprint(self) -> str:
         """SHA-256 over the weight files, so that a seed knows the network it was found with."""
         return self.checkpoint.fingerprint((self.family.network, "vae", *self.family.encoders))
+
+    def identity(self) -> dict[str, Any]:
+        """All that a seed's picture depends on besides the seed, as JSON with named fields; see `invrecon.models.identity`."""
+        return describe(
+            self.checkpoint, self.pipeline, self.scheduler, self.family.network, self.family.encoders
+        )
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:

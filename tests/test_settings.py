@@ -152,9 +152,7 @@ def test_an_edit_comes_back_from_its_header():
             read_edit(damage)
 
 
-@pytest.mark.parametrize(
-    ("size", "exact"), [(256, None), ("320x208", (320, 208)), (np.int64(96), None)]
-)
+@pytest.mark.parametrize(("size", "exact"), [(256, None), ("320x208", (320, 208)), (np.int64(96), None)])
 def test_a_size_is_a_budget_or_both_sides(size, exact):
     assert Settings(size=size).exact_size == exact
 

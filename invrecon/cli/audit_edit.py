@@ -16,8 +16,8 @@ from invrecon.errors import UsageError
 from invrecon.settings import (
     INVERSIONS,
     MODES,
-    EditSettings,
     AutoGuidance,
+    EditSettings,
     Settings,
     load_captions,
     settings_of,

@@ -16,7 +16,7 @@ from invrecon.cli.output import Tables
 from invrecon.cli.sweep import parse_sweep, part_sweeps
 from invrecon.errors import UsageError
 from invrecon.formats import is_seed_file
-from invrecon.settings import INVERSIONS, EditSettings, AutoGuidance, Settings, settings_of
+from invrecon.settings import INVERSIONS, AutoGuidance, EditSettings, Settings, settings_of
 
 
 @dataclass(frozen=True)

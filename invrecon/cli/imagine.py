@@ -15,7 +15,7 @@ from invrecon.cli.inputs import Target, check_header, check_input, check_output,
 from invrecon.cli.output import Tables
 from invrecon.errors import InputError, InvreconError, ModelError, UsageError
 from invrecon.image import is_photo_file
-from invrecon.settings import Boosting, AutoGuidance, Imagining, Settings, settings_of
+from invrecon.settings import AutoGuidance, Boosting, Imagining, Settings, settings_of
 
 if TYPE_CHECKING:
     from invrecon.models import Model

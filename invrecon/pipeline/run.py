@@ -91,10 +91,9 @@ def _run_batch(
         if settings.auto_guidance:
             run = _with_guidance(run, subjects[0])
         done = work(run, list(subjects.values()))
-        results |= {
-            number: replace(one, seconds=run.seconds())  # type: ignore[type-var]
-            for number, one in zip(subjects, done, strict=True)
-        }
+        seconds = run.seconds()
+        for number, one in zip(subjects, done, strict=True):
+            results[number] = replace(one, seconds=seconds)  # type: ignore[type-var]
     return [results[number] for number in range(len(photos))]
 
 

@@ -20,7 +20,8 @@ from invrecon.core.lbo import Inversion
 from invrecon.core.objective import Objective
 from invrecon.core.sampler import Sampler
 
-SMALL_GAIN = 0.99885  # a bout of ten decoder steps that leaves more than this part of the objective gains under 0.005 dB
+# Ten decoder steps that leave more than this part of the objective gain less than 0.005 dB
+SMALL_GAIN = 0.99885
 NORM_TOLERANCE = 0.03  # within which an estimated seed norm is as expected
 
 

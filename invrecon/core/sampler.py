@@ -39,7 +39,8 @@ class Sampler:
         return sampling.generate(self.denoiser, self.schedule, latents, self._on_step(stage))
 
     def invert(self, image_latents: Tensor, warm: Sequence[Inversion | None] = ()) -> list[Inversion]:
-        """The seed noise z_T of image latents, by Latent Bias Optimization (see `core.lbo`), sample by sample.
+        """The seed noise z_T of image latents, by Latent Bias Optimization (see `core.lbo`), sample by
+        sample.
 
         Args:
             warm: for each sample, an inversion of image latents close to its own, or None.

@@ -16,7 +16,7 @@ MOST = 16  # of automatic size: beyond, a card is busy enough
 
 
 def batch_size(model: Model, settings: Settings) -> int:
-    """Photos to a batch. "auto" is 1, but on CUDA as many as the network takes in half of the free memory, seen on one evaluation.
+    """Photos to a batch; "auto" is 1, and on CUDA as many as half of the free memory takes.
 
     Raises:
         UsageError, ModelError: the settings don't fit the model.

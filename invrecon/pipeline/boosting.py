@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from invrecon.models import Model
     from invrecon.settings import Settings
 
-NORM_LIMIT = (
-    0.95  # of the seed that a ten-step DDIM inversion leads to; Latent Bias Optimization's is 1.2 then
-)
+# Of the seed that a ten-step DDIM inversion leads to; that of Latent Bias Optimization has a norm of 1.2 then
+NORM_LIMIT = 0.95
 NORM_STEPS = 10
 
 
@@ -62,7 +61,7 @@ def boost_budget(settings: Settings) -> BoostBudget:
 
 
 def _noise(model: Model, denoiser: Counted, schedule: Schedule) -> Callable[[Tensor], Tensor]:
-    """What the network takes for noise in image latents, asked at the last step but one, where a picture has a little noise."""
+    """What the network takes for noise in image latents, at the last step but one, where there is little."""
     low = transitions(denoiser, schedule)[-2:][0]
 
     def noise(latents: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Editing:
-    """All edits of one photo or seed, with its plain reconstruction; what needs the photo is None for a seed file without it.
+    """All edits of one photo or seed, with its plain reconstruction; what needs the photo is None for a seed
+    file without it.
 
     Args:
         reconstruction: as the model sees it; `psnr` is its PSNR against `original`, the photo on the canvas.
@@ -51,12 +52,13 @@ def edit(
     mask: Path | str | None = None,
     inversion: Method = "lbo",
 ) -> Editing:
-    """Regenerates a photo with something changed: a photo is inverted first, a seed file brings its own prompt and settings.
+    """Regenerates a photo with something changed: a photo is inverted first, a seed file brings its own
+    prompt and settings.
 
     Args:
         edits: one or several; None repeats the edit that a seed file's header holds.
-        settings: of the inversion; for a seed file only its prompt counts, which must be the seed's if it isn't empty.
-            Boosted seeds keep more of the photo; plain ones (`boost=False`) are found sooner.
+        settings: of the inversion; for a seed file only its prompt counts, which must be the seed's if it
+            isn't empty. Boosted seeds keep more of the photo; plain ones (`boost=False`) are found sooner.
         photo: what a seed file was made from, to give the picture the photo's size.
         mask: a picture of the photo's size, white where the edit may happen.
         inversion: how a photo's seed is found; "ddim" for comparisons.

@@ -78,7 +78,7 @@ def inversion_header(
 
 
 def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A scheduler's settings; those that JSON has no number for (DPM-Solver's lambda_min_clipped is -inf) as text."""
+    """A scheduler's settings. Infinite ones, for which JSON has no number, become text."""
     return {
         key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in config.items()

@@ -1,4 +1,4 @@
-"""From a few photos or seeds to new pictures of what they show: references' seeds in, new seeds on the Gaussian shell out."""
+"""From a few photos or seeds to new pictures of what they show, by new seeds on the Gaussian shell."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from invrecon.models import Model
 
 REFINING_STEPS = 10
-"""Steps of the sampler that refinement goes back through. On `mini`, what 4 of them gain is lost again under the final 20."""
+"""Steps of the sampler that refinement goes back through. On `mini`, 20 steps lose again what 4 gain."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A photo or seed file to start from: its seed as found, of any norm, and its picture as the model sees it.
+    """A photo or seed file to start from: its seed, of any norm, and its picture as the model sees it.
 
     Args:
         advice: a sentence where the inversion did not converge.
@@ -73,7 +73,7 @@ class Imagined:
 def find_reference(
     source: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None
 ) -> Reference:
-    """Inverts a photo under the prompt, without guidance and boosting, which drive seeds off the shell; or reads a seed file.
+    """Reads a seed file, or inverts a photo without guidance and boosting, which drive seeds off the shell.
 
     Raises:
         InputError: the photo or seed file can't be used, or its seed is of another model or size.
@@ -108,10 +108,10 @@ def imagine(
     imagining: Imagining | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Imagined]:
-    """New pictures around and between photos: seeds of `core.shell.around`, regenerated under the prompt with its guidance.
+    """New pictures around and between photos, of seeds that `core.shell.around` draws.
 
-    References' seeds are projected on the shell first. The first picture starts from their plain mean, the others from random
-    convex combinations; a larger count adds pictures and changes none.
+    References' seeds are projected on the shell first. The first picture starts from their plain mean, the
+    others from random convex combinations; a larger count adds pictures and changes none.
 
     Args:
         references: photos, seed files, or what `find_reference` made of them.
@@ -145,7 +145,7 @@ def interpolate(
     imagining: Imagining | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Imagined]:
-    """Pictures along the path between two photos' seeds, its ends among them, evenly spaced; see `imagine`."""
+    """Pictures along the path between two photos' seeds, evenly spaced, with both ends; see `imagine`."""
     settings, imagining = settings or Settings(), imagining or Imagining()
     scene = _Scene([_found(each, model, settings, on_progress) for each in (a, b)], model, settings)
     first, last = (reference.seed.latents for reference in scene.references)
@@ -219,8 +219,10 @@ class _Scene:
     def refine(
         self, latents: Tensor, image_latents: Tensor, steps: int, on_progress: OnProgress | None
     ) -> tuple[Tensor, Refinement]:
-        """The better of two seeds under the whole sampler, the given one and that refined under a shorter one, as its image
-        latents and the refinement.
+        """Refines a seed under a shorter sampler, and takes the better of both seeds under the whole one.
+
+        Returns:
+            The image latents of that seed, and the refinement.
         """
         goals = torch.cat([reference.seed.image_latents for reference in self.references])
         device = self.model.device

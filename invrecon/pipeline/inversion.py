@@ -37,7 +37,8 @@ class PhotoInversion:
     Args:
         boosted: the work of boosting; None without.
         guidance: the search for the guidance scale; None where the settings gave it.
-        steps, converged_steps: of the inversion that led to the seed, solved to `rtol` or to the network's own rounding.
+        steps, converged_steps: of the inversion that led to the seed, solved to `rtol` or to the network's
+            own rounding.
         evaluations: of the network, by all rounds of boosting and the search.
         health: of the seed; `plain_health` is that before boosting.
         seconds: it took; in a batch, the photo's share.
@@ -66,10 +67,11 @@ def invert(
     *,
     method: Method = "lbo",
 ) -> PhotoInversion:
-    """Finds the seed noise of a photo by Latent Bias Optimization; with `settings.boost`, inside Image Latent Boosting.
+    """Finds the seed noise of a photo by Latent Bias Optimization, and boosts it where settings say so.
 
     Args:
-        method: "ddim" puts plain DDIM inversion in the place of Latent Bias Optimization, for comparisons; it keeps no records.
+        method: "ddim" puts plain DDIM inversion in the place of Latent Bias Optimization, for comparisons; it
+            keeps no records.
 
     Raises:
         InputError: the photo can't be used.
@@ -86,11 +88,11 @@ def invert_batch(
     *,
     method: Method = "lbo",
 ) -> list[PhotoInversion | InvreconError]:
-    """`invert` for several photos at once: each call of the network carries all that are still unsolved at a step.
+    """`invert` for several photos at once: a call of the network carries all that a step is unsolved for.
 
     Returns:
-        One for each photo, in order, as if it were inverted alone. In place of one that can't be used stands its error, and the
-        others are done. `seconds` is a photo's share of the whole batch's.
+        One for each photo, in order, as if it were inverted alone. In place of one that can't be used stands
+        its error, and the others are done. `seconds` is a photo's share of the whole batch's.
 
     Raises:
         UsageError, ModelError: the settings don't fit the model.
@@ -161,7 +163,7 @@ def _summary(
 
 
 def _advice(run: Run, inversion: Inversion, rescued: Collection[float]) -> str | None:
-    """What a person should know: where the search found no border, steps that did not converge, and steps taken in float32."""
+    """A sentence where the search found no border, steps did not converge or were taken in float32."""
     search, records, dtype = run.search, inversion.records, run.settings.dtype
     advice = [search.verdict] if search and not search.bracketed else []
     if failed := [record for record in records if not record.outcome.solved]:

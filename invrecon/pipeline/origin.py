@@ -67,7 +67,8 @@ def find_origin(
     check_model(seed, source, model)
     if settings.prompt not in ("", seed.recipe.prompt):
         raise InputError(
-            f"{source}: was made with the prompt {seed.header['prompt']!r:.200}, not {settings.prompt!r:.200}; leave --prompt out"
+            f"{source}: was made with the prompt {seed.recipe.prompt!r:.200}, not {settings.prompt!r:.200}; "
+            "leave --prompt out"
         )
     if photo:
         check_photo(seed, source, photo)
@@ -87,7 +88,8 @@ def read_mask(path: Path, canvas: Canvas | None) -> Tensor:
     if mask.size != canvas.photo_size:
         (width, height), (photo_width, photo_height) = mask.size, canvas.photo_size
         raise InputError(
-            f"{path}: a mask of {width} x {height} pixels for a photo of {photo_width} x {photo_height}; they must be alike"
+            f"{path}: a mask of {width} x {height} pixels for a photo of {photo_width} x {photo_height}; "
+            "they must be alike"
         )
     placed = torch.from_numpy(np.array(canvas.place(mask).convert("L")))
     if not placed.any():

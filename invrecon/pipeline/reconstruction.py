@@ -35,10 +35,12 @@ class Reconstruction:
 
     Args:
         picture: at the photo's own size.
-        square: as the model gives it; `original`, `autoencoded` and `ddim` are its peers: the photo on the canvas,
-            D(E(x)), and what plain DDIM inversion leads to.
-        psnr, ssim: of `square` against `original`, both 8 bits; `encoder_ceiling_db` and `ddim_psnr` likewise.
-        lbo_psnr, ilb_psnr: with one method alone: LBO of E(x), and the boosted latents by plain DDIM inversion.
+        square: as the model gives it; `original`, `autoencoded` and `ddim` are its peers: the photo on the
+            canvas, D(E(x)), and what plain DDIM inversion leads to.
+        psnr, ssim: of `square` against `original`, both 8 bits.
+        encoder_ceiling_db, ddim_psnr: of `autoencoded` and of `ddim` against `original`, dB.
+        lbo_psnr, ilb_psnr: with one method alone: LBO of E(x), and the boosted latents by plain DDIM
+            inversion.
         decoder_ceiling_db: the best that the decoder can give, where the settings ask for it.
         latent_fidelity_db: of the regenerated image latents against z_0, boosted or not.
         seconds: for everything, comparisons included; in a batch, the photo's share.
@@ -99,7 +101,7 @@ def boost(
     *,
     photo: Path | str | None = None,
 ) -> Reconstruction:
-    """Boosts the image latents of a photo, or of a seed file that was made from `photo`, and regenerates it from the new seed.
+    """Boosts a photo, or a seed file that was made from `photo`, and regenerates it from the new seed.
 
     Raises:
         InputError: `source` or `photo` can't be used, or don't belong together.
@@ -122,7 +124,7 @@ def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Se
 
 
 def _work(run: Run, subjects: Sequence[Subject]) -> list[Reconstruction]:
-    """Regenerates all photos, and sets each result beside plain DDIM inversion, each method alone, and the ceilings."""
+    """Regenerates all photos; compares with plain DDIM inversion, each method alone, and the ceilings."""
     inversions = invert_subjects(run, subjects)
     boosts = [inversion.boosted for inversion in inversions]
     encoded = torch.cat([subject.encoded for subject in subjects])

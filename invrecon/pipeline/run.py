@@ -59,10 +59,10 @@ def run_photos(
     settings: Settings,
     on_progress: OnProgress | None = None,
 ) -> list[T | InvreconError]:
-    """Does `work` on all photos side by side, or one by one where each is to find a guidance scale of its own.
+    """Does `work` on all photos together; one by one where each finds a guidance scale of its own.
 
     Returns:
-        A result for each photo, in order, its `seconds` the photo's share; or an error for one that can't be used.
+        For each photo, in order, its result, with the photo's share of `seconds`, or the error that it met.
 
     Raises:
         UsageError, ModelError: no photo can be done.

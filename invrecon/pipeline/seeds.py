@@ -24,11 +24,13 @@ def check_model(seed: Seed, path: Path, model: Model) -> None:
     channels = seed.latents.shape[1]
     if channels != model.latent_channels:
         raise InputError(
-            f"{path}: damaged seed file, {channels} latent channels where the model has {model.latent_channels}"
+            f"{path}: damaged seed file, "
+            f"{channels} latent channels where the model has {model.latent_channels}"
         )
     if list(model.schedule(recipe).timesteps) != header["timesteps"]:
         raise InputError(
-            f"{path}: its timesteps are not those that {model.name!r} takes in {recipe.num_inference_steps} steps"
+            f"{path}: its timesteps are not those "
+            f"that {model.name!r} takes in {recipe.num_inference_steps} steps"
         )
 
 

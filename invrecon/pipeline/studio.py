@@ -44,7 +44,8 @@ class Edited:
         square: as the model sees it; `mask` is of its size (mode L, white is editable), None without.
         seed: with this edit in its header: `edit` repeats it.
         change_db: PSNR against the reconstruction; infinite where nothing changed.
-        outside_psnr, outside_reconstruction_psnr: of the edit and of the reconstruction against the photo, where the mask is black.
+        outside_psnr, outside_reconstruction_psnr: of the edit and of the reconstruction against the photo,
+            where the mask is black.
     """
 
     settings: EditSettings
@@ -59,7 +60,11 @@ class Edited:
 
 
 def weigh(settings: EditSettings, model: Model) -> Tensor:
-    """The weight of each token of the target's prompt. Raises UsageError where a word to be weighed isn't there."""
+    """The weight of each token of the target's prompt.
+
+    Raises:
+        UsageError: a word to be weighed isn't there.
+    """
     try:
         return token_weights(model.words(settings.to), settings.weights)
     except KeyError as error:

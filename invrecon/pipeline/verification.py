@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Losses:
-    """PSNR against the photo in dB, stage by stage; from each to the next something is lost, or by boosting won.
+    """PSNR against the photo in dB, stage by stage: each loses something, but for boosting, which wins.
 
     Args:
         encoder: D(E(x)), pixels not rounded.
         boosting: D(z_0) of the seed file's image latents.
-        trajectory: the same image latents inverted and regenerated without guidance; equal to `guidance` where there is none.
+        trajectory: the same image latents inverted and regenerated without guidance; equal to `guidance`
+            where there is none.
         guidance: regenerated from the seed, with its guidance.
         eight_bits: the same, rounded to 8 bits: the final picture.
     """
@@ -78,7 +79,7 @@ def verify(
     Args:
         seed_file: written by invrecon.
         photo: the photo that it was made from.
-        model: says where the checkpoint lies; its sampling is not used, but to split off the part of guidance.
+        model: says where the checkpoint lies. Its own sampling only tells what guidance loses.
         matrix: whether to try other step counts, samplers and dtypes too.
 
     Raises:

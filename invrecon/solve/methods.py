@@ -138,7 +138,8 @@ def _least_squares(rows: Tensor, target: Tensor) -> Tensor:
     norms = rows.norm(dim=2).clamp(min=torch.finfo(rows.dtype).tiny)
     unit = rows / norms[..., None]
     ridge = 10 * torch.finfo(rows.dtype).eps * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-    products = torch.linalg.vecdot(unit, target[:, None])  # rounds alike in every batch; `@` with a vector doesn't
+    # `@` with a vector, unlike `vecdot`, rounds by the size of the batch, and near-parallel rows magnify that
+    products = torch.linalg.vecdot(unit, target[:, None])
     # `solve_ex`, unlike `solve`, doesn't wait for the device
     return torch.linalg.solve_ex(unit @ unit.mT + ridge, products[..., None])[0][..., 0] / norms
 

@@ -25,7 +25,9 @@ class Site:
 
 @dataclass(frozen=True)
 class Heads:
-    """Queries (B, H, N, d), keys and values (B, H, M, d) of H heads, for N places of the picture and M of the picture or text."""
+    """Queries (B, H, N, d), keys and values (B, H, M, d) of H heads, for N places of the picture and M of the
+    picture or text.
+    """
 
     query: Tensor
     key: Tensor

@@ -1,4 +1,6 @@
-"""The two branches of an edit: the source regenerates the photo, the target leaves it where the mode lets it."""
+"""The two branches of an edit: the source regenerates the photo, the target leaves it where the mode lets
+it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ from invrecon.core.transition import transitions
 
 
 class Control(Protocol):
-    """What an attention layer of the target branch gives, in view of the same layer of the source branch at the same step."""
+    """What an attention layer of the target branch gives, in view of the same layer of the source branch at
+    the same step.
+    """
 
     def steers(self, progress: float) -> bool:
         """Whether any layer is changed at this step; `progress` is k / T for step k of T, in [0, 1)."""
@@ -69,7 +73,8 @@ def edit(
     seed: Tensor | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """The target branch. Where `source` and `target` are the same, it is the source branch, whatever the mode.
+    """The target branch. Where `source` and `target` are the same, it is the source branch, whatever the
+    mode.
 
     Args:
         source, target: denoisers that share the layers of `attention`.

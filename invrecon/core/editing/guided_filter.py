@@ -1,4 +1,6 @@
-"""A coarse mask drawn along the edges of the picture (guided image filtering, doi:10.1109/TPAMI.2012.213, section 3.5)."""
+"""A coarse mask drawn along the edges of the picture (guided image filtering, doi:10.1109/TPAMI.2012.213,
+section 3.5).
+"""
 
 import torch
 from torch import Tensor
@@ -6,7 +8,9 @@ from torch.nn.functional import avg_pool2d, pad
 
 
 def along_edges(mask: Tensor, picture: Tensor) -> Tensor:
-    """A mask (1, 1, H, W) in [0, 1] whose border lies on edges of the picture (1, 3, H, W) in [-1, 1], with a narrow soft seam."""
+    """A mask (1, 1, H, W) in [0, 1] whose border lies on edges of the picture (1, 3, H, W) in [-1, 1], with a
+    narrow soft seam.
+    """
     filtered = guided_filter(picture.clamp(-1, 1) / 2 + 0.5, mask, radius=picture.shape[-1] // 4, eps=1e-3)
     return (4 * filtered - 1.5).clamp(0, 1)
 

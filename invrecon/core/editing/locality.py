@@ -1,4 +1,6 @@
-"""Where an edit may happen: a mask that the user draws, or one that the attention to the changed words draws."""
+"""Where an edit may happen: a mask that the user draws, or one that the attention to the changed words
+draws.
+"""
 
 import math
 from collections.abc import Sequence
@@ -53,13 +55,14 @@ def attention_mask(
 ) -> Tensor:
     """A mask over the source trajectory, from the cross-attention to the things that the two prompts name.
 
-    Maps are means over layers, heads and ten of the steps, smoothed, from 0 to 1. The one that parts the picture most clearly
-    decides: that of what changes, above the threshold, or that of what is kept, below it. (Attention to "background" is often
-    spread thin, while that to the thing in front of it is sharp.)
+    Maps are means over layers, heads and ten of the steps, smoothed, from 0 to 1. The one that parts the
+    picture most clearly decides: that of what changes, above the threshold, or that of what is kept, below
+    it. (Attention to "background" is often spread thin, while that to the thing in front of it is sharp.)
 
     Args:
         branches: denoisers under the source and the target prompt, with what each names.
-        threshold: in [0, 1]; None for the one that parts the map best (Otsu's, doi:10.1109/TSMC.1979.4310076).
+        threshold: in [0, 1]; None for the one that parts the map best (Otsu's,
+            doi:10.1109/TSMC.1979.4310076).
 
     Returns:
         (1, 1, h, w) in [0, 1] on the trajectory's device; 1 everywhere where no thing changes.
@@ -103,7 +106,9 @@ def word_maps(
 
 
 def otsu(values: Tensor) -> tuple[float, float]:
-    """The threshold that parts values into two classes of greatest variance between them, and that variance as a part of the whole."""
+    """The threshold that parts values into two classes of greatest variance between them, and that variance
+    as a part of the whole.
+    """
     ordered = values.flatten().double().sort().values
     below = torch.arange(1, len(ordered), dtype=torch.float64)
     sums = ordered.cumsum(0)
@@ -114,10 +119,12 @@ def otsu(values: Tensor) -> tuple[float, float]:
 
 
 def forget(seed: Tensor, mask: Tensor, share: float) -> Tensor:
-    """Seed noise without the mean that it has inside a mask:  z - share mask mean_mask(z), channel by channel.
+    """Seed noise without the mean that it has inside a mask:  z - share mask mean_mask(z), channel by
+    channel.
 
-    White noise hardly has one. That of an inverted seed is the photo's: common schedules end at a_T > 0 (arXiv:2305.08891), so that
-    networks learn to read an area's colour off it, and hold on to it whatever the prompt says.
+    White noise hardly has one. That of an inverted seed is the photo's: common schedules end at a_T > 0
+    (arXiv:2305.08891), so that networks learn to read an area's colour off it, and hold on to it whatever the
+    prompt says.
 
     Args:
         seed: (B, C, h, w).
@@ -129,7 +136,9 @@ def forget(seed: Tensor, mask: Tensor, share: float) -> Tensor:
 
 
 def latent_mask(mask: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A mask of pixels (1, 1, H, W) in [0, 1] as one of latents (1, 1, h, w): the mean over each latent's pixels."""
+    """A mask of pixels (1, 1, H, W) in [0, 1] as one of latents (1, 1, h, w): the mean over each latent's
+    pixels.
+    """
     return adaptive_avg_pool2d(mask, shape)
 
 

@@ -10,7 +10,8 @@ from invrecon.core.editing.branches import Mode
 
 @dataclass(frozen=True)
 class MutualSelfAttention:
-    """Self-attention of the target's queries to the source's keys and values:  softmax(Q_target K_sourceᵀ / sqrt(d)) V_source.
+    """Self-attention of the target's queries to the source's keys and values:  softmax(Q_target K_sourceᵀ /
+    sqrt(d)) V_source.
 
     Args:
         start_step, start_layer: from which part of the steps and of the layers on, in [0, 1].

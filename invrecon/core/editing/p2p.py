@@ -10,19 +10,21 @@ from invrecon.core.editing.attention import Heads, Site
 from invrecon.core.editing.branches import Mode
 from invrecon.core.editing.words import Alignment, Words
 
-LARGEST = 1024  # places of the picture up to which self-attention is taken over; finer layers draw details, and cost memory
+# Self-attention is taken over in layers of at most so many places; finer ones draw details, and cost memory
+LARGEST = 1024
 
 
 @dataclass(frozen=True)
 class PromptToPrompt:
     """Attention taken over from the source, then weighed word by word; values stay the target's.
 
-    Cross-attention, of the branch that sees the prompt:  (share P_source M + (1 - share) P_target) diag(weights) V_target;
-    self-attention, of all branches:  P_source V_target.
+    Cross-attention, of the branch that sees the prompt:  (share P_source M + (1 - share) P_target)
+    diag(weights) V_target; self-attention, of all branches:  P_source V_target.
 
     Args:
         weights: (L,), of the target's tokens; 1 leaves them.
-        cross_steps, self_steps: for which part of the steps each is taken over, in [0, 1]; weights count at all steps.
+        cross_steps, self_steps: for which part of the steps each is taken over, in [0, 1]; weights count at
+            all steps.
     """
 
     alignment: Alignment

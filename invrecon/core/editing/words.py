@@ -9,7 +9,8 @@ from torch import Tensor
 
 # Words that name nothing to be seen, in captions as people write them for CLIP
 _FUNCTION_WORDS = (
-    "a an the this that some and or but of on in at by with without from to under over behind before beside near next is are"
+    "a an the this that some and or but of on in at by with without from to under over"
+    " behind before beside near next is are"
     " photo photograph picture image drawing painting sketch rendering close-up"
 )
 
@@ -36,7 +37,8 @@ class Words:
 
 @dataclass(frozen=True)
 class Alignment:
-    """How attention to the source's tokens becomes attention to the target's:  P = share P_source M + (1 - share) P_target.
+    """How attention to the source's tokens becomes attention to the target's:  P = share P_source M + (1 -
+    share) P_target.
 
     Args:
         matrix: M, (L, L); column j spreads source tokens' attention on target token j.
@@ -51,8 +53,8 @@ def align(source: Words, target: Words, *, replace: bool = True) -> Alignment:
     """Pairs the words that both prompts have in the same order, and the start, end and padding tokens.
 
     Args:
-        replace: whether words that stand in the place of as many others take over their attention, one by one (prompt-to-prompt's
-            replacement); else they look for themselves (its refinement).
+        replace: whether words that stand in the place of as many others take over their attention, one by one
+            (prompt-to-prompt's replacement); else they look for themselves (its refinement).
     """
     matrix = torch.zeros(source.length, target.length)
     matrix[0, 0] = 1
@@ -66,7 +68,9 @@ def align(source: Words, target: Words, *, replace: bool = True) -> Alignment:
 
 
 def _pair(matrix: Tensor, old: range, new: range) -> None:
-    """Token by token where a word has as many in both prompts; else the word's attention is spread evenly over its tokens."""
+    """Token by token where a word has as many in both prompts; else the word's attention is spread evenly
+    over its tokens.
+    """
     if len(old) == len(new):
         matrix[list(old), list(new)] = 1
     else:
@@ -75,17 +79,20 @@ def _pair(matrix: Tensor, old: range, new: range) -> None:
 
 @dataclass(frozen=True)
 class Things:
-    """What a prompt names: for each thing the places of its noun's tokens, those that the other prompt changes and those it keeps."""
+    """What a prompt names: for each thing the places of its noun's tokens, those that the other prompt
+    changes and those it keeps.
+    """
 
     changed: list[range]
     kept: list[range]
 
 
 def things(source: Words, target: Words) -> tuple[Things, Things]:
-    """What either prompt names. A thing is a run of words between those that name nothing; its last word is taken for its noun.
+    """What either prompt names. A thing is a run of words between those that name nothing; its last word is
+    taken for its noun.
 
-    A thing is changed where one of its words is, or where the thing that it is in the other prompt is: from "an apple" to
-    "a green apple", both are.
+    A thing is changed where one of its words is, or where the thing that it is in the other prompt is: from
+    "an apple" to "a green apple", both are.
     """
     phrases = _phrases(source), _phrases(target)
     changed = (set(range(len(source.words))), set(range(len(target.words))))

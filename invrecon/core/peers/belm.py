@@ -12,7 +12,8 @@ from invrecon.core.schedule import Schedule
 def o_belm(evaluations: int | None = None) -> Peer:
     """Bidirectional explicit linear multi-step sampler, the optimal one (arXiv:2410.07273).
 
-    In u = z / a and v = s / a the flow is du/dv = eps. With h = v_i - v_{i-1}, k = v_{i+1} - v_i, Taylor's series about v_i,
+    In u = z / a and v = s / a the flow is du/dv = eps. With h = v_i - v_{i-1}, k = v_{i+1} - v_i, Taylor's
+    series about v_i,
 
         u_{i-1} = u_i - h eps_i + h²/2 u'' - ...,      u_{i+1} = u_i + k eps_i + k²/2 u'' + ...,
 
@@ -20,8 +21,8 @@ def o_belm(evaluations: int | None = None) -> Peer:
 
         u_{i+1} = r u_{i-1} + (1 - r) u_i + (k + r h) eps_i,      r = k² / h²
 
-    Only eps at the middle appears, so that it is explicit upwards and downwards. The last two latents are kept. Always one
-    evaluation a step (upwards the first is DDIM inversion).
+    Only eps at the middle appears, so that it is explicit upwards and downwards. The last two latents are
+    kept. Always one evaluation a step (upwards the first is DDIM inversion).
     """
     return Peer("O-BELM", "B", _invert, _generate)
 
@@ -51,7 +52,9 @@ def _generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
 
 
 def _grid(schedule: Schedule) -> tuple[list[float], list[float], list[float]]:
-    """a, v and the timestep at levels 0 (image) to T; the image has no timestep of its own, and 0 stands there."""
+    """a, v and the timestep at levels 0 (image) to T; the image has no timestep of its own, and 0 stands
+    there.
+    """
     found = noise_levels(schedule)[::-1]
     return [a for a, _ in found], [s / a for a, s in found], [0, *reversed(schedule.timesteps)]
 

@@ -12,7 +12,8 @@ P = 0.93
 
 
 def edict(evaluations: int | None = None) -> Peer:
-    """Exact diffusion inversion via coupled transformations (arXiv:2211.12446), p = 0.93. One step down, from (x, y):
+    """Exact diffusion inversion via coupled transformations (arXiv:2211.12446), p = 0.93. One step down, from
+    (x, y):
 
         x <- A x + B eps(y),    y <- A y + B eps(x),    x <- p x + (1 - p) y,    y <- p y + (1 - p) x
 

@@ -1,6 +1,7 @@
 """Track A without gradients: what plain iteration makes of  z = f(z),  f(z) = (z_s - B eps(z, t)) / A.
 
-All start at z_s, and so their first f(z_s) is plain DDIM inversion. A step whose iterates stop being finite ends with the last that was.
+All start at z_s, and so their first f(z_s) is plain DDIM inversion. A step whose iterates stop being finite
+ends with the last that was.
 """
 
 import math
@@ -18,7 +19,9 @@ Update = Callable[[Tensor], Tensor | None]
 
 
 def iterate(update: Update, latents: Tensor, times: int) -> Tensor:
-    """z <- update(z), so many times or until it returns None or something not finite; the last iterate before that."""
+    """z <- update(z), so many times or until it returns None or something not finite; the last iterate before
+    that.
+    """
     for _ in range(times):
         following = update(latents)
         if following is None or not is_finite(following):
@@ -50,7 +53,9 @@ def picard(iterations: int) -> Step:
 
 
 def aidi_e(evaluations: int | None = None) -> Peer:
-    """AIDI with empirical acceleration (arXiv:2309.04907):  z_1 = f(z_0),  then  z_{i+1} = (f(z_{i-1}) + f(z_i)) / 2,  5 evaluations."""
+    """AIDI with empirical acceleration (arXiv:2309.04907):  z_1 = f(z_0),  then  z_{i+1} = (f(z_{i-1}) +
+    f(z_i)) / 2,  5 evaluations.
+    """
 
     def step(transition: Transition, target: Tensor) -> Tensor:
         values: deque[Tensor] = deque(maxlen=2)
@@ -65,7 +70,9 @@ def aidi_e(evaluations: int | None = None) -> Peer:
 
 
 def aidi_a(evaluations: int | None = None) -> Peer:
-    """AIDI with Anderson acceleration of f (arXiv:2309.04907), 5 evaluations; every step begins without a history."""
+    """AIDI with Anderson acceleration of f (arXiv:2309.04907), 5 evaluations; every step begins without a
+    history.
+    """
 
     def step(transition: Transition, target: Tensor) -> Tensor:
         anderson, rows = Anderson(window=3), torch.arange(len(target), device=target.device)
@@ -80,10 +87,11 @@ def aidi_a(evaluations: int | None = None) -> Peer:
 
 
 def renoise(evaluations: int | None = None) -> Peer:
-    """ReNoise (arXiv:2403.14602), without its regulariser and noise correction:  z_t = (z_s - B mean_i eps(z_i, t)) / A,  z_{i+1} = f(z_i).
+    """ReNoise (arXiv:2403.14602), without its regulariser and noise correction:  z_t = (z_s - B mean_i
+    eps(z_i, t)) / A,  z_{i+1} = f(z_i).
 
-    The mean runs over the first 5 predictions where t < 250, else over the last two of 10 (that is, after K = 9 renoisings).
-    With a budget: over the first 5 at most, else over the last fifth of them, rounded up.
+    The mean runs over the first 5 predictions where t < 250, else over the last two of 10 (that is, after K =
+    9 renoisings). With a budget: over the first 5 at most, else over the last fifth of them, rounded up.
     """
     budget = evaluations or 10
 
@@ -109,10 +117,12 @@ def renoise(evaluations: int | None = None) -> Peer:
 
 
 def exact_dpm(evaluations: int | None = None) -> Peer:
-    """Exact inversion by the forward step method (arXiv:2311.18387):  z <- z - ρ (Phi(z) - z_s),  from z = f(z_s).
+    """Exact inversion by the forward step method (arXiv:2311.18387):  z <- z - ρ (Phi(z) - z_s),  from z =
+    f(z_s).
 
-    ρ is 0.5, and halved after 20 iterations without gain. As published, up to 500 iterations until ‖Phi(z) - z_s‖² < 1e-3 for
-    4 x 64 x 64 latents, and in proportion for others. With a budget: as many as that leaves after f(z_s), whatever the residual.
+    ρ is 0.5, and halved after 20 iterations without gain. As published, up to 500 iterations until ‖Phi(z) -
+    z_s‖² < 1e-3 for 4 x 64 x 64 latents, and in proportion for others. With a budget: as many as that leaves
+    after f(z_s), whatever the residual.
     """
     iterations, threshold = (500, 1e-3 / (4 * 64 * 64)) if evaluations is None else (evaluations - 1, 0.0)
 
@@ -132,5 +142,8 @@ def exact_dpm(evaluations: int | None = None) -> Peer:
 
         return iterate(update, picard(1)(transition, target), iterations)
 
-    note = "The limit of 500 iterations and the threshold, here in proportion to size, are the released code's; its warm-up of ρ is left out."
+    note = (
+        "The limit of 500 iterations and the threshold, here in proportion to size, are the released code's; "
+        "its warm-up of ρ is left out."
+    )
     return step_by_step("ExactDPM", step, note)

@@ -20,9 +20,10 @@ def gnri(evaluations: int | None = None) -> Peer:
 
         F(z) = ‖z - f(z)‖_1 + λ ‖z - μ‖ / β,      z_i <- z_i - F / (D (dF/dz_i + η))
 
-    with D the latents of an image, and μ = sqrt(1 - β) z_s, β = 1 - a_t² / a_s², the mean and variance of q(z_t | z_s).
-    f at the iterate of lowest F is kept, so that the last iteration needs no gradient: n iterations cost 3 n - 2.
-    With a budget: as many as fit, but two at least (4 evaluations), since the first alone is DDIM inversion.
+    with D the latents of an image, and μ = sqrt(1 - β) z_s, β = 1 - a_t² / a_s², the mean and variance of
+    q(z_t | z_s). f at the iterate of lowest F is kept, so that the last iteration needs no gradient: n
+    iterations cost 3 n - 2. With a budget: as many as fit, but two at least (4 evaluations), since the first
+    alone is DDIM inversion.
     """
     iterations = 2 if evaluations is None else max(2, (evaluations + 2) // 3)
 
@@ -37,7 +38,10 @@ def gnri(evaluations: int | None = None) -> Peer:
             latents = latents - score.view(-1, 1, 1, 1) / (latents[0].numel() * (slope + GUARD))
         return best
 
-    note = "λ 0.1 and keeping f(z) of the lowest F are the released code's, η 1e-6 is ours; the code's gradient leaves the network out."
+    note = (
+        "λ 0.1 and keeping f(z) of the lowest F are the released code's, η 1e-6 is ours; "
+        "the code's gradient leaves the network out."
+    )
     return step_by_step("GNRI", step, note)
 
 
@@ -60,9 +64,9 @@ def gradient(evaluations: int | None = None) -> Peer:
 
         e <- AdamW on ‖Phi(z_t) - z_s‖²,      z_t = a_t z_0 + s_t e
 
-    20 iterations of 3 evaluations, the learning rate falling linearly from min(0.1, 0.6 / T) to zero; e is carried from step to step.
-    The first step asks for one prediction more, e = eps(z_0, t), to start from. With a budget: as many iterations as fit, but one at
-    least, even below 3 evaluations.
+    20 iterations of 3 evaluations, the learning rate falling linearly from min(0.1, 0.6 / T) to zero; e is
+    carried from step to step. The first step asks for one prediction more, e = eps(z_0, t), to start from.
+    With a budget: as many iterations as fit, but one at least, even below 3 evaluations.
     """
 
     @torch.no_grad()
@@ -79,8 +83,9 @@ def gradient(evaluations: int | None = None) -> Peer:
         return Stored(latents, {})
 
     note = (
-        "The update rule is PreciseInv's as its abstract tells it; 20 iterations, the start and carrying e on are ours, and so is the "
-        "falling rate: at a constant 0.1, published for few steps, two photos of no audit stay at 8 and 11 dB with 20; so they reach 22."
+        "The update rule is PreciseInv's as its abstract tells it; 20 iterations, the start and carrying e on "
+        "are ours, and so is the falling rate: at a constant 0.1, published for few steps, two photos of no "
+        "audit stay at 8 and 11 dB with 20; so they reach 22."
     )
     return Peer("gradient", "A", invert, plain_generate, note)
 

@@ -61,7 +61,9 @@ def plain_generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor
 
 
 def step_by_step(name: str, step: Step, note: str = "") -> Peer:
-    """A peer of track A that solves one step after the other, from image to noise, and knows nothing but z_s at each."""
+    """A peer of track A that solves one step after the other, from image to noise, and knows nothing but z_s
+    at each.
+    """
 
     @torch.no_grad()
     def invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:

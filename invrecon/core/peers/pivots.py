@@ -10,7 +10,8 @@ from invrecon.core.transition import Transition, transitions
 
 
 def direct(evaluations: int | None = None) -> Peer:
-    """Direct inversion (arXiv:2310.01506): what every step misses the pivot by is kept and added on the way down,
+    """Direct inversion (arXiv:2310.01506): what every step misses the pivot by is kept and added on the way
+    down,
 
         d_t = z*_s - Phi(z*_t),      z_s = Phi(z_t) + d_t
 
@@ -37,13 +38,16 @@ def direct(evaluations: int | None = None) -> Peer:
 
 
 def null_text(evaluations: int | None = None) -> Peer:
-    """Null-text inversion (arXiv:2211.09794): the negative embedding of every step, learnt so that guided steps meet the pivots,
+    """Null-text inversion (arXiv:2211.09794): the negative embedding of every step, learnt so that guided
+    steps meet the pivots,
 
-        c_t = argmin_c mean (Phi(z_t; c) - z*_s)²,      eps(z, t; c) = eps(z, t, c) + w (eps(z, t, c_pos) - eps(z, t, c))
+        c_t = argmin_c mean (Phi(z_t; c) - z*_s)²,      eps(z, t; c) = eps(z, t, c) + w (eps(z, t, c_pos) -
+        eps(z, t, c))
 
-    Step i takes at most 10 iterations of Adam with rate 1e-2 (1 - i / 100), from the embedding before, and stops below
-    1e-5 + 2e-5 i. With w = 1 the embedding has no effect, and none is learnt. A step costs 3 evaluations (pivot, condition, result)
-    and 3 an iteration. With a budget: as many iterations as fit, but one at least (6 evaluations).
+    Step i takes at most 10 iterations of Adam with rate 1e-2 (1 - i / 100), from the embedding before, and
+    stops below 1e-5 + 2e-5 i. With w = 1 the embedding has no effect, and none is learnt. A step costs 3
+    evaluations (pivot, condition, result) and 3 an iteration. With a budget: as many iterations as fit, but
+    one at least (6 evaluations).
     """
     iterations = 10 if evaluations is None else max(1, (evaluations - 3) // 3)
 

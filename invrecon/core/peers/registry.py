@@ -33,9 +33,10 @@ def make_peer(name: str, evaluations: int | None = None) -> Peer:
 
     Args:
         name: one of `PEERS`.
-        evaluations: budget of network evaluations an inversion step, a backward pass counted as two, >= 1: the method does as many
-            iterations as fit, and at least what it can't do without (DDIM and O-BELM always take 1, EDICT and Direct 2; a gradient
-            method takes one step of gradient: gradient 3, GNRI 4, null-text 6). None means the published settings.
+        evaluations: budget of network evaluations an inversion step, a backward pass counted as two, >= 1:
+            the method does as many iterations as fit, and at least what it can't do without (DDIM and O-BELM
+            always take 1, EDICT and Direct 2; a gradient method takes one step of gradient: gradient 3, GNRI
+            4, null-text 6). None means the published settings.
 
     Raises:
         ValueError: the budget is below 1.

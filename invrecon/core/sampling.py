@@ -46,7 +46,7 @@ def ddim_inversion(
     """Plain DDIM inversion (arXiv:2105.05233):  z_t = (z_s - B eps(z_s, t)) / A, the network asked at the
     wrong latents.
 
-    A sampler with a memory is taken for its one-step kin.
+    A sampler with a memory is inverted in its one-step form.
 
     Returns:
         z_T, same shape and dtype; close to the seed noise as far as eps changes little within a step.

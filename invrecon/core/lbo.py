@@ -34,7 +34,7 @@ class StepRecord:
     """How one inversion step went.
 
     Args:
-        timestep: t, as the network is told.
+        timestep: t, as the network is given it.
         residual: ‖Phi(z_t) - z_s‖ / ‖z_s‖ at the z_t that was kept; an estimate where `checked` is False.
         evaluations: network evaluations that the step took, a backward pass counted as two.
         bias: ‖b_t‖ / ‖z_t‖, the size of the latent bias that was learnt.
@@ -206,7 +206,7 @@ class _Inverter:
             self.differences.append(transition.time, self.noises[-1] - known)
 
     def inversions(self) -> list[Inversion]:
-        """What was found, by sample."""
+        """One for each sample."""
         noises = zip(*(noise.split(1) for noise in self.noises), strict=True)
         return [
             Inversion(latents, records, list(own))

@@ -19,8 +19,8 @@ OnStep = Callable[[int, int], None]
 def generate(
     denoiser: Denoiser, schedule: Schedule, latents: Tensor, on_step: OnStep | None = None
 ) -> Tensor:
-    """Image latents z_0 = Phi_{T-1}(... Phi_0(z_T)), each step told what the one before predicted where the
-    sampler has a memory.
+    """Image latents z_0 = Phi_{T-1}(... Phi_0(z_T)). In a sampler with a memory each step is given what the
+    one before predicted.
 
     Args:
         latents: the seed noise z_T, (B, C, h, w).

@@ -109,9 +109,9 @@ def search_guidance(
     ceiling = subject.score(model, subject.encoded)
 
     def attempt(scale: float, smaller: _Attempt | None) -> _Attempt:
-        tell = numbered(on_progress, f"guidance {scale:g}:")
+        progress = numbered(on_progress, f"guidance {scale:g}:")
         recipe = replace(settings.recipe, guidance_scale=scale)
-        sampler = model.sampler(recipe, settings.effort, tell)
+        sampler = model.sampler(recipe, settings.effort, progress)
         return _try(scale, sampler, subject, model, smaller, ceiling - settings.guidance_loss)
 
     scale, attempts = largest_guidance(attempt, settings.max_guidance)

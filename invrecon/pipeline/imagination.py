@@ -86,18 +86,10 @@ def find_reference(
         _check_size(seed, str(source), model, settings)
         picture = decode(model, seed.image_latents)
     else:
-        found = invert(
-            source,
-            model,
-            replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False),
-            on_progress,
-        )
-        seed, evaluations, advice, picture = (
-            found.seed,
-            found.evaluations,
-            found.advice,
-            found.subject.original,
-        )
+        plain = replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False)
+        inversion = invert(source, model, plain, on_progress)
+        seed, picture = inversion.seed, inversion.subject.original
+        evaluations, advice = inversion.evaluations, inversion.advice
     return Reference(seed, picture, health(seed.latents), evaluations, time.monotonic() - begun, advice)
 
 
@@ -127,7 +119,7 @@ def imagine(
     settings, imagining = settings or Settings(), imagining or Imagining()
     if not references:
         raise UsageError("imagining needs at least one photo or seed file")
-    scene = _Scene([_found(each, model, settings, on_progress) for each in references], model, settings)
+    scene = _Scene([_reference(each, model, settings, on_progress) for each in references], model, settings)
     seeds = torch.cat([reference.seed.latents for reference in scene.references])
     drawn = around(seeds, imagining.spread, torch.Generator().manual_seed(settings.seed))
     origin = {"spread": imagining.spread, "seed": settings.seed}
@@ -147,16 +139,16 @@ def interpolate(
 ) -> Iterator[Imagined]:
     """Pictures along the path between two photos' seeds, evenly spaced, with both ends; see `imagine`."""
     settings, imagining = settings or Settings(), imagining or Imagining()
-    scene = _Scene([_found(each, model, settings, on_progress) for each in (a, b)], model, settings)
+    scene = _Scene([_reference(each, model, settings, on_progress) for each in (a, b)], model, settings)
     first, last = (reference.seed.latents for reference in scene.references)
     for frame in range(imagining.frames):
         t = frame / (imagining.frames - 1)
         latents = PATHS[imagining.path_kind](first, last, t)
-        tell = numbered(on_progress, f"{frame + 1}/{imagining.frames}")
-        yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, tell)
+        progress = numbered(on_progress, f"{frame + 1}/{imagining.frames}")
+        yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, progress)
 
 
-def _found(
+def _reference(
     source: Path | str | Reference, model: Model, settings: Settings, on_progress: OnProgress | None
 ) -> Reference:
     if not isinstance(source, Reference):

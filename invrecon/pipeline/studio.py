@@ -95,7 +95,7 @@ class Studio:
         self.trajectory = trace(self.source, self.schedule, seed, self._on_step("regenerating"))
         self.pixels = self._decode(self.trajectory[-1])
         self.reconstruction = to_image(self.pixels)
-        self.found_masks: dict[tuple[str, float | None], Tensor] = {}
+        self.word_masks: dict[tuple[str, float | None], Tensor] = {}
 
     def edit(self, settings: EditSettings, name: str) -> Edited:
         """One edit; `name` is that of its stage for progress bars."""
@@ -158,18 +158,17 @@ class Studio:
         mask = None if drawn is None else (drawn.float() / 255)[None, None].to(self.model.device)
         if settings.auto_mask:
             key = (settings.to, settings.mask_threshold)
-            found = self.found_masks[key] = (
-                self.found_masks[key] if key in self.found_masks else self._find_mask(*key, attention)
-            )
-            mask = found if mask is None else mask * found
+            if key not in self.word_masks:
+                self.word_masks[key] = self._mask_of_words(*key, attention)
+            mask = self.word_masks[key] if mask is None else mask * self.word_masks[key]
         return mask
 
-    def _find_mask(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
+    def _mask_of_words(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
         source, target = things(self.model.words(self.recipe.prompt), self.model.words(to))
         plain = Recipe(prompt=to, size=self.recipe.size, sampler=self.recipe.sampler)
         pairs = [(self.source, source), (self.model.denoiser(plain), target)]
-        found = attention_mask(pairs, self.schedule, self.trajectory, attention, threshold)
-        return along_edges(pixel_mask(found, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)
+        mask = attention_mask(pairs, self.schedule, self.trajectory, attention, threshold)
+        return along_edges(pixel_mask(mask, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)
 
     def _finish(self, settings: EditSettings, square: Image, mask: Tensor | None, seconds: float) -> Edited:
         origin = self.origin

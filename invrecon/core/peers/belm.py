@@ -55,8 +55,8 @@ def _grid(schedule: Schedule) -> tuple[list[float], list[float], list[float]]:
     """a, v and the timestep at levels 0 (image) to T; the image has no timestep of its own, and 0 stands
     there.
     """
-    found = noise_levels(schedule)[::-1]
-    return [a for a, _ in found], [s / a for a, s in found], [0, *reversed(schedule.timesteps)]
+    levels = noise_levels(schedule)[::-1]
+    return [a for a, _ in levels], [s / a for a, s in levels], [0, *reversed(schedule.timesteps)]
 
 
 def _coefficients(v: list[float], i: int) -> tuple[float, float]:

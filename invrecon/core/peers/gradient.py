@@ -83,8 +83,8 @@ def gradient(evaluations: int | None = None) -> Peer:
         return Stored(latents, {})
 
     note = (
-        "The update rule is PreciseInv's as its abstract tells it; 20 iterations, the start and carrying e on "
-        "are ours, and so is the falling rate: at a constant 0.1, published for few steps, two photos of "
+        "The update rule is PreciseInv's as its abstract tells it; 20 iterations, the start and carrying e "
+        "on are ours, and so is the falling rate: at a constant 0.1, published for few steps, two photos of "
         "no audit stay at 8 and 11 dB with 20; so they reach 22."
     )
     return Peer("gradient", "A", invert, plain_generate, note)

@@ -18,11 +18,11 @@ def noise_levels(schedule: Schedule, tolerance: float = 1e-3) -> list[tuple[floa
     Raises:
         ValueError: no levels with a² + s² = 1 have these coefficients.
     """
-    found: list[tuple[float, float]] = []
+    levels: list[tuple[float, float]] = []
     for A, B in zip(schedule.A, schedule.B, strict=True):
         s = (1 - A * A - B * B) / (2 * A * B) if B else -1.0
-        if not 0 < s < 1 or (found and abs(found[-1][1] - s) > tolerance):
+        if not 0 < s < 1 or (levels and abs(levels[-1][1] - s) > tolerance):
             raise ValueError("the schedule's coefficients are not those of levels with a² + s² = 1")
         a = (1 - s * s) ** 0.5
-        found[-1:] = [(a, s), (A * a, B + A * s)]
-    return found
+        levels[-1:] = [(a, s), (A * a, B + A * s)]
+    return levels

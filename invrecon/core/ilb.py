@@ -33,7 +33,7 @@ class BoostBudget:
         decoder_steps: passes through the decoder and back between two inversions, fewer where they stop
             gaining.
         target_psnr: of the regenerated picture, dB.
-        seconds: after so long no round is begun, and no bout of ten decoder steps.
+        seconds: after so long no round is begun, and no block of ten decoder steps.
     """
 
     rounds: int = 1
@@ -170,8 +170,8 @@ class _Photo:
 
 
 def _while_gaining(objective: Objective, within_budget: Callable[[int], bool]) -> Proceed:
-    """Computes the seed norm every second bout; ends the descent where the last bout gained little and the
-    norm is as expected.
+    """Computes the seed norm after every second block of decoder steps. Ends the descent where the last block
+    gained little and the norm is as expected.
     """
     values: list[float] = []
 

@@ -34,7 +34,7 @@ class StepRecord:
     """How one inversion step went.
 
     Args:
-        timestep: t, as the network is told.
+        timestep: t, as the network is given it.
         residual: ‖Phi(z_t) - z_s‖ / ‖z_s‖ at the z_t that was kept; an estimate where `checked` is False.
         evaluations: network evaluations that the step took, a backward pass counted as two.
         bias: ‖b_t‖ / ‖z_t‖, the size of the latent bias that was learnt.
@@ -74,6 +74,19 @@ class Inversion:
         return sum(record.outcome.solved for record in self.records)
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """What an inversion keeps to where it is one of those that `core.multistep` is made of.
+
+    Args:
+        offsets: what the sampler adds to each step, from noise to image, T of (B, C, h, w).
+        left: evaluations that each sample may still spend, inf where there is no budget.
+    """
+
+    offsets: Sequence[Tensor | float]
+    left: Sequence[float]
+
+
 @torch.no_grad()
 def invert(
     denoiser: Denoiser,
@@ -83,8 +96,7 @@ def invert(
     *,
     warm: Sequence[Inversion | None] = (),
     precision: float = 0.0,
-    left: Sequence[float] = (),
-    offsets: Sequence[Tensor] | None = None,
+    sweep: Sweep | None = None,
     on_step: OnStep | None = None,
 ) -> list[Inversion]:
     """Finds z_T with generate(z_T) = z_0 for each sample of a batch, step after step, from t_1 up to t_T:
@@ -112,9 +124,7 @@ def invert(
         warm: for each sample, an inversion of image latents close to its own on the same schedule, or None.
         precision: relative error that rounding may leave in the denoiser's output. A step whose residual
             stops falling at that level, or at that of the latents' own rounding, ends there.
-        left: evaluations that each sample may spend, where samples of a batch differ in it; else they follow
-            from `effort`.
-        offsets: what a multistep sampler adds to each step, from noise to image, T of (B, C, h, w).
+        sweep: the offsets and budgets of `core.multistep`.
         on_step: called after every step.
 
     Returns:
@@ -126,12 +136,14 @@ def invert(
     """
     if schedule.memory:
         raise ValueError("a schedule with a memory is inverted by `core.multistep.invert`")
-    climb = _Climb(denoiser, schedule, image_latents, effort, warm, precision, left)
-    for number, transition in enumerate(reversed(transitions(denoiser, schedule, offsets)), 1):
-        climb.step(transition)
+    left = sweep.left if sweep else [effort.mean_evaluations * len(schedule)] * len(image_latents)
+    inverter = _Inverter(schedule, image_latents, effort, warm, precision, left)
+    steps = transitions(denoiser, schedule, sweep.offsets if sweep else None)
+    for number, transition in enumerate(reversed(steps), 1):
+        inverter.step(transition)
         if on_step:
             on_step(number, len(schedule))
-    return climb.inversions()
+    return inverter.inversions()
 
 
 def growth(signal: float) -> float:
@@ -145,12 +157,11 @@ def growth(signal: float) -> float:
     return (1 + 4 * signal**2 * (1 - signal**2)) / signal
 
 
-class _Climb:
+class _Inverter:
     """The state of `invert` between two steps."""
 
     def __init__(
         self,
-        denoiser: Denoiser,
         schedule: Schedule,
         image_latents: Tensor,
         effort: Effort,
@@ -158,7 +169,7 @@ class _Climb:
         precision: float,
         left: Sequence[float],
     ) -> None:
-        self.denoiser, self.schedule, self.effort, self.precision = denoiser, schedule, effort, precision
+        self.schedule, self.effort, self.precision = schedule, effort, precision
         self.latents = image_latents
         self.warm = list(warm) or [None] * len(image_latents)
         self.evaluations = [0] * len(image_latents)
@@ -196,7 +207,7 @@ class _Climb:
             self.differences.append(transition.time, self.noises[-1] - known)
 
     def inversions(self) -> list[Inversion]:
-        """What was found, by sample."""
+        """One for each sample."""
         noises = zip(*(noise.split(1) for noise in self.noises), strict=True)
         return [
             Inversion(latents, records, list(own))

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from invrecon.models import Model
     from invrecon.settings import Settings
 
-NORM_LIMIT = (
-    0.95  # of the seed that a ten-step DDIM inversion leads to; Latent Bias Optimization's is 1.2 then
-)
+# Of the seed that a ten-step DDIM inversion leads to; that of Latent Bias Optimization has a norm of 1.2 then
+NORM_LIMIT = 0.95
 NORM_STEPS = 10
 
 

@@ -21,7 +21,7 @@ STEPS, SIDE = 2, 128
 
 @dataclass(frozen=True)
 class Checkup:
-    """What was found.
+    """What the two steps showed.
 
     Args:
         family, pipeline: of the checkpoint; `pipeline` is diffusers' name for it.

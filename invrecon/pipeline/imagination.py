@@ -193,8 +193,8 @@ def interpolate(
     for frame in range(imagining.frames):
         t = frame / (imagining.frames - 1)
         latents = PATHS[imagining.path_kind](first, last, t)
-        tell = numbered(on_progress, f"{frame + 1}/{imagining.frames}")
-        yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, tell)
+        progress = numbered(on_progress, f"{frame + 1}/{imagining.frames}")
+        yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, progress)
 
 
 def _references(

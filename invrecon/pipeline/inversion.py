@@ -114,12 +114,12 @@ def invert_subjects(run: Run, subjects: Sequence[Subject], method: Method = "lbo
         return [_summary(run, subject, method, inversion) for subject, inversion in pairs]
     objectives, counters = zip(*(boosting_objective(run, subject) for subject in subjects), strict=True)
 
-    def tell(photo: int, done: int, total: int) -> None:
+    def on_step(photo: int, done: int, total: int) -> None:
         place = f"{photo + 1}/{len(subjects)} " if len(subjects) > 1 else ""
         if run.on_progress:
             run.on_progress(f"{place}boosting", done, total)
 
-    boosts = ilb.boost(sampler, objectives, boost_budget(run.settings), known=known, on_step=tell)
+    boosts = ilb.boost(sampler, objectives, boost_budget(run.settings), known=known, on_step=on_step)
     return [
         _summary(run, subject, method, boost.inversion, boost, counter.evaluations)
         for subject, boost, counter in zip(subjects, boosts, counters, strict=True)

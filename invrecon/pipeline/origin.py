@@ -66,8 +66,8 @@ def find_origin(
         InputError: the file can't be used, was made with another model, prompt or photo.
     """
     if not is_seed_file(source):
-        found = invert(source, model, settings, on_progress, method=method)
-        return Origin(found.seed, found.subject.canvas, found.subject.photo, found)
+        inversion = invert(source, model, settings, on_progress, method=method)
+        return Origin(inversion.seed, inversion.subject.canvas, inversion.subject.photo, inversion)
     seed = load_seed(source)
     check_model(seed, source, model)
     if settings.prompt not in ("", seed.recipe.prompt):

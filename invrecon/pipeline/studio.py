@@ -168,18 +168,17 @@ class Studio:
         mask = None if drawn is None else (drawn.float() / 255)[None, None].to(self.model.device)
         if settings.auto_mask:
             key = (settings.to, settings.mask_threshold)
-            found = self.found_masks[key] = (
-                self.found_masks[key] if key in self.found_masks else self._find_mask(*key, attention)
-            )
-            mask = found if mask is None else mask * found
+            if key not in self.word_masks:
+                self.word_masks[key] = self._mask_of_words(*key, attention)
+            mask = self.word_masks[key] if mask is None else mask * self.word_masks[key]
         return mask
 
-    def _find_mask(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
+    def _mask_of_words(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
         source, target = things(self.model.words(self.recipe.prompt), self.model.words(to))
         plain = replace(self.recipe, prompt=to, negative_prompt="", guidance_scale=1.0)
         pairs = [(self.source, source), (self.model.denoiser(plain), target)]
-        found = attention_mask(pairs, self.schedule, self.trajectory, attention, threshold)
-        return along_edges(pixel_mask(found, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)
+        mask = attention_mask(pairs, self.schedule, self.trajectory, attention, threshold)
+        return along_edges(pixel_mask(mask, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)
 
     def _finish(self, settings: EditSettings, square: Image, mask: Tensor | None, seconds: float) -> Edited:
         origin = self.origin

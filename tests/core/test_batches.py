@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from invrecon.core import lbo
-from invrecon.core.lbo import Inversion
+from invrecon.core.lbo import Inversion, Sweep
 from invrecon.settings import Effort
 from invrecon.solve import STRATEGIES, Outcome
 from tests.analytic import CurvedDenoiser, GaussianDenoiser, ddim_schedule
@@ -105,7 +105,7 @@ def test_there_is_an_inversion_for_each_sample_with_tensors_of_its_own(samples):
 def test_each_sample_may_have_a_budget_of_its_own(samples):
     schedule, budget = ddim_schedule(STEPS), Effort(mean_evaluations=4)
     left = [25, 40, 40, 30]
-    batch = lbo.invert(Uneven(), schedule, samples, budget, left=left)
+    batch = lbo.invert(Uneven(), schedule, samples, budget, sweep=Sweep([0.0] * STEPS, left))
     for sample, one in enumerate(batch):
         assert 0.9 * left[sample] <= one.evaluations <= left[sample]
     alone = invert(Uneven(), schedule, samples[1:2], mean_evaluations=4)

@@ -1,10 +1,13 @@
 """A sampler with a memory, DPM-Solver++ from its formula, on denoisers whose inverses are known."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from invrecon.core import lbo, multistep
+from invrecon.core.lbo import Sweep
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.core.schedule import Schedule
 from invrecon.metrics import latent_fidelity
@@ -83,8 +86,9 @@ def test_offsets_along_the_sampler_s_own_trajectory_are_those_that_the_inversion
     one_step = schedule.one_step()
     again = multistep.offsets_along(one_step, schedule.memory, inversions, offsets)
     torch.testing.assert_close(again, offsets, rtol=1e-6, atol=1e-8)
-    told = lbo.invert(denoiser, one_step, samples, EXACT, offsets=list(offsets.unbind(1)))
-    torch.testing.assert_close(seeds(told), seeds(inversions), rtol=1e-4, atol=1e-5)
+    sweep = Sweep(offsets.unbind(1), [math.inf] * 3)
+    swept = lbo.invert(denoiser, one_step, samples, EXACT, sweep=sweep)
+    torch.testing.assert_close(seeds(swept), seeds(inversions), rtol=1e-4, atol=1e-5)
 
 
 def test_a_warm_start_is_each_sample_s_own(samples):

@@ -149,17 +149,20 @@ def _invert(
 
     Without any that can, no model is loaded.
     """
-    model, references = None, {}
-    distinct = list(dict.fromkeys(sources))
-    for number, source in enumerate(distinct, 1):
-        try:
-            check_input(source)
-            check_header(source)
-            model = model or load(settings, report.output)
-            from invrecon import pipeline
+    usable = [source for source in dict.fromkeys(sources) if _is_usable(source, report)]
+    references: dict[Path, Reference] = {}
+    if not usable:
+        return None, references
+    from invrecon import pipeline
 
-            with report.output.progress(f"{number}/{len(distinct)} {source.name}") as on_progress:
-                one = pipeline.find_reference(source, model, settings, on_progress)
+    model = load(settings, report.output)
+    common = pipeline.of_common_size(usable, model, settings)
+    if common != settings:
+        say(f"all references are seen at {common.size} pixels; --size WIDTHxHEIGHT takes another shape")
+    for number, source in enumerate(usable, 1):
+        try:
+            with report.output.progress(f"{number}/{len(usable)} {source.name}") as on_progress:
+                one = pipeline.find_reference(source, model, common, on_progress)
         except (UsageError, ModelError):
             raise  # no reference can be used with these
         except (InvreconError, OSError) as error:
@@ -170,3 +173,14 @@ def _invert(
                 say(f"warning: {source}: {one.advice}")
             report.add({"kind": "reference", "input": source} | figures_of(one))
     return model, references
+
+
+def _is_usable(source: Path, report: Report) -> bool:
+    """Whether an input is a photo or a seed file; it is told of one that isn't."""
+    try:
+        check_input(source)
+        check_header(source)
+    except (InputError, OSError) as error:
+        report.add({"kind": "reference"} | failure(source, error))
+        return False
+    return True

@@ -173,9 +173,7 @@ class _Inverter:
         self.latents = image_latents
         self.warm = list(warm) or [None] * len(image_latents)
         self.evaluations = [0] * len(image_latents)
-        self.taken = torch.zeros(
-            len(image_latents)
-        )  # evaluations by the step that is being solved, on the device
+        self.taken = torch.zeros(len(image_latents))  # evaluations by the step being solved, on the device
         self.allowed = list(left) or [effort.mean_evaluations * len(schedule)] * len(image_latents)
         self.budget = EvaluationBudget(schedule) if math.isfinite(self.allowed[0]) else None
         solver = "anderson" if self.budget and effort.solver == "auto" else effort.solver

@@ -202,7 +202,7 @@ class Model:
         """eps of latents at a timestep. In flow matching the network predicts v = eps - z_0, so eps = z + (1
         - sigma) v.
         """
-        if self.prediction("auto") != "flow":
+        if hasattr(self.pipeline.scheduler, "alphas_cumprod"):
             return prediction
         return latents + (1 - timestep / self.pipeline.scheduler.config.num_train_timesteps) * prediction
 

@@ -4,7 +4,6 @@ Gaussian shell out.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,16 +20,13 @@ from invrecon.core.health import Health, health
 from invrecon.core.refinement import Refinement, distance, refine
 from invrecon.core.sampler import OnProgress
 from invrecon.core.shell import PATHS, around
-from invrecon.errors import InputError, UsageError
-from invrecon.formats import is_seed_file
-from invrecon.image import best_size, load_photo
+from invrecon.errors import UsageError
 from invrecon.pipeline.header import sampling_header
-from invrecon.pipeline.inversion import invert
 from invrecon.pipeline.progress import numbered
-from invrecon.pipeline.seeds import check_model
+from invrecon.pipeline.references import Reference, find_references
 from invrecon.pipeline.subject import decode
-from invrecon.seedfile import Seed, load_seed
-from invrecon.settings import Imagining, Recipe, Settings
+from invrecon.seedfile import Seed
+from invrecon.settings import Imagining, Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -39,29 +35,6 @@ REFINING_STEPS = 10
 """Steps of the sampler that refinement goes back through. On `mini`, what 4 of them gain is lost again under
 the final 20.
 """
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A photo or seed file to start from: its seed as found, of any norm, and its picture as the model sees
-    it.
-
-    Args:
-        advice: a sentence where the inversion did not converge.
-        evaluations: of the network, 0 for a seed file.
-    """
-
-    seed: Seed
-    picture: Image
-    health: Health
-    evaluations: int
-    seconds: float
-    advice: str | None = None
-
-    @property
-    def recipe(self) -> Recipe:
-        """What leads from its seed to its picture."""
-        return self.seed.recipe
 
 
 @dataclass(frozen=True)
@@ -81,62 +54,6 @@ class Imagined:
     refinement: Refinement | None
     evaluations: int
     seconds: float
-
-
-def find_reference(
-    source: Path | str,
-    model: Model,
-    settings: Settings | None = None,
-    on_progress: OnProgress | None = None,
-) -> Reference:
-    """Inverts a photo under the prompt, without guidance and boosting, which drive seeds off the shell; or
-    reads a seed file.
-
-    Raises:
-        InputError: the photo or seed file can't be used, or its seed is of another model.
-        UsageError, ModelError: the settings don't fit the model.
-    """
-    begun, source, settings = time.monotonic(), Path(source), settings or Settings()
-    if is_seed_file(source):
-        seed = load_seed(source)
-        check_model(seed, source, model)
-        picture = decode(model, seed.image_latents)
-        return Reference(seed, picture, health(seed.latents), 0, time.monotonic() - begun)
-    plain = replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False)
-    inversion = invert(source, model, plain, on_progress)
-    seed, seconds = inversion.seed, time.monotonic() - begun
-    return Reference(
-        seed,
-        inversion.subject.original,
-        health(seed.latents),
-        inversion.evaluations,
-        seconds,
-        inversion.advice,
-    )
-
-
-def common_size(
-    references: Sequence[Path | str | Reference], model: Model, settings: Settings
-) -> tuple[int, int]:
-    """The size of picture, (width, height), that references are brought to: that of the settings where they
-    say it exactly, else that of the first seed, else the one nearest to the photos' mean shape.
-
-    Raises:
-        InputError: a photo or seed file can't be used.
-    """
-    if settings.exact_size:
-        return settings.exact_size
-    ratios = []
-    for each in references:
-        if isinstance(each, Reference) or is_seed_file(Path(each)):
-            recipe = (each if isinstance(each, Reference) else load_seed(each)).recipe
-            return recipe.width, recipe.height
-        width, height = load_photo(Path(each)).rgb.size
-        ratios.append(math.log(width / height))
-    side, ratio = int(settings.size), math.exp(sum(ratios) / len(ratios))
-    if settings.fit != "whole":
-        return side, side
-    return best_size((round(1000 * ratio), 1000), side, model.multiple)
 
 
 def imagine(
@@ -166,7 +83,7 @@ def imagine(
     settings, imagining = settings or Settings(), imagining or Imagining()
     if not references:
         raise UsageError("imagining needs at least one photo or seed file")
-    scene = _Scene(_references(references, model, settings, on_progress), model, settings)
+    scene = _Scene(find_references(references, model, settings, on_progress), model, settings)
     seeds = torch.cat([reference.seed.latents for reference in scene.references])
     drawn = around(seeds, imagining.spread, torch.Generator().manual_seed(settings.seed))
     origin = {"spread": imagining.spread, "seed": settings.seed}
@@ -188,42 +105,13 @@ def interpolate(
     `imagine`.
     """
     settings, imagining = settings or Settings(), imagining or Imagining()
-    scene = _Scene(_references((a, b), model, settings, on_progress), model, settings)
+    scene = _Scene(find_references((a, b), model, settings, on_progress), model, settings)
     first, last = (reference.seed.latents for reference in scene.references)
     for frame in range(imagining.frames):
         t = frame / (imagining.frames - 1)
         latents = PATHS[imagining.path_kind](first, last, t)
         progress = numbered(on_progress, f"{frame + 1}/{imagining.frames}")
         yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, progress)
-
-
-def _references(
-    sources: Sequence[Path | str | Reference],
-    model: Model,
-    settings: Settings,
-    on_progress: OnProgress | None,
-) -> list[Reference]:
-    """All as references of one size. Photos of another shape are cropped to it.
-
-    Raises:
-        InputError: one can't be used, or is a seed of another size.
-    """
-    width, height = common_size(sources, model, settings)
-    if settings.fit == "whole":
-        settings = replace(settings, size=f"{width}x{height}", fit="crop")
-    references = []
-    for source in sources:
-        one = (
-            source if isinstance(source, Reference) else find_reference(source, model, settings, on_progress)
-        )
-        if (one.recipe.width, one.recipe.height) != (width, height):
-            raise InputError(
-                f"{'a reference' if one is source else source}: is a seed for {one.recipe.width} x "
-                f"{one.recipe.height} pixels, not for {width} x {height}; make its photo's seed with --size "
-                f"{width}x{height}"
-            )
-        references.append(one)
-    return references
 
 
 class _Scene:

@@ -84,8 +84,9 @@ def run_photos(
     for numbers in _groups(subjects, alone=settings.auto_guidance):
         together = [subjects[number] for number in numbers]
         run = _begin(together, model, settings, on_progress)
-        done = work(run, together)
-        results |= {number: _timed(one, run) for number, one in zip(numbers, done, strict=True)}
+        done, seconds = work(run, together), run.seconds()
+        for number, one in zip(numbers, done, strict=True):
+            results[number] = replace(one, seconds=seconds)  # type: ignore[type-var]
     return [results[number] for number in range(len(photos))]
 
 
@@ -108,10 +109,6 @@ def _begin(
     recipe = settings.recipe(*subjects[0].canvas.size)
     sampler = search.sampler if search else model.sampler(recipe, settings.effort, on_progress)
     return Run(model, settings, recipe, sampler, search, len(subjects), begun)
-
-
-def _timed(result: Any, run: Run) -> Any:
-    return replace(result, seconds=run.seconds())
 
 
 def only(results: Sequence[T | InvreconError]) -> T:

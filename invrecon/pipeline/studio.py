@@ -93,7 +93,7 @@ class Studio:
         self.trajectory = trace(self.source, self.schedule, seed, self._on_step("regenerating"))
         self.pixels = self._decode(self.trajectory[-1])
         self.reconstruction = to_image(self.pixels, model.dtype)
-        self.found_masks: dict[tuple[str, float | None], Tensor] = {}
+        self.word_masks: dict[tuple[str, float | None], Tensor] = {}
 
     def edit(self, settings: EditSettings, name: str) -> Edited:
         """One edit; `name` is that of its stage for progress bars."""

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from invrecon.core import multistep
 from invrecon.core.denoiser import Guided
-from invrecon.core.guidance import invert_guided
 from invrecon.core.sampler import DDIMInverter, Sampler
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.settings import Effort
@@ -41,7 +40,7 @@ def test_it_is_generation_and_inversion_under_its_denoiser_schedule_and_effort(s
 
 def test_under_guidance_it_inverts_as_guidance_asks(samples):
     sampler = Sampler(guided(2.0), ddim_schedule(8), EFFORT)
-    expected = invert_guided(guided(2.0), ddim_schedule(8), samples, EFFORT)
+    expected = Sampler(guided(2.0), ddim_schedule(8), EFFORT).invert(samples)
     assert [one.records for one in sampler.invert(samples)] == [one.records for one in expected]
 
 

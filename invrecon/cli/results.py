@@ -55,7 +55,7 @@ def inversion_figures(inversion: "PhotoInversion") -> Row:
     guidance: Row = {"guidance_curve": search.table(), "verdict": search.verdict} if search else {}
     guidance["guidance_scale"] = inversion.seed.recipe.guidance_scale
     effort = {name: getattr(inversion, name) for name in (*_EFFORT, "seconds", "advice")}
-    healths = {"": inversion.health, "plain_": inversion.plain_health}
+    healths = {"": inversion.health} | ({"plain_": inversion.plain_health} if inversion.plain_health else {})
     return (
         guidance
         | effort

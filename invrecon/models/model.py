@@ -138,11 +138,14 @@ class Model:
         shift, scale = self._normalisation(mean)
         return (mean - shift) * scale
 
-    def decode(self, image_latents: Tensor) -> Tensor:
+    def decode(self, image_latents: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Pixels D(z_0 / scale + shift): (B, C, h, w) -> (B, 3, 8h, 8w), float32, not yet clamped to [-1, 1].
 
         Differentiable where `image_latents` require a gradient; what the backward pass keeps is then made
         anew block by block (gradient checkpointing) where it would take more than half of the free memory.
+
+        Args:
+            dtype: half precision to compute in (torch.autocast); None for the autoencoder's own.
         """
         vae = self.pipeline.vae
         if image_latents.requires_grad and not vae.is_gradient_checkpointing:
@@ -155,9 +158,9 @@ class Model:
             if self._backward_bytes * pixels > free_memory(self.device) / 2:
                 vae.enable_gradient_checkpointing()
         shift, scale = self._normalisation(image_latents)
-        return (
-            vae.decode((image_latents / scale + shift).to(self.device, vae.dtype)).sample.float().contiguous()
-        )
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            pixels = vae.decode((image_latents / scale + shift).to(self.device, vae.dtype)).sample
+        return pixels.float().contiguous()
 
     def _normalisation(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """(shift, scale), (1, C or 1, 1, 1): of all channels, or of each where the autoencoder's

@@ -16,6 +16,7 @@ from invrecon.core.schedule import Schedule
 from invrecon.core.seed_norm import seed_norm
 from invrecon.core.transition import transitions
 from invrecon.metrics import dissimilarity
+from invrecon.models.precision import decoder_dtype
 from invrecon.pipeline.run import Run
 from invrecon.pipeline.subject import Subject
 
@@ -33,6 +34,7 @@ def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
     model, settings = run.model, run.settings
     recipe = replace(run.recipe, negative_prompt="", guidance_scale=1.0)
     counted = Counted(model.denoiser(recipe))
+    dtype = decoder_dtype(settings.decoder_dtype, model.device)
     limited = isinstance(settings.proximal_weight, str)
     coarse = model.schedule(replace(recipe, num_inference_steps=NORM_STEPS))
 
@@ -41,7 +43,7 @@ def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
         return value / NORM_LIMIT, gradient / NORM_LIMIT
 
     objective = Objective(
-        decode=lambda latents: subject.cut(model.decode(latents)),
+        decode=lambda latents: subject.cut(model.decode(latents, dtype)),
         encoded=subject.encoded,
         photo=subject.cut(subject.pixels),
         score=partial(subject.score, model),
@@ -56,7 +58,11 @@ def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
 def boost_budget(settings: Settings) -> BoostBudget:
     """When boosting stops."""
     return BoostBudget(
-        settings.boost_rounds, settings.decoder_steps, settings.target_psnr, settings.max_seconds
+        rounds=settings.boost_rounds,
+        decoder_steps=settings.decoder_steps,
+        plain_first=settings.ablation,
+        target_psnr=settings.target_psnr,
+        seconds=settings.max_seconds,
     )
 
 

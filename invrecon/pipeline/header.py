@@ -43,7 +43,7 @@ def inversion_header(
     records: list[StepRecord],
     rescued: Collection[float],
     boost: Boost | None,
-    healths: tuple[Health, Health],
+    healths: tuple[Health, Health | None],
 ) -> dict[str, Any]:
     """What is known of an inverted photo's seed: `sampling_header`, and how the seed was found.
 
@@ -52,7 +52,7 @@ def inversion_header(
         healths: of the seed, and of the seed before boosting.
     """
     settings, photo, canvas = run.settings, subject.photo, subject.canvas
-    weights = ("proximal_weight", "perceptual_weight", "decoder_steps")
+    weights = ("proximal_weight", "perceptual_weight", "decoder_steps", "decoder_dtype")
     steps = [
         asdict(record) | {"outcome": record.outcome.name.lower(), "float32": record.timestep in rescued}
         for record in records
@@ -74,5 +74,5 @@ def inversion_header(
         "boost": boosted,
         "guidance_curve": run.search and run.search.table(),
         "health": asdict(healths[0]),
-        "plain_health": asdict(healths[1]),
+        "plain_health": healths[1] and asdict(healths[1]),
     }

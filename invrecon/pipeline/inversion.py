@@ -41,7 +41,7 @@ class PhotoInversion:
         steps, converged_steps: of the inversion that led to the seed, solved to `rtol` or to the network's
             own rounding.
         evaluations: of the network, by all rounds of boosting and the search.
-        health: of the seed; `plain_health` is that before boosting.
+        health: of the seed; `plain_health` is that before boosting, None where it wasn't inverted.
         seconds: it took; in a batch, the photo's share.
         advice: a sentence where steps did not converge.
     """
@@ -55,7 +55,7 @@ class PhotoInversion:
     evaluations: int
     evaluations_per_step: float
     health: Health
-    plain_health: Health
+    plain_health: Health | None
     seconds: float
     advice: str | None
 
@@ -142,7 +142,8 @@ def _summary(
         evaluations += sum(one.evaluations for one in rounds) if boost else inversion.evaluations
     if run.search:
         evaluations += run.search.evaluations - run.search.inversion.evaluations
-    healths = health(inversion.latents), health((boost.plain if boost else inversion).latents)
+    plain = boost.plain if boost else inversion
+    healths = health(inversion.latents), health(plain.latents) if plain else None
     rescued = sorted(rescued_at(run.sampler.denoiser), reverse=True)
     header = inversion_header(run, subject, inversion.records, rescued, boost, healths)
     image_latents = boost.image_latents if boost else subject.encoded

@@ -15,6 +15,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from invrecon.core.descent import decoder_ceiling
+from invrecon.core.ilb import Boost
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import InvreconError, UsageError
 from invrecon.formats import is_seed_file
@@ -43,7 +44,7 @@ class Reconstruction:
             likewise. Padding is left out of PSNR.
         psnr_photo: of `picture` against the photo at its own size, dB.
         lbo_psnr, ilb_psnr: with one method alone: LBO of E(x), and the boosted latents by plain DDIM
-            inversion.
+            inversion; None where the settings don't ask for them (`ablation`).
         decoder_ceiling_db: the best that the decoder can give, where the settings ask for it.
         latent_fidelity_db: of the regenerated image latents against z_0, boosted or not.
         seconds: for everything, comparisons included; in a batch, the photo's share.
@@ -136,12 +137,12 @@ def _work(run: Run, subjects: Sequence[Subject]) -> list[Reconstruction]:
     """
     inversions = invert_subjects(run, subjects)
     boosts = [inversion.boosted for inversion in inversions]
-    encoded = torch.cat([subject.encoded for subject in subjects])
-    by_ddim = _by_ddim(run, encoded)
+    by_ddim = _by_ddim(run, torch.cat([subject.encoded for subject in subjects]))
     boosted_by_ddim: Sequence[Tensor | None] = [None] * len(subjects)
     if all(boosts):
         regenerated: Sequence[Tensor] = [boost.regenerated for boost in boosts if boost]
-        boosted_by_ddim = _by_ddim(run, torch.cat([boost.image_latents for boost in boosts if boost]))
+        if run.settings.ablation:
+            boosted_by_ddim = _by_ddim(run, torch.cat([boost.image_latents for boost in boosts if boost]))
     else:
         seeds = torch.cat([inversion.seed.latents for inversion in inversions]).to(run.model.device)
         regenerated = run.sampler.generate(seeds).split(1)
@@ -181,12 +182,19 @@ def _judge(
         encoder_ceiling_db=subject.psnr(autoencoded),
         decoder_ceiling_db=ceiling,
         ddim_psnr=subject.psnr(ddim),
-        lbo_psnr=boost.rounds[0].psnr if boost else final,
+        lbo_psnr=_lbo_psnr(boost, final),
         ilb_psnr=None if boosted_by_ddim is None else score(boosted_by_ddim),
         latent_fidelity_db=latent_fidelity(inversion.seed.image_latents, regenerated),
         ddim_latent_fidelity_db=latent_fidelity(subject.encoded, by_ddim),
         seconds=run.seconds(),
     )
+
+
+def _lbo_psnr(boost: Boost | None, final: float) -> float | None:
+    """PSNR without boosting, where that is known."""
+    if not boost:
+        return final
+    return next((one.psnr for one in boost.rounds if one.decoder_steps == 0), None)
 
 
 def _decoder_ceiling(model: Model, subject: Subject) -> float:

@@ -59,7 +59,9 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             if old == new or (old in _UNSAID and new in _UNSAID):
                 continue
             if kind in ("weights", "tokenizers"):
-                lines.append(f"{name}: other {'weights' if kind == 'weights' else 'vocabulary'} then than now")
+                lines.append(
+                    f"{name}: other {'weights' if kind == 'weights' else 'vocabulary'} then than now"
+                )
             else:
                 lines.append(f"{name}: {_said(old)} then, {_said(new)} now")
     return lines
@@ -95,7 +97,9 @@ def _vocabulary(tokenizer: Any) -> str:
     text = backend.to_str() if backend else json.dumps(sorted(tokenizer.get_vocab().items()))
     table = json.loads(text)
     if isinstance(table, dict):
-        table = {name: value for name, value in table.items() if name not in ("padding", "truncation", "version")}
+        table = {
+            name: value for name, value in table.items() if name not in ("padding", "truncation", "version")
+        }
     return hashlib.sha256(json.dumps([table, length, pad], sort_keys=True).encode()).hexdigest()
 
 

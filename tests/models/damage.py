@@ -28,7 +28,11 @@ VALUES = (None, 0, -1, 1e30, float("nan"), "x", [], {}, True, [1, "a"], 2**70, 3
 def originals(out):
     """Folders of three families, and one of a variant."""
     tokenizer = load_model("mini", device="cpu").pipeline.tokenizer
-    kinds = {"sd": checkpoints.stable_diffusion, "sdxl": checkpoints.stable_diffusion_xl, "flux": checkpoints.flux}
+    kinds = {
+        "sd": checkpoints.stable_diffusion,
+        "sdxl": checkpoints.stable_diffusion_xl,
+        "flux": checkpoints.flux,
+    }
     return [checkpoints.save(out / name, make, tokenizer) for name, make in kinds.items()]
 
 
@@ -128,7 +132,9 @@ def trial(folders, seed, out):
             check(load_model(str(folder), device="cpu"), Settings())
         return done, "works"
     except InvreconError as error:
-        return done, "FAILED: more than one line" if "\n" in str(error) else str(error).replace(str(folder), "M")
+        return done, "FAILED: more than one line" if "\n" in str(error) else str(error).replace(
+            str(folder), "M"
+        )
     except Exception:
         return done, "FAILED: " + traceback.format_exc()
     finally:
@@ -142,8 +148,10 @@ def main(count=300, first=0):
             results[seed] = trial(folders, seed, Path(place))
             print(seed, *results[seed], sep=" | ", flush=True)
     failed = [seed for seed, (_, result) in results.items() if result.startswith("FAILED")]
-    kinds = Counter("works" if result == "works" else "failed" if result.startswith("FAILED") else "one line"
-                    for _, result in results.values())
+    kinds = Counter(
+        "works" if result == "works" else "failed" if result.startswith("FAILED") else "one line"
+        for _, result in results.values()
+    )
     print(dict(kinds), "failed seeds:", failed)
     return bool(failed)
 

@@ -41,7 +41,10 @@ CHANGES = {
     ),
     "vae/config.json": ({"scaling_factor": 9.5}, "vae.scaling_factor: 10.0 then, 9.5 now"),
     "unet/config.json": ({"act_fn": "gelu"}, "unet.act_fn: silu then, gelu now"),
-    "text_encoder/config.json": ({"hidden_act": "gelu"}, "text_encoder.hidden_act: quick_gelu then, gelu now"),
+    "text_encoder/config.json": (
+        {"hidden_act": "gelu"},
+        "text_encoder.hidden_act: quick_gelu then, gelu now",
+    ),
 }
 
 
@@ -98,7 +101,10 @@ def test_a_single_file_s_own_weights_and_borrowed_parts(folder, tmp_path):
     rewrite(path, lambda weights: {k: v for k, v in weights.items() if not k.startswith("first_stage")})
     lacking = identity(path, base=str(folder))
     assert set(lacking["weights"]) == {"file", "vae"}
-    assert differences(whole, lacking) == ["file: other weights then than now", "vae: other weights then than now"]
+    assert differences(whole, lacking) == [
+        "file: other weights then than now",
+        "vae: other weights then than now",
+    ]
 
 
 def test_the_sampler_s_scheduler_is_the_one_that_counts(folder):

@@ -88,9 +88,13 @@ def check_scheduler(config: Mapping[str, Any]) -> None:
 def _check_tokenizer(tokenizer: Any, name: str, encoder: Any) -> None:
     if tokenizer is None:
         raise ModelError(f"it has no {name}, which its text encoder can't do without")
-    positions = getattr(encoder.config, "max_position_embeddings", None)
-    if positions and not 2 < tokenizer.model_max_length <= positions:  # a huge one where its file names none
-        tokenizer.model_max_length = positions
+    positions, length = getattr(encoder.config, "max_position_embeddings", None), tokenizer.model_max_length
+    if positions and not (_is_number(length) and 2 < length <= positions):
+        tokenizer.model_max_length = positions  # its file names none, or one that the encoder can't take
+    elif not _is_number(length):
+        raise ModelError(
+            f"its {name} has the model_max_length {length!r:.40}: set it in tokenizer_config.json"
+        )
     if len(tokenizer) > encoder.config.vocab_size:
         raise ModelError(
             f"its {name} knows {len(tokenizer)} tokens, its text encoder {encoder.config.vocab_size}: they don't belong together"

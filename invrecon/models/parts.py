@@ -12,6 +12,7 @@ import transformers
 from torch import nn
 
 from invrecon.errors import ModelError
+from invrecon.models.files import weight_files
 from invrecon.models.single_file import SingleFile
 
 
@@ -53,6 +54,8 @@ def from_folder(kind: Any, folder: Path, dtype: torch.dtype, variant: str = "") 
     Raises:
         ModelError: weights are missing or of other shapes.
     """
+    for path in weight_files(folder, variant):
+        SingleFile.read(path).check_types()
     ours = issubclass(kind, diffusers.ModelMixin)
     options = {"torch_dtype": dtype} if ours else {"dtype": dtype, "ignore_mismatched_sizes": True}
     module, info = kind.from_pretrained(
@@ -64,6 +67,9 @@ def from_folder(kind: Any, folder: Path, dtype: torch.dtype, variant: str = "") 
         **options,
     )
     _check_whole(module, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+    for parameter in module.parameters():
+        if parameter.dtype == torch.float64:  # some readers leave it so
+            parameter.data = parameter.data.to(dtype)
     return module
 
 

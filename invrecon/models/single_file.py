@@ -76,6 +76,7 @@ BY_CHANNELS = {
 }
 EDM, UNCLIP = "a checkpoint of EDM's noise schedule", "an unCLIP checkpoint"
 NEVER = (*BY_CHANNELS.values(), EDM, UNCLIP, BY_CONTEXT[1280])
+ODD_TYPES = ("I8", "U8", "I16", "U16", "I32", "U32", "C64", "BOOL", "F4", "F6_E2M3", "F6_E3M2")
 SCALED = r"scaled_fp8$|\.scale_weight$|\.weight_scale$|\.absmax$|\.quant_map$|\.quant_state"
 MODELSPEC = {"epsilon": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}
 
@@ -86,12 +87,13 @@ class SingleFile:
 
     Args:
         path: of the file.
-        shapes: of the weights, by their names.
+        shapes, types: of the weights, by their names.
         metadata: text that was saved with them.
     """
 
     path: Path
     shapes: dict[str, tuple[int, ...]]
+    types: dict[str, str]
     metadata: dict[str, str]
 
     @classmethod
@@ -99,8 +101,10 @@ class SingleFile:
         """Raises ModelError where it can't be read."""
         try:
             with safe_open(path, "pt") as file:
-                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-                return cls(path, shapes, file.metadata() or {})
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                shapes = {name: tuple(each.get_shape()) for name, each in slices.items()}
+                types = {name: str(each.get_dtype()) for name, each in slices.items()}
+                return cls(path, shapes, types, file.metadata() or {})
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{path} is not a whole .safetensors file ({error})") from error
 
@@ -130,6 +134,15 @@ class SingleFile:
                 if name.startswith(prefix)
             }
 
+    def check_types(self) -> None:
+        """Raises ModelError where weights are no plain numbers: quantised, with scales of their own, or complex."""
+        odd = (name for name in self.shapes if self.types[name] in ODD_TYPES or re.search(SCALED, name))
+        if name := next(odd, None):
+            raise ModelError(
+                f"{self.path} has weights that are quantised or no plain numbers ({name}, {self.types[name]}): "
+                "name a checkpoint of 16 or 32 bits"
+            )
+
     def check(self) -> None:
         """Raises ModelError where it holds no network; the text says what it is and what to do."""
         if "invrecon" in self.metadata:
@@ -138,10 +151,7 @@ class SingleFile:
         for pattern, what, cure in OTHER_THINGS:
             if not network and any(re.search(pattern, name) for name in self.shapes):
                 raise ModelError(f"{self.path} is {what}, not a checkpoint: {cure}")
-        if any(re.search(SCALED, name) for name in self.shapes):
-            raise ModelError(
-                f"{self.path} has weights of 8 bits or fewer with scales of their own: name one of 16 bits"
-            )
+        self.check_types()
         if network and self.kind in NEVER:
             raise ModelError(
                 f"{self.path} is {self.kind}, which can't be inverted: name one that draws from text alone"

@@ -134,6 +134,23 @@ def test_weights_that_are_not_finite_are_told_by_their_part_and_name(folder, tmp
     assert f"its {part} has weights that aren't finite" in refused(path)
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64, torch.float64])
+def test_weights_of_other_types(folder, tmp_path, kind):
+    path = copy(folder, tmp_path / "m")
+    rewrite(path / "unet", lambda weights: weights | {"conv_in.bias": weights["conv_in.bias"].to(kind)})
+    if kind == torch.float64:
+        assert check(load_model(str(path), device="cpu"), Settings()).latent_fidelity_db > 40
+    else:
+        assert "conv_in.bias" in refused(path)
+
+
+@pytest.mark.parametrize("length", ["x", [1], math.nan, 1e30, -1, 2])
+def test_a_length_that_is_none(folder, tmp_path, length):
+    path = copy(folder, tmp_path / "m")
+    configure(path / "tokenizer" / "tokenizer_config.json", model_max_length=length)
+    assert load_model(str(path), device="cpu").pipeline.tokenizer.model_max_length == 32
+
+
 def test_weights_that_float16_can_t_hold(folder, tmp_path):
     path = copy(folder, tmp_path / "m")
     rewrite(path / "unet", lambda weights: weights | {"conv_in.bias": weights["conv_in.bias"] + 1e5})

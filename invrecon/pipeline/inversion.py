@@ -107,7 +107,7 @@ def invert_batch(
 def invert_subjects(run: Run, subjects: Sequence[Subject], method: Method = "lbo") -> list[PhotoInversion]:
     """The inversions of photos that are encoded already."""
     sampler = run.sampler if method == "lbo" else DDIMInverter(**vars(run.sampler))
-    known = [run.search.inversion] if run.search else []
+    known = [run.search.inversion] if run.search and method == "lbo" else []
     if not run.settings.boost:
         inversions = known or sampler.invert(torch.cat([subject.encoded for subject in subjects]))
         pairs = zip(subjects, inversions, strict=True)
@@ -136,12 +136,13 @@ def _summary(
 ) -> PhotoInversion:
     """Args: evaluations: of the network, by the objective of boosting."""
     steps, rounds = len(run.sampler.schedule), boost.rounds if boost else []
+    if run.search:
+        evaluations += run.search.evaluations
     if method == "ddim":
         evaluations += steps * (len(rounds) or 1)
     else:
         evaluations += sum(one.evaluations for one in rounds) if boost else inversion.evaluations
-    if run.search:
-        evaluations += run.search.evaluations - run.search.inversion.evaluations
+        evaluations -= run.search.inversion.evaluations if run.search else 0  # counted twice
     healths = health(inversion.latents), health((boost.plain if boost else inversion).latents)
     rescued = sorted(rescued_at(run.sampler.denoiser), reverse=True)
     header = inversion_header(run, subject, inversion.records, rescued, boost, healths)

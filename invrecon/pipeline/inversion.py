@@ -27,7 +27,7 @@ from invrecon.settings import Settings
 if TYPE_CHECKING:
     from invrecon.models import Model
 
-Method = Literal["lbo", "ddim"]
+InversionMethod = Literal["lbo", "ddim"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def invert(
     settings: Settings | None = None,
     on_progress: OnProgress | None = None,
     *,
-    method: Method = "lbo",
+    method: InversionMethod = "lbo",
 ) -> PhotoInversion:
     """Finds the seed noise of a photo by Latent Bias Optimization, and boosts it where settings say so.
 
@@ -86,7 +86,7 @@ def invert_batch(
     settings: Settings | None = None,
     on_progress: OnProgress | None = None,
     *,
-    method: Method = "lbo",
+    method: InversionMethod = "lbo",
 ) -> list[PhotoInversion | InvreconError]:
     """`invert` for several photos at once: a call of the network carries all that a step is unsolved for.
 
@@ -104,7 +104,9 @@ def invert_batch(
     return run_photos(photos, work, model, settings or Settings(), on_progress)
 
 
-def invert_subjects(run: Run, subjects: Sequence[Subject], method: Method = "lbo") -> list[PhotoInversion]:
+def invert_subjects(
+    run: Run, subjects: Sequence[Subject], method: InversionMethod = "lbo"
+) -> list[PhotoInversion]:
     """The inversions of photos that are encoded already."""
     sampler = run.sampler if method == "lbo" else DDIMInverter(**vars(run.sampler))
     known = [run.search.inversion] if run.search and method == "lbo" else []
@@ -129,7 +131,7 @@ def invert_subjects(run: Run, subjects: Sequence[Subject], method: Method = "lbo
 def _summary(
     run: Run,
     subject: Subject,
-    method: Method,
+    method: InversionMethod,
     inversion: Inversion,
     boost: Boost | None = None,
     evaluations: int = 0,

@@ -14,7 +14,7 @@ from torch import Tensor
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import InputError, UsageError
 from invrecon.image import Canvas, Photo, load_photo, plan_canvas
-from invrecon.pipeline.inversion import Method, PhotoInversion, invert
+from invrecon.pipeline.inversion import InversionMethod, PhotoInversion, invert
 from invrecon.pipeline.seeds import check_model, check_photo
 from invrecon.seedfile import Seed, is_seed_file, load_seed
 from invrecon.settings import EditSettings, Settings, read_edit
@@ -53,7 +53,7 @@ def find_origin(
     on_progress: OnProgress | None = None,
     *,
     photo: Path | None = None,
-    method: Method = "lbo",
+    method: InversionMethod = "lbo",
 ) -> Origin:
     """Inverts a photo, or reads a seed file.
 

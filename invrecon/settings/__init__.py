@@ -9,7 +9,7 @@ from invrecon.settings.imagining import Imagining
 from invrecon.settings.presets import load_captions, load_settings, load_table
 from invrecon.settings.recipe import SAMPLERS, Recipe
 from invrecon.settings.run import Settings
-from invrecon.settings.search import GuidanceSearch
+from invrecon.settings.search import GuidanceSettings
 from invrecon.settings.table import Setting, settings_of
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Checkpoint",
     "EditSettings",
     "Effort",
-    "GuidanceSearch",
+    "GuidanceSettings",
     "Hardware",
     "Imagining",
     "Recipe",

@@ -9,13 +9,13 @@ from invrecon.settings.checkpoint import Checkpoint
 from invrecon.settings.effort import Effort
 from invrecon.settings.hardware import Hardware
 from invrecon.settings.recipe import Recipe
-from invrecon.settings.search import GuidanceSearch
+from invrecon.settings.search import GuidanceSettings
 from invrecon.settings.table import documented, part, setting
 
 
 @documented
 @dataclass(frozen=True)
-class Settings(Checkpoint, Recipe, GuidanceSearch, Effort, Boosting, Hardware):
+class Settings(Checkpoint, Recipe, GuidanceSettings, Effort, Boosting, Hardware):
     """What shapes a result: `Settings(prompt="a cat", num_inference_steps=20)`.
 
     Raises:

@@ -7,7 +7,7 @@ from invrecon.settings.table import Group, documented, setting
 
 @documented
 @dataclass(frozen=True)
-class GuidanceSearch(Group):
+class GuidanceSettings(Group):
     """How the largest guidance scale that still regenerates the photo is found: guidance_scale = "auto"."""
 
     auto_guidance: bool = setting(

@@ -15,7 +15,7 @@ from invrecon.core.sampler import OnProgress
 from invrecon.formats import is_seed_file
 from invrecon.image import load_photo
 from invrecon.metrics import psnr
-from invrecon.pipeline.inversion import Method, PhotoInversion
+from invrecon.pipeline.inversion import InversionMethod, PhotoInversion
 from invrecon.pipeline.origin import find_origin, read_mask, stored_edit
 from invrecon.pipeline.studio import Edited, Studio, weigh
 from invrecon.pipeline.subject import canvas_for
@@ -51,7 +51,7 @@ def edit(
     *,
     photo: Path | str | None = None,
     mask: Path | str | None = None,
-    inversion: Method = "lbo",
+    inversion: InversionMethod = "lbo",
 ) -> Editing:
     """Regenerates a photo with something changed: a photo is inverted first, a seed file brings its own
     prompt and settings.

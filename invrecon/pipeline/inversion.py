@@ -28,7 +28,7 @@ from invrecon.settings import Settings
 if TYPE_CHECKING:
     from invrecon.models import Model
 
-Method = Literal["lbo", "ddim"]
+InversionMethod = Literal["lbo", "ddim"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def invert(
     settings: Settings | None = None,
     on_progress: OnProgress | None = None,
     *,
-    method: Method = "lbo",
+    method: InversionMethod = "lbo",
 ) -> PhotoInversion:
     """Finds the seed noise of a photo by Latent Bias Optimization; with `settings.boost`, inside Image Latent
     Boosting.
@@ -88,7 +88,7 @@ def invert_batch(
     settings: Settings | None = None,
     on_progress: OnProgress | None = None,
     *,
-    method: Method = "lbo",
+    method: InversionMethod = "lbo",
 ) -> list[PhotoInversion | InvreconError]:
     """`invert` for several photos at once: each call of the network carries all that are still unsolved at a
     step.
@@ -104,10 +104,12 @@ def invert_batch(
     return run_photos(photos, work, model, settings or Settings(), on_progress)
 
 
-def invert_subjects(run: Run, subjects: Sequence[Subject], method: Method = "lbo") -> list[PhotoInversion]:
+def invert_subjects(
+    run: Run, subjects: Sequence[Subject], method: InversionMethod = "lbo"
+) -> list[PhotoInversion]:
     """The inversions of photos that are encoded already."""
     sampler = run.sampler if method == "lbo" else DDIMInverter(**vars(run.sampler))
-    known = [run.search.inversion] if run.search else []
+    known = [run.search.inversion] if run.search and method == "lbo" else []
     if not run.settings.boost:
         inversions = known or sampler.invert(torch.cat([subject.encoded for subject in subjects]))
         pairs = zip(subjects, inversions, strict=True)
@@ -129,13 +131,15 @@ def invert_subjects(run: Run, subjects: Sequence[Subject], method: Method = "lbo
 def _summary(
     run: Run,
     subject: Subject,
-    method: Method,
+    method: InversionMethod,
     inversion: Inversion,
     boost: Boost | None = None,
     evaluations: int = 0,
 ) -> PhotoInversion:
     """Args: evaluations: of the network, by the objective of boosting."""
     steps, rounds = len(run.sampler.schedule), boost.rounds if boost else []
+    if run.search:
+        evaluations += run.search.evaluations
     if method == "ddim":
         evaluations += steps * (len(rounds) or 1)
     else:

@@ -58,7 +58,7 @@ def find_origin(
     on_progress: OnProgress | None = None,
     *,
     photo: Path | None = None,
-    method: Method = "lbo",
+    method: InversionMethod = "lbo",
 ) -> Origin:
     """Inverts a photo, or reads a seed file.
 

@@ -16,7 +16,7 @@ EFFORT = Effort(rtol=1e-4, max_evaluations=40)
 
 def guided(scale: float = 1.0) -> Guided:
     one = torch.ones(1, 1, 1, dtype=torch.float64)
-    return Guided(lambda z, t, c: (0.5 + 0.5 * c[..., None]) * CurvedDenoiser()(z, t), one, 0 * one, scale)
+    return Guided(lambda z, t, c: (0.5 + 0.5 * c[..., None]) * CurvedDenoiser(0.5)(z, t), one, 0 * one, scale)
 
 
 @pytest.fixture

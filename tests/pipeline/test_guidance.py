@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
-from invrecon import Settings, find_guidance, reconstruct
+from invrecon import Settings, find_guidance, invert, reconstruct
 from invrecon.errors import UsageError
 from invrecon.settings import load_settings
 
@@ -56,6 +57,16 @@ def test_an_end_that_is_no_border_is_told(path, mini):
     bottom = find_guidance(path, mini, replace(HARD, guidance_loss=0.0))
     assert (bottom.guidance_scale, bottom.bracketed, len(bottom.curve)) == (1.0, False, 1)
     assert "not even guidance 1" in bottom.verdict
+
+
+def test_ddim_inversion_under_the_scale_that_was_found_is_ddim_inversion(path, mini):
+    plain = invert(path, mini, replace(HARD, guidance_scale=1.5), method="ddim")
+    searched = invert(path, mini, replace(HARD, auto_guidance=True, max_guidance=1.5), method="ddim")
+    assert searched.guidance.guidance_scale == 1.5
+    assert torch.equal(searched.seed.latents, plain.seed.latents)
+    assert searched.seed.header["steps"] == []
+    assert plain.evaluations == 4
+    assert searched.evaluations == 4 + searched.guidance.evaluations
 
 
 def test_presets_and_options_say_auto_and_override_each_other(tmp_path):

@@ -89,7 +89,10 @@ def test_image_latents_are_the_encoder_s_mean_times_the_scale(mini, stock, photo
     pixels = to_tensor(plan_canvas(loaded.rgb.size, 128, "crop").place(loaded.rgb))
     with torch.no_grad():
         expected = stock.vae.encode(pixels).latent_dist.mean * stock.vae.config.scaling_factor
-    torch.testing.assert_close(invert(photo, mini, QUICK).seed.image_latents, expected)
+    found = invert(photo, mini, QUICK).seed.image_latents
+    torch.testing.assert_close(
+        found, expected, rtol=2e-6, atol=1.5e-5
+    )  # layouts differ, and so does rounding: by 8e-6
 
 
 def test_a_seed_file_regenerates_the_reconstruction(mini, photo, tmp_path):
@@ -203,8 +206,8 @@ def test_verification_splits_off_the_part_of_guidance_and_tries_other_samplers(m
     assert by_name["DDIM", 4, "float32"] < verified.psnr
 
 
-# How a processor rounds decides the figures: 39 to 51 dB at 2.7 to 3.5 evaluations in bfloat16, 55 to 71 dB
-# at 3.6 to 4.9 in float16.
+# How a processor rounds decides the figures, as does a photo that is off by one level in places. Over both
+# were seen 39 to 51 dB at 2.7 to 3.5 evaluations in bfloat16, and 55 to 71 dB at 3.6 to 4.9 in float16.
 @pytest.mark.parametrize(("dtype", "evaluations", "fidelity"), [("bfloat16", 4, 36), ("float16", 5.5, 45)])
 def test_half_precision_costs_few_evaluations_and_ends_where_rounding_does(
     dtype, evaluations, fidelity, photo

@@ -15,7 +15,7 @@ from invrecon.core.sampler import OnProgress
 from invrecon.errors import InputError, UsageError
 from invrecon.formats import is_seed_file
 from invrecon.image import Canvas, Photo, load_photo
-from invrecon.pipeline.inversion import Method, PhotoInversion, invert
+from invrecon.pipeline.inversion import InversionMethod, PhotoInversion, invert
 from invrecon.pipeline.seeds import canvas_of, check_model, check_photo
 from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import EditSettings, Settings, read_edit

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-_LOCK = (
-    Lock()
-)  # of file descriptor 2: of two that save and restore it at once, one would restore the other's silence
+# Of file descriptor 2: of two that save and restore it at once, one would restore the other's silence.
+_LOCK = Lock()
+_kept: list[int] = []  # the descriptor of stderr while it is muted
 
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Sends all that is written to file descriptor 2 meanwhile nowhere, by whatever thread. Does nothing where it is closed."""
+    """Sends what any thread writes to file descriptor 2 nowhere. Does nothing where that is closed."""
     with _LOCK:
         try:
             kept = os.dup(2)
@@ -21,9 +21,16 @@ def muted() -> Iterator[None]:
             return
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
+            _kept.append(kept)
             os.dup2(nowhere, 2)
             yield
         finally:
             os.dup2(kept, 2)
+            _kept.clear()
             os.close(nowhere)
             os.close(kept)
+
+
+def stderr_descriptor() -> int:
+    """The file descriptor of the process's stderr, muted or not."""
+    return _kept[0] if _kept else 2

@@ -1,8 +1,8 @@
 """The seed file: noise that regenerates a photo, with everything needed to do so, in one safetensors file.
 
-Tensors: `latents`, the seed noise as the stock pipeline takes it, and `image_latents`, z_0; both (1, C, h, w), float32.
-`mask`, where an edit was confined to a part of the picture: (H, W), uint8, 255 where it may happen.
-Header: one JSON document under the key `invrecon`; its fields are those of `REQUIRED` and more.
+Tensors: `latents`, the seed noise as the stock pipeline takes it, and `image_latents`, z_0; both (1, C, h,
+w), float32. `mask`, where an edit was confined to a part of the picture: (H, W), uint8, 255 where it may
+happen. Header: one JSON document under the key `invrecon`; its fields are those of `REQUIRED` and more.
 """
 
 import json
@@ -16,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from invrecon.errors import InputError
+from invrecon.errors import InputError, UsageError
 from invrecon.settings import SAMPLERS, Recipe
 from invrecon.writing import replacing
 
-FORMAT = 1
+FORMAT = 2
 ENDING = ".seed.safetensors"
 MAX_BYTES = 1 << 30
 
@@ -34,14 +34,18 @@ REQUIRED: dict[str, type | tuple[type, ...]] = {
     "prompt": str,
     "negative_prompt": str,
     "guidance_scale": (int, float),
+    "sampler": str,
     "dtype": str,
-    "size": int,
+    "width": int,
+    "height": int,
 }
 
 
 @dataclass(frozen=True)
 class Seed:
-    """Seed noise and image latents, (1, C, h, w) float32 on the CPU, with the header that explains them; an edit's mask, if any."""
+    """Seed noise and image latents, (1, C, h, w) float32 on the CPU, with the header that explains them; an
+    edit's mask, if any.
+    """
 
     latents: Tensor
     image_latents: Tensor
@@ -51,30 +55,20 @@ class Seed:
     @property
     def recipe(self) -> Recipe:
         """What leads from the seed to the picture."""
-        return Recipe(**{field.name: self.header.get(field.name, "ddim") for field in fields(Recipe)})
+        return Recipe(**{field.name: self.header[field.name] for field in fields(Recipe)})
 
 
-def sampler_of(header: dict[str, Any]) -> str:
-    """The sampler that a seed was found with; files that don't say are from when there was DDIM alone."""
-    return str(header.get("sampler", "ddim"))
-
-
-def is_seed_file(path: Path) -> bool:
-    """Whether a path is meant as a seed file, by its ending."""
-    return path.suffix.lower() == ".safetensors"
-
-
-def save_seed(seed: Seed, path: Path | str) -> None:
+def save_seed(seed: Seed, path: Path | str, overwrite: bool = True) -> None:
     """Writes beside `path`, then renames, so that there is never half a file.
 
     Raises:
-        InvreconError: the file can't be written.
+        InvreconError: the file can't be written, or exists and isn't to be overwritten.
     """
     tensors = {"latents": seed.latents.contiguous(), "image_latents": seed.image_latents.contiguous()}
     if seed.mask is not None:
         tensors["mask"] = seed.mask.contiguous()
     data = save(tensors, metadata={"invrecon": json.dumps(seed.header, allow_nan=False, ensure_ascii=False)})
-    with replacing(Path(path)) as partial:
+    with replacing(Path(path), overwrite) as partial:
         partial.write_bytes(data)
 
 
@@ -102,34 +96,40 @@ def load_seed(path: Path | str) -> Seed:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from error
     header = _check_header(path, metadata["invrecon"])
     _check_tensors(path, latents, image_latents)
-    if mask is not None and (mask.dtype != torch.uint8 or mask.shape != (header["size"], header["size"])):
+    seed = Seed(latents, image_latents, header, mask)
+    try:
+        recipe = seed.recipe
+    except UsageError as error:
+        raise InputError(f"{path}: damaged seed file, {error}") from error
+    if mask is not None and (mask.dtype != torch.uint8 or mask.shape != (recipe.height, recipe.width)):
         raise InputError(
-            f"{path}: damaged seed file, mask is {mask.dtype} {tuple(mask.shape)}, not uint8 of the square's size"
+            f"{path}: damaged seed file, mask is {mask.dtype} {tuple(mask.shape)}, not uint8 of the picture's size"
         )
-    return Seed(latents, image_latents, header, mask)
+    return seed
 
 
 def _check_header(path: Path, text: str) -> dict[str, Any]:
+    """The header in the form of format 2. Raises InputError where it is damaged."""
     try:
         header = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path}: damaged seed file, its header is not JSON") from error
     if not isinstance(header, dict):
         raise InputError(f"{path}: damaged seed file, its header is not a JSON object")
-    if header.get("format") != FORMAT:
+    if header.get("format") not in (1, FORMAT):
         raise InputError(
-            f"{path}: seed file of format {header.get('format')!r:.20}; this invrecon reads format {FORMAT}"
+            f"{path}: seed file of format {header.get('format')!r:.20}; this invrecon reads formats 1 and {FORMAT}"
         )
+    if header["format"] == 1:  # squares, and at first DDIM alone
+        header = {"width": header.get("size"), "height": header.get("size"), "sampler": "ddim"} | header
     for key, kind in REQUIRED.items():
         if not isinstance(header.get(key), kind) or isinstance(header[key], bool):
             raise InputError(
                 f"{path}: damaged seed file, header field {key!r} is missing or of the wrong type"
             )
-    if not 1 <= header["num_inference_steps"] <= 1000 or not 1 <= header["guidance_scale"] <= 100:
-        raise InputError(f"{path}: damaged seed file, steps or guidance scale out of range")
-    if sampler_of(header) not in SAMPLERS[1:]:
+    if header["sampler"] not in SAMPLERS[1:]:
         raise InputError(
-            f"{path}: damaged seed file, or of a later invrecon: its sampler is {sampler_of(header)!r:.20}"
+            f"{path}: damaged seed file, or of a later invrecon: its sampler is {header['sampler']!r:.20}"
         )
     return header
 

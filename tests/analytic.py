@@ -1,9 +1,11 @@
 """Denoisers and schedules whose inverses are known in closed form."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from invrecon.core.schedule import Schedule
+from invrecon.core.schedule import MultistepMemory, Schedule
 
 
 def alphas_cumprod(steps: int = 1000) -> Tensor:
@@ -24,8 +26,33 @@ def ddim_schedule(num_inference_steps: int) -> Schedule:
     return Schedule(timesteps, A.tolist(), B.tolist())
 
 
+def dpm_schedule(num_inference_steps: int) -> Schedule:
+    """DPM-Solver++ (2M) on the grid of `ddim_schedule`, from algorithm 2 of arXiv:2211.01095.
+
+    z_{k+1} = (s_{k+1} / s_k) z_k + g ((1 + w) x_k - w x_{k-1}) with g = -a_{k+1} (exp(-h) - 1), w = h / (2
+    h_before) and x = (z - s e) / a; the first and the last step are of first order, w = 0.
+    """
+    timesteps = list(ddim_schedule(num_inference_steps).timesteps)
+    abar = alphas_cumprod()[[*timesteps, 0]]
+    a, s = abar.sqrt().tolist(), (1 - abar).sqrt().tolist()
+    P, Q = [1 / value for value in a[:-1]], [-noise / value for value, noise in zip(a, s[:-1], strict=False)]
+    h = torch.log(abar / (1 - abar)).diff() / 2
+    gains = [-value * math.expm1(-step) for value, step in zip(a[1:], h.tolist(), strict=True)]
+    w = [0.0, *(h[1:] / h[:-1] / 2).tolist()]
+    w[-1] = 0.0
+    return Schedule(
+        timesteps,
+        A=[s[k + 1] / s[k] + gains[k] * (1 + w[k]) * P[k] for k in range(num_inference_steps)],
+        B=[gains[k] * (1 + w[k]) * Q[k] for k in range(num_inference_steps)],
+        signal=[value / a[-1] for value in a[1:]],
+        memory=MultistepMemory([-gains[k] * w[k] for k in range(num_inference_steps)], P, Q),
+    )
+
+
 class GaussianDenoiser:
-    """The exact denoiser of data z_0 ~ N(mean, variance I):  eps(z, t) = s (z - a mean) / (a² variance + s²)."""
+    """The exact denoiser of data z_0 ~ N(mean, variance I):  eps(z, t) = s (z - a mean) / (a² variance +
+    s²).
+    """
 
     def __init__(self, mean: float = 0.3, variance: float = 0.5) -> None:
         self.mean, self.variance = mean, variance
@@ -52,7 +79,9 @@ class GaussianDenoiser:
 
 
 class CurvedDenoiser:
-    """A smooth, coupled, non-linear denoiser: every latent looks at its neighbour; `strength` sets how far from affine."""
+    """A smooth, coupled, non-linear denoiser: every latent looks at its neighbour; `strength` sets how far
+    from affine.
+    """
 
     def __init__(self, strength: float = 1.0) -> None:
         self.strength = strength

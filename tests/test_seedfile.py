@@ -5,10 +5,12 @@ import torch
 from safetensors.torch import save_file
 
 from invrecon.errors import InputError, InvreconError
-from invrecon.seedfile import REQUIRED, Seed, is_seed_file, load_seed, sampler_of, save_seed
+from invrecon.formats import is_seed_file
+from invrecon.seedfile import REQUIRED, Seed, load_seed, save_seed
+from invrecon.settings import Recipe
 
 HEADER = {
-    "format": 1,
+    "format": 2,
     "model": "mini",
     "fingerprint": "0" * 64,
     "scheduler": {},
@@ -17,8 +19,10 @@ HEADER = {
     "prompt": "ein Apfel, 苹果",
     "negative_prompt": "",
     "guidance_scale": 1.0,
+    "sampler": "ddim",
     "dtype": "float32",
-    "size": 64,
+    "width": 64,
+    "height": 64,
 }
 
 
@@ -110,9 +114,35 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_sampler_that_is_not_known_is_refused_and_none_means_ddim(tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"sampler": "nosuch"}, "its sampler is 'nosuch'"),
+        ({"width": 68}, "width must be a multiple of 8"),
+        ({"height": 1 << 20}, "height must lie between 64 and 2048"),
+        ({"num_inference_steps": 0}, "num_inference_steps must lie between 1 and 1000"),
+        ({"guidance_scale": float("1e9")}, "guidance_scale must lie between 1 and 100"),
+        ({"format": 3}, "format 3; this invrecon reads formats 1 and 2"),
+    ],
+)
+def test_values_out_of_range_are_refused(tmp_path, changes, complaint):
     path = tmp_path / "x.seed.safetensors"
-    save_seed(seed(sampler="nosuch"), path)
-    with pytest.raises(InputError, match="sampler"):
+    save_seed(seed(**changes), path)
+    with pytest.raises(InputError, match=complaint):
         load_seed(path)
-    assert sampler_of(HEADER) == "ddim"
+
+
+def test_the_recipe_is_what_the_header_says():
+    recipe = seed(width=96, guidance_scale=3).recipe
+    assert recipe == Recipe("ein Apfel, 苹果", "", 2, 3, "ddim", 96, 64)
+
+
+def test_format_1_is_read_with_its_square_size_and_ddim(tmp_path):
+    """The first seeds had one side, and named no sampler."""
+    old = {key: value for key, value in HEADER.items() if key not in ("sampler", "width", "height")}
+    path = tmp_path / "x.seed.safetensors"
+    for sampler in ({}, {"sampler": "euler"}):
+        save_seed(Seed(seed().latents, seed().image_latents, old | sampler | {"format": 1, "size": 72}), path)
+        recipe = load_seed(path).recipe
+        assert (recipe.width, recipe.height) == (72, 72)
+        assert recipe.sampler == sampler.get("sampler", "ddim")

@@ -78,12 +78,11 @@ def test_values_at_the_ends_and_numbers_of_numpy_are_taken():
 
 
 def test_recipe_and_effort_are_parts_of_the_settings():
-    settings = Settings(prompt="a cat", num_inference_steps=20, rtol=1e-4, size=128)
-    assert settings.recipe == Recipe("a cat", num_inference_steps=20, size=128)
+    settings = Settings(prompt="a cat", num_inference_steps=20, rtol=1e-4)
+    assert settings.recipe(128, 96) == Recipe("a cat", num_inference_steps=20, width=128, height=96)
     assert settings.effort == Effort(rtol=1e-4)
-    assert type(settings.recipe) is Recipe
     assert type(settings.effort) is Effort
-    assert replace(settings, sampler="euler").recipe.sampler == "euler"
+    assert replace(settings, sampler="euler").recipe(64, 64).sampler == "euler"
     assert not {one.name for one in fields(Recipe)} & {one.name for one in fields(Effort)}
 
 
@@ -151,3 +150,14 @@ def test_an_edit_comes_back_from_its_header():
     ):
         with pytest.raises(UsageError, match="damaged edit in the header"):
             read_edit(damage)
+
+
+@pytest.mark.parametrize(("size", "exact"), [(256, None), ("320x208", (320, 208)), (np.int64(96), None)])
+def test_a_size_is_a_budget_or_both_sides(size, exact):
+    assert Settings(size=size).exact_size == exact
+
+
+@pytest.mark.parametrize("size", ["320", "320x", "320x100", "32x64", "64x4096", 100, 32, 63.5, "64 x 64"])
+def test_other_sizes_are_refused(size):
+    with pytest.raises(UsageError, match="size must"):
+        Settings(size=size)

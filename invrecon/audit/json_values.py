@@ -1,13 +1,8 @@
-"""Numbers as strict JSON can hold them, which knows neither NaN nor infinity."""
+"""Values as the report's page holds them."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
-
-
-def finite(value: float | None) -> float | None:
-    """A number, or None where it isn't finite."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def shortened(value: Any) -> Any:

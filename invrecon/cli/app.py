@@ -1,5 +1,6 @@
 """The program `invrecon`: its commands, none of which imports torch before it works."""
 
+import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
@@ -7,49 +8,35 @@ from typing import Annotated
 
 import typer
 
-from invrecon.cli.audit import EPILOG as AUDIT_EPILOG
 from invrecon.cli.audit import audit
-from invrecon.cli.audit_edit import EPILOG as AUDIT_EDIT_EPILOG
 from invrecon.cli.audit_edit import audit_edit
-from invrecon.cli.boost import EPILOG as BOOST_EPILOG
 from invrecon.cli.boost import boost
-from invrecon.cli.boundary import EXIT_CODES, guarded
-from invrecon.cli.edit import EPILOG as EDIT_EPILOG
+from invrecon.cli.boundary import say
+from invrecon.cli.command import CODES, epilog
 from invrecon.cli.edit import edit
-from invrecon.cli.imagine import EPILOG as IMAGINE_EPILOG
 from invrecon.cli.imagine import imagine
-from invrecon.cli.invert import EPILOG as INVERT_EPILOG
+from invrecon.cli.interrupt import end_on_interrupt
 from invrecon.cli.invert import invert
-from invrecon.cli.models import (
-    CHECK_EPILOG,
-    LIST_EPILOG,
-    PATH_EPILOG,
-    SHOW_EPILOG,
-    check_model,
-    list_models,
-    print_path,
-    show_model,
-)
-from invrecon.cli.reconstruct import EPILOG as RECONSTRUCT_EPILOG
+from invrecon.cli.models import check_model, list_models, print_path, show_model
+from invrecon.cli.output import unprintable
 from invrecon.cli.reconstruct import reconstruct
-from invrecon.cli.speed import EPILOG as SPEED_EPILOG
 from invrecon.cli.speed import speed
-from invrecon.cli.verify import EPILOG as VERIFY_EPILOG
 from invrecon.cli.verify import verify
 
-_EPILOG = f"""\b
-Examples:
-  invrecon reconstruct photo.jpg
-  invrecon invert *.jpg --out seeds
-  invrecon reconstruct seeds/photo.seed.safetensors
-  invrecon edit photo.jpg --prompt "a red apple" --to "a green apple"
-  invrecon verify seeds/photo.seed.safetensors photo.jpg
+COMMANDS = (invert, reconstruct, boost, edit, verify, imagine, audit, audit_edit, speed)
+MODEL_COMMANDS = (list_models, show_model, check_model, print_path)
 
-{EXIT_CODES}"""
+_EXAMPLES = (
+    "invrecon reconstruct photo.jpg",
+    "invrecon invert *.jpg --out seeds",
+    "invrecon reconstruct seeds/photo.seed.safetensors",
+    'invrecon edit photo.jpg --prompt "a red apple" --to "a green apple"',
+    "invrecon verify seeds/photo.seed.safetensors photo.jpg",
+)
 
 # Plain text rather than rich's: it reads the same in a pipe, and examples stay on their lines.
 app = typer.Typer(
-    epilog=_EPILOG,
+    epilog=epilog(_EXAMPLES, CODES),
     rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
@@ -61,21 +48,11 @@ models = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-
-app.command(epilog=INVERT_EPILOG)(guarded(invert))
-app.command(epilog=RECONSTRUCT_EPILOG)(guarded(reconstruct))
-app.command(epilog=BOOST_EPILOG)(guarded(boost))
-app.command(epilog=EDIT_EPILOG)(guarded(edit))
-app.command(epilog=VERIFY_EPILOG)(guarded(verify))
-app.command(epilog=IMAGINE_EPILOG)(guarded(imagine))
-app.command(epilog=AUDIT_EPILOG)(guarded(audit))
-app.command(epilog=AUDIT_EDIT_EPILOG)(guarded(audit_edit))
-app.command(epilog=SPEED_EPILOG)(guarded(speed))
+for each in COMMANDS:
+    each.add_to(app)
 app.add_typer(models, name="models")
-models.command("list", epilog=LIST_EPILOG)(guarded(list_models))
-models.command("show", epilog=SHOW_EPILOG)(guarded(show_model))
-models.command("check", epilog=CHECK_EPILOG)(guarded(check_model))
-models.command("path", epilog=PATH_EPILOG)(guarded(print_path))
+for each in MODEL_COMMANDS:
+    each.add_to(models)
 
 
 def _print_version(wanted: bool) -> None:
@@ -100,8 +77,14 @@ def _root(
 
 def main() -> None:
     """Runs the program on the arguments of this process."""
+    end_on_interrupt()
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a file's name may hold what the terminal can't encode
-    app(prog_name="invrecon")
+        # a file's name may hold what the terminal can't encode
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        app(prog_name="invrecon")
+    except OSError as error:  # from what Typer prints itself, such as help
+        if os.environ.get("INVRECON_DEBUG") == "1":
+            raise
+        say(str(unprintable(error)))
+        sys.exit(1)

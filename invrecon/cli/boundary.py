@@ -11,14 +11,6 @@ from invrecon.errors import InvreconError, ModelError, UsageError, printable
 
 P = ParamSpec("P")
 
-EXIT_CODES = """\b
-Exit codes:
-  0    all inputs are done
-  1    an input failed (the others are still done), or invrecon itself did
-  2    wrong usage: a bad option, preset, output folder or model
-  3    a result fell short of --min-psnr
-  130  interrupted; every file there is complete"""
-
 # The first kind that fits counts.
 _SENTENCES: tuple[tuple[type[BaseException], int, str], ...] = (
     (KeyboardInterrupt, 130, "interrupted"),

@@ -1,44 +1,19 @@
 """`invrecon models`: the cards, where a checkpoint lies, and whether it works here."""
 
-import json
 import math
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from invrecon.cli import options
 from invrecon.cli.batch import load
 from invrecon.cli.boundary import say
-from invrecon.cli.output import strict
-from invrecon.settings import Settings
+from invrecon.cli.command import command
+from invrecon.cli.output import Output, put
+from invrecon.settings import Checkpoint, Settings, settings_of
 
-_CODES = """\b
-Exit codes:
-  0  {done}
-  2  there is no such model, or it can't be used"""
-LIST_EPILOG = "\b\nExample:\n  invrecon models list"
-SHOW_EPILOG = "\b\nExamples:\n  invrecon models show sdxl\n  invrecon models show mini\n\n" + _CODES.format(
-    done="the card is printed"
-)
-PATH_EPILOG = """\b
-Examples:
-  invrecon models path mini
-  ls "$(invrecon models path mini)"
-
-""" + _CODES.format(done="the folder is printed")
-CHECK_EPILOG = (
-    """\b
-Examples:
-  invrecon models check mini
-  invrecon models check ~/checkpoints/my-sdxl --dtype float16
-  invrecon models check model.safetensors --base ~/checkpoints/sd15
-  invrecon models check sdxl-turbo --revision main
-
-"""
-    + _CODES.format(done="it works")
-    + "\n  3  it loads, but what comes back is not finite"
-)
+_FAILED = "there is no such model, or it can't be used"
+_WHERE = [name for name in settings_of(Checkpoint) if name != "model"]
 
 Name = Annotated[
     str,
@@ -48,6 +23,7 @@ Name = Annotated[
 ]
 
 
+@command(name="list", examples=["invrecon models list"], codes={})
 def list_models() -> int:
     """Print the cards: name, checkpoint, and the hub id that it is fetched from.
 
@@ -56,10 +32,15 @@ def list_models() -> int:
     from invrecon.models.cards import cards
 
     for name, card in cards().items():
-        typer.echo(f"{name:<14}{card.title:<44}{card.hub or 'bundled'}")
+        put(f"{name:<14}{card.title:<44}{card.hub or 'bundled'}")
     return 0
 
 
+@command(
+    name="show",
+    examples=["invrecon models show sdxl", "invrecon models show mini"],
+    codes={0: "the card is printed", 2: _FAILED},
+)
 def show_model(name: Annotated[str, typer.Argument(metavar="NAME", help="A card's name.")]) -> int:
     """Print a card: the settings that suit a checkpoint, which are the defaults when --model names it."""
     from invrecon.models.cards import cards
@@ -73,52 +54,60 @@ def show_model(name: Annotated[str, typer.Argument(metavar="NAME", help="A card'
         "family": card.family,
         "hub id": card.hub or "bundled",
         "prediction": card.prediction,
+        "autoencoder": "float32",
+        "memory": card.memory,
+        "note": card.note or "-",
     }
-    rows |= {"autoencoder": "float32", "memory": card.memory, "note": card.note or "-"}
     for title, value in (rows | card.settings).items():
-        typer.echo(f"{title:<22}{value}")
+        put(f"{title:<22}{value}")
     return 0
 
 
-def print_path(
-    name: Name, revision: Annotated[str, typer.Option("--revision", help="Of a hub id.")] = ""
-) -> int:
-    """Print the folder of a checkpoint; one on the hub is fetched first."""
+@command(
+    name="path",
+    examples=["invrecon models path mini", 'ls "$(invrecon models path mini)"'],
+    codes={0: "the folder is printed", 2: _FAILED},
+    only=_WHERE,
+)
+def print_path(model: Name, *, settings: Settings) -> int:
+    """Print the folder of a checkpoint, or the file of a single one; what is on the hub is fetched first."""
     from invrecon.models import model_folder
 
-    typer.echo(model_folder(name, revision))
+    put(str(model_folder(model, settings.revision, settings.variant, settings.base)))
     return 0
 
 
-@options.takes_settings("revision", "variant", "base", "sampler", "device", "dtype", "offload", "tiling")
-def check_model(
-    name: Name,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    quiet: options.Quiet = False,
-    *,
-    settings: Settings,
-) -> int:
+@command(
+    name="check",
+    examples=[
+        "invrecon models check mini",
+        "invrecon models check ~/checkpoints/my-sdxl --dtype float16",
+        "invrecon models check model.safetensors --base ~/checkpoints/sd15",
+        "invrecon models check sdxl-turbo --revision main",
+    ],
+    codes={0: "it works", 2: _FAILED, 3: "it loads, but what comes back is not finite"},
+    only=[*_WHERE, "sampler", "device", "dtype", "offload", "tiling"],
+)
+def check_model(model: Name, output: Output, *, settings: Settings) -> int:
     """Load a checkpoint, send a picture there and back in two steps, and say what was found."""
     from invrecon.pipeline.checkup import check
 
-    found = asdict(check(load(settings, quiet), settings))
-    if as_json:
-        typer.echo(json.dumps(strict({"model": name, **found})))
-    elif not quiet:
-        for title, value in found.items():
-            typer.echo(f"{title.replace('_', ' '):<22}{_text(value)}")
-    fidelity = found["latent_fidelity_db"]
-    if math.isnan(fidelity):
-        say(f"{name}: the result is not finite; try --dtype float32")
+    found = asdict(check(load(settings, output), settings))
+    output.record({"model": model} | found)
+    for title, value in found.items():
+        output.line(f"{title.replace('_', ' '):<22}{_text(value)}")
+    if math.isnan(found["latent_fidelity_db"]):
+        say(f"{model}: the result is not finite; try --dtype float32")
         return 3
     if found["converged_steps"] < 2:
         say(
-            f"warning: {name}: steps so large did not converge, as can be without harm; more of them are easier"
+            f"warning: {model}: steps so large did not converge, as can be without harm; "
+            "more of them are easier"
         )
     return 0
 
 
 def _text(value: object) -> str:
-    return (
-        f"{value:.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from invrecon.cli import options
-from invrecon.cli.batch import Files, attempt, exit_code, is_seed_name, run_batch
-from invrecon.cli.boundary import EXIT_CODES
-from invrecon.cli.output import Row, inversion_figures
+from invrecon.cli.batch import Files, Save, attempt, exit_code, run_batch
+from invrecon.cli.command import command
+from invrecon.cli.inputs import Resumable
+from invrecon.cli.output import Tables
+from invrecon.cli.results import JSON_FIELDS, Row, reconstruction_figures
+from invrecon.formats import is_seed_file
 from invrecon.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,88 +19,56 @@ if TYPE_CHECKING:
     from invrecon.models import Model
     from invrecon.pipeline import OnProgress, Reconstruction
 
-EPILOG = f"""\b
-Examples:
-  invrecon reconstruct photo.jpg
-  invrecon reconstruct photo.seed.safetensors --out again
-  invrecon reconstruct *.jpg --out results --batch-size 4 --json > results.jsonl
-  invrecon reconstruct photo.jpg --steps 20 --min-psnr 25
-  invrecon reconstruct photo.jpg --prompt "a red apple" --guidance-scale auto
 
-{EXIT_CODES}"""
-
-_FIGURES = (
-    "psnr", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr", "ilb_psnr",
-    "latent_fidelity_db", "ddim_latent_fidelity_db", "seconds",
-)  # fmt: skip
-
-
-@options.takes_settings()
+@command(
+    examples=[
+        "invrecon reconstruct photo.jpg",
+        "invrecon reconstruct photo.seed.safetensors --out again",
+        "invrecon reconstruct *.jpg --out results --batch-size 4 --json > results.jsonl",
+        "invrecon reconstruct photo.jpg --steps 20 --min-psnr 25",
+        'invrecon reconstruct photo.jpg --prompt "a red apple" --guidance-scale auto',
+    ]
+)
 def reconstruct(
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, and seed files.")
-    ],
-    out: options.Out = Path("."),
-    force: options.Force = False,
-    resume: options.Resume = False,
+    inputs: options.Inputs,
+    target: Resumable,
+    output: Tables,
     min_psnr: options.MinPsnr = None,
-    as_json: options.AsJson = False,
-    quiet: options.Quiet = False,
     *,
     settings: Settings,
 ) -> int:
     """Invert photos and regenerate them from their seeds alone.
 
-    Writes NAME.recon.png, NAME.seed.safetensors and NAME.compare.png for each photo, and NAME.recon.png for each seed file,
-    whose own prompt, steps, guidance and size are used.
+    Writes NAME.recon.png, NAME.seed.safetensors and NAME.compare.png for each photo, and NAME.recon.png for
+    each seed file, whose own prompt, steps, guidance and size are used.
     """
-    rows = run_batch(
-        inputs,
-        _run,
-        _keep,
-        _name_files,
-        settings,
-        out=out,
-        force=force,
-        as_json=as_json,
-        quiet=quiet,
-        resume=resume,
-    )
-    return exit_code(rows, min_psnr)
+    return exit_code(run_batch(_Reconstruct(), inputs, settings, target, output), min_psnr)
 
 
-def _name_files(source: Path, out: Path) -> Files:
-    if is_seed_name(source):
-        return {"output": out / f"{source.stem.removesuffix('.seed')}.recon.png"}
-    endings = {"output": "recon.png", "seed_file": "seed.safetensors", "compare_file": "compare.png"}
-    return {field: out / f"{source.stem}.{ending}" for field, ending in endings.items()}
+class _Reconstruct:
+    fields = JSON_FIELDS
 
+    def name_files(self, source: Path, out: Path) -> Files:
+        if is_seed_file(source):
+            return {"output": out / f"{source.stem.removesuffix('.seed')}.recon.png"}
+        endings = {"output": "recon.png", "seed_file": "seed.safetensors", "compare_file": "compare.png"}
+        return {field: out / f"{source.stem}.{ending}" for field, ending in endings.items()}
 
-def _run(
-    inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress"
-) -> Sequence[Any]:
-    from invrecon import pipeline
+    def run(
+        self, inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress"
+    ) -> Sequence[Any]:
+        from invrecon import pipeline
 
-    if is_seed_name(inputs[0]):  # alone
-        return attempt(lambda: pipeline.reconstruct(inputs[0], model, settings, on_progress))
-    return pipeline.reconstruct_batch(inputs, model, settings, on_progress)
+        if is_seed_file(inputs[0]):  # alone
+            return attempt(lambda: pipeline.reconstruct(inputs[0], model, settings, on_progress))
+        return pipeline.reconstruct_batch(inputs, model, settings, on_progress)
 
-
-def _keep(result: "Reconstruction", files: Files) -> Row:
-    from invrecon.image import save_png
-    from invrecon.seedfile import save_seed
-
-    if "compare_file" in files:
-        save_seed(result.seed, files["seed_file"])
-        save_png(_sheet(result), files["compare_file"])
-    save_png(result.picture, files["output"])
-    return figures_of(result)
-
-
-def figures_of(result: "Reconstruction") -> Row:
-    """The fields of a row that a reconstruction fills."""
-    figures = inversion_figures(result.inversion) if result.inversion else {}
-    return figures | {name: getattr(result, name) for name in _FIGURES}
+    def keep(self, result: "Reconstruction", files: Files, save: Save) -> Row:
+        if "compare_file" in files:
+            save.seed(result.seed, files["seed_file"])
+            save.png(_sheet(result), files["compare_file"])
+        save.png(result.picture, files["output"])
+        return reconstruction_figures(result)
 
 
 def _sheet(result: "Reconstruction") -> "Image":

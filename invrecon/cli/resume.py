@@ -7,22 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from invrecon.cli.output import strict
 from invrecon.errors import InvreconError, UsageError
 from invrecon.journal import Journal
-from invrecon.settings import Settings
+from invrecon.jsonable import jsonable
+from invrecon.settings import Hardware, Settings, settings_of
 
-_ELSEWHERE = {
-    "device",
-    "offload",
-    "tiling",
-    "batch_size",
-    "compile",
-}  # settings that change how soon a result comes, not the result
+_WITHOUT_EFFECT = set(settings_of(Hardware)) - {"dtype"}  # on the result: they change how soon it comes
 
 
 class Earlier:
-    """Notes beside the results, in `.invrecon.jsonl`: which inputs were begun, and the figures of those that were finished.
+    """Notes in `.invrecon.jsonl` beside the results: inputs that were begun, and figures of finished ones.
 
     An input is known by its bytes, the settings, and the files it is written to.
 
@@ -38,7 +32,9 @@ class Earlier:
             raise UsageError(
                 f"{path}: isn't what --resume left there; delete it, and results with --force, to start anew"
             ) from error
-        self.settings = {name: value for name, value in asdict(settings).items() if name not in _ELSEWHERE}
+        self.settings = {
+            name: value for name, value in asdict(settings).items() if name not in _WITHOUT_EFFECT
+        }
 
     def begun(self, source: Path, files: Collection[Path]) -> bool:
         """Whether the files are an earlier run's own, and may be replaced."""
@@ -57,7 +53,7 @@ class Earlier:
             InvreconError: the disk doesn't take it.
         """
         try:
-            self.journal.add(self._key(source, files), {"figures": strict(figures)})
+            self.journal.add(self._key(source, files), {"figures": jsonable(figures)})
         except OSError as error:
             raise InvreconError(
                 f"{self.journal.path}: can't be written ({error.strerror}); free some space"

@@ -17,7 +17,7 @@ _SWEPT["guidance"] = _SWEPT["guidance-scale"]
 
 
 def part_sweeps(inputs: Sequence[Path], sweep: Sequence[str] | None) -> tuple[list[Path], list[str]]:
-    """(inputs, sweeps), where further sweeps stand among the inputs, as in `--sweep guidance=3,5 strength=0.4,0.6`."""
+    """(inputs, sweeps), where further sweeps stand among the inputs: `--sweep guidance=3,5 strength=0.4`."""
     further = [
         one
         for one in inputs

@@ -11,20 +11,20 @@ from invrecon.core.objective import Decode, Score, squared_error
 Proceed = Callable[[int, float, Tensor], bool]
 """(evaluations so far, the lowest value of the last ten, the latents there) -> whether to go on."""
 
-BOUT = 10  # evaluations between two questions whether to go on
+BLOCK = 10  # evaluations after which `descend` asks whether to go on
 
 
 def descend(objective: Callable[[Tensor], Tensor], start: Tensor, proceed: Proceed) -> tuple[Tensor, int]:
     """Minimises by L-BFGS (torch's, strong Wolfe).
 
     Args:
-        objective: latents -> scalar, differentiable. It may change a little between bouts of `BOUT`
+        objective: latents -> scalar, differentiable. It may change a little between blocks of `BLOCK`
             evaluations.
         start: latents, (1, C, h, w).
-        proceed: asked after each bout.
+        proceed: asked after each block.
 
     Returns:
-        The lowest point of the last bout, and how many evaluations of the objective were made.
+        The lowest point of the last block, and how many evaluations of the objective were made.
     """
     # torch's first trial step has an L1 norm of 1: in these units it moves latents by 5 % of their deviation
     unit = 0.05 * start.std() * start.numel()
@@ -32,7 +32,7 @@ def descend(objective: Callable[[Tensor], Tensor], start: Tensor, proceed: Proce
     optimizer = torch.optim.LBFGS(
         [change],
         max_iter=1000,
-        max_eval=BOUT,
+        max_eval=BLOCK,
         tolerance_grad=0,
         tolerance_change=0,
         line_search_fn="strong_wolfe",

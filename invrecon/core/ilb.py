@@ -7,6 +7,8 @@ term, the stopping rules and the warm start are our own. Measuring distances by 
 noise comes from regularisation by denoising (Romano et al. 2017, arXiv:1611.02862).
 """
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +22,7 @@ from invrecon.core.lbo import Inversion
 from invrecon.core.objective import Objective
 from invrecon.core.sampler import Sampler
 
-SMALL_GAIN = 0.99885  # a bout of ten decoder steps that leaves more than this part of the objective gains under 0.005 dB
+SMALL_GAIN = 10 ** (-0.005 / 10)  # the part of the objective that a bout leaves which gains 0.005 dB
 NORM_TOLERANCE = 0.03  # within which an estimated seed norm is as expected
 
 
@@ -29,15 +31,18 @@ class BoostBudget:
     """When to stop, whichever comes first.
 
     Args:
-        rounds: re-inversions after the first inversion, >= 0.
+        rounds: descents, each followed by an inversion, >= 0.
         decoder_steps: passes through the decoder and back between two inversions, fewer where they stop
             gaining.
+        plain_first: whether E(x) itself is inverted before the first descent, which costs an inversion and tells what boosting
+            wins. Without it descent begins at E(x), as if an inversion lost nothing.
         target_psnr: of the regenerated picture, dB.
-        seconds: after so long no round is begun, and no bout of ten decoder steps.
+        seconds: after so long no round is begun, and no block of ten decoder steps.
     """
 
     rounds: int = 1
     decoder_steps: int = 160
+    plain_first: bool = False
     target_psnr: float = math.inf
     seconds: float = math.inf
 
@@ -64,14 +69,14 @@ class Boost:
     """The best round of one photo: its image latents z_0, their inversion, and what that regenerates.
 
     Args:
-        plain: the first round's inversion, that of E(x).
-        rounds: all of them; the first is not boosted.
+        plain: the inversion of E(x); None where it was not made.
+        rounds: all of them, in order.
     """
 
     image_latents: Tensor
     inversion: Inversion
     regenerated: Tensor
-    plain: Inversion
+    plain: Inversion | None
     rounds: list[BoostRound]
 
 
@@ -101,36 +106,51 @@ def boost(
         known: the inversions of E(x), where they are known.
 
     Returns:
-        One for each photo; at worst the plain inversion of E(x), which is the first round.
+        One for each photo; at worst the plain inversion of E(x).
     """
     begun = time.monotonic()
-    photos = [_Photo(number, objective, objective.encoded) for number, objective in enumerate(objectives)]
-    inversions = list(known) or sampler.invert(torch.cat([photo.image_latents for photo in photos]))
-    active = photos
+    photos = active = [_Photo(number, objective) for number, objective in enumerate(objectives)]
+    if not (known or budget.plain_first or budget.rounds == 0):
+        for photo in photos:
+            photo.descend(budget, begun, on_step)
+    inversions = list(known) or sampler.invert(_latents(photos))
     while active:
-        regenerated = sampler.generate(torch.cat([inversion.latents for inversion in inversions])).split(1)
-        for photo, inversion, one in zip(active, inversions, regenerated, strict=True):
-            photo.judge(inversion, one)
+        _judge(sampler, active, inversions)
         active = [photo for photo in active if photo.goes_on(budget, begun)]
         for photo in active:
             photo.descend(budget, begun, on_step)
         if active:
-            latents = torch.cat([photo.image_latents for photo in active])
-            inversions = sampler.invert(latents, [photo.inversion for photo in active])
+            inversions = sampler.invert(_latents(active), [photo.inversion for photo in active])
+    if worse := [photo for photo in photos if photo.is_worse_than_plain()]:
+        for photo in worse:
+            photo.restart()
+        _judge(sampler, worse, sampler.invert(_latents(worse)))
     return [photo.best for photo in photos]
+
+
+def _latents(photos: Sequence[_Photo]) -> Tensor:
+    return torch.cat([photo.image_latents for photo in photos])
+
+
+def _judge(sampler: Sampler, photos: Sequence[_Photo], inversions: Sequence[Inversion]) -> None:
+    """Regenerates all photos, and lets each note what came of its round."""
+    regenerated = sampler.generate(torch.cat([inversion.latents for inversion in inversions])).split(1)
+    for photo, inversion, one in zip(photos, inversions, regenerated, strict=True):
+        photo.judge(inversion, one)
 
 
 class _Photo:
     """One photo on its way through the rounds."""
 
     best: Boost
-    inversion: Inversion  # of the last round, with what it regenerates
-    regenerated: Tensor
+    inversion: Inversion  # of the last round
 
-    def __init__(self, number: int, objective: Objective, image_latents: Tensor) -> None:
-        self.number, self.objective, self.image_latents = number, objective, image_latents
+    def __init__(self, number: int, objective: Objective) -> None:
+        self.number, self.objective = number, objective
+        self.image_latents = self.regenerated = objective.encoded
+        self.plain: Inversion | None = None
         self.rounds: list[BoostRound] = []
-        self.steps = 0
+        self.descents = self.steps = 0
 
     def judge(self, inversion: Inversion, regenerated: Tensor) -> None:
         """Notes a round, and keeps it if it is the best."""
@@ -140,20 +160,30 @@ class _Photo:
         is_best = all(psnr > earlier.psnr for earlier in self.rounds)
         self.rounds.append(BoostRound(psnr, distance, self.steps, inversion.evaluations))
         self.inversion, self.regenerated = inversion, regenerated
-        if len(self.rounds) == 1:
-            self.best = Boost(self.image_latents, inversion, regenerated, inversion, self.rounds)
-        elif is_best:
-            self.best = replace(
-                self.best, image_latents=self.image_latents, inversion=inversion, regenerated=regenerated
-            )
+        if self.steps == 0:
+            self.plain = inversion
+        if is_best:
+            self.best = Boost(self.image_latents, inversion, regenerated, self.plain, self.rounds)
+        else:
+            self.best = replace(self.best, plain=self.plain)
 
     def goes_on(self, budget: BoostBudget, begun: float) -> bool:
         """Whether there is another round."""
         return (
-            len(self.rounds) <= budget.rounds
+            self.descents < budget.rounds
             and self.rounds[-1].psnr < budget.target_psnr
             and time.monotonic() - begun < budget.seconds
         )
+
+    def is_worse_than_plain(self) -> bool:
+        """Whether the autoencoder's own latents, which have not been inverted, would do better."""
+        if self.plain:
+            return False
+        return max(one.psnr for one in self.rounds) < self.objective.score(self.objective.encoded)
+
+    def restart(self) -> None:
+        """Goes back to the autoencoder's own latents."""
+        self.image_latents, self.steps = self.objective.encoded, 0
 
     def descend(self, budget: BoostBudget, begun: float, on_step: OnDecoderStep | None) -> None:
         """Moves the image latents by what lowers the objective from what was regenerated."""
@@ -167,11 +197,12 @@ class _Photo:
             self.objective, self.regenerated, _while_gaining(self.objective, within_budget)
         )
         self.image_latents = self.image_latents + lower - self.regenerated
+        self.descents += 1
 
 
 def _while_gaining(objective: Objective, within_budget: Callable[[int], bool]) -> Proceed:
-    """Computes the seed norm every second bout; ends the descent where the last bout gained little and the
-    norm is as expected.
+    """Computes the seed norm after every second block of decoder steps. Ends the descent where the last block
+    gained little and the norm is as expected.
     """
     values: list[float] = []
 

@@ -34,7 +34,7 @@ class StepRecord:
     """How one inversion step went.
 
     Args:
-        timestep: t, as the network is told.
+        timestep: t, as the network is given it.
         residual: ‖Phi(z_t) - z_s‖ / ‖z_s‖ at the z_t that was kept; an estimate where `checked` is False.
         evaluations: network evaluations that the step took, a backward pass counted as two.
         bias: ‖b_t‖ / ‖z_t‖, the size of the latent bias that was learnt.
@@ -74,6 +74,19 @@ class Inversion:
         return sum(record.outcome.solved for record in self.records)
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """What an inversion keeps to where it is one of those that `core.multistep` is made of.
+
+    Args:
+        offsets: what the sampler adds to each step, from noise to image, T of (B, C, h, w).
+        left: evaluations that each sample may still spend, inf where there is no budget.
+    """
+
+    offsets: Sequence[Tensor | float]
+    left: Sequence[float]
+
+
 @torch.no_grad()
 def invert(
     denoiser: Denoiser,
@@ -83,8 +96,7 @@ def invert(
     *,
     warm: Sequence[Inversion | None] = (),
     precision: float = 0.0,
-    left: Sequence[float] = (),
-    offsets: Sequence[Tensor] | None = None,
+    sweep: Sweep | None = None,
     on_step: OnStep | None = None,
 ) -> list[Inversion]:
     """Finds z_T with generate(z_T) = z_0 for each sample of a batch, step after step, from t_1 up to t_T:
@@ -101,7 +113,7 @@ def invert(
 
     Args:
         denoiser: eps(z, t), guidance included.
-        schedule: the sampler's steps, without memory (see `core.multistep` for those with one).
+        schedule: the sampler's steps, without a memory (see `core.multistep` for those with one).
         image_latents: z_0, (B, C, h, w); their dtype is that of the whole computation.
         effort: `rtol` is what the relative errors of all T steps may add up to in the regenerated latents: a
             step has converged when  ‖Phi(z_t) - z_s‖ < rtol / (g(a_s / a_0) T) ‖z_s‖  with g of `growth`.
@@ -112,21 +124,26 @@ def invert(
         warm: for each sample, an inversion of image latents close to its own on the same schedule, or None.
         precision: relative error that rounding may leave in the denoiser's output. A step whose residual
             stops falling at that level, or at that of the latents' own rounding, ends there.
-        left: evaluations that each sample may spend, where samples of a batch differ in it; else they follow
-            from `effort`.
-        offsets: what a multistep sampler adds to each step, from noise to image, T of (B, C, h, w).
+        sweep: the offsets and budgets of `core.multistep`.
         on_step: called after every step.
 
     Returns:
         One for each sample. Latents are finite if `image_latents` are; steps that did not converge are in the
         records, nothing is raised.
+
+    Raises:
+        ValueError: the schedule has a memory.
     """
-    climb = _Climb(denoiser, schedule, image_latents, effort, warm, precision, left)
-    for number, transition in enumerate(reversed(transitions(denoiser, schedule, offsets)), 1):
-        climb.step(transition)
+    if schedule.memory:
+        raise ValueError("a schedule with a memory is inverted by `core.multistep.invert`")
+    left = sweep.left if sweep else [effort.mean_evaluations * len(schedule)] * len(image_latents)
+    inverter = _Inverter(schedule, image_latents, effort, warm, precision, left)
+    steps = transitions(denoiser, schedule, sweep.offsets if sweep else None)
+    for number, transition in enumerate(reversed(steps), 1):
+        inverter.step(transition)
         if on_step:
             on_step(number, len(schedule))
-    return climb.inversions()
+    return inverter.inversions()
 
 
 def growth(signal: float) -> float:
@@ -140,12 +157,11 @@ def growth(signal: float) -> float:
     return (1 + 4 * signal**2 * (1 - signal**2)) / signal
 
 
-class _Climb:
+class _Inverter:
     """The state of `invert` between two steps."""
 
     def __init__(
         self,
-        denoiser: Denoiser,
         schedule: Schedule,
         image_latents: Tensor,
         effort: Effort,
@@ -153,10 +169,11 @@ class _Climb:
         precision: float,
         left: Sequence[float],
     ) -> None:
-        self.denoiser, self.schedule, self.effort, self.precision = denoiser, schedule, effort, precision
+        self.schedule, self.effort, self.precision = schedule, effort, precision
         self.latents = image_latents
         self.warm = list(warm) or [None] * len(image_latents)
         self.evaluations = [0] * len(image_latents)
+        self.taken = torch.zeros(len(image_latents))  # evaluations by the step being solved, on the device
         self.allowed = list(left) or [effort.mean_evaluations * len(schedule)] * len(image_latents)
         self.budget = EvaluationBudget(schedule) if math.isfinite(self.allowed[0]) else None
         solver = "anderson" if self.budget and effort.solver == "auto" else effort.solver
@@ -168,24 +185,27 @@ class _Climb:
 
     def step(self, transition: Transition) -> None:
         """Solves one step for all samples."""
-        before, target = list(self.evaluations), self.latents
-        known = self._known_noise()
+        before, target, known = list(self.evaluations), self.latents, self._known_noise()
+        self.taken = target.new_zeros(len(target))
         start = transition.up(target, known + self._predicted_difference(transition))
         criteria = [self._criterion(sample, transition) for sample in range(len(target))]
         gain = transition.B / transition.A
         solution = self.strategy(partial(self._fixed_point, transition, target), start, criteria, gain)
         self.latents = solution.x
-        moved, sizes = torch.stack((_norms(solution.x - start), _norms(solution.x))).tolist()
+        numbers = torch.stack((_norms(solution.x - start), _norms(solution.x), self.taken))
+        moved, sizes, taken = numbers.tolist()
         for sample, result in enumerate(solution.results):
-            taken, bias = self.evaluations[sample] - before[sample], moved[sample] / max(sizes[sample], 1e-30)
-            self.records[sample].append(self._record(sample, transition, result, taken, bias))
+            self.evaluations[sample] += int(taken[sample])
+            evaluations = self.evaluations[sample] - before[sample]
+            bias = moved[sample] / max(sizes[sample], 1e-30)
+            self.records[sample].append(self._record(sample, transition, result, evaluations, bias))
         self.sizes = sizes
         self.noises.append(transition.implied_noise(target, self.latents))
         if transition.B:
             self.differences.append(transition.time, self.noises[-1] - known)
 
     def inversions(self) -> list[Inversion]:
-        """What was found, by sample."""
+        """One for each sample."""
         noises = zip(*(noise.split(1) for noise in self.noises), strict=True)
         return [
             Inversion(latents, records, list(own))
@@ -194,8 +214,7 @@ class _Climb:
 
     def _fixed_point(self, transition: Transition, target: Tensor, latents: Tensor, rows: Tensor) -> Tensor:
         """f(z) = (z_s - B eps(z, t)) / A, for which  f(z) - z = (z_s - Phi(z)) / A."""
-        for sample in rows.tolist():
-            self.evaluations[sample] += 3 if latents.requires_grad else 1
+        self.taken[rows] += 3 if latents.requires_grad else 1
         noise = transition.denoiser(latents, transition.timestep)
         return transition.of(rows).up(target[rows], noise)
 

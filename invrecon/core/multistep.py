@@ -20,7 +20,7 @@ from torch import Tensor
 
 from invrecon.core import lbo
 from invrecon.core.denoiser import Denoiser
-from invrecon.core.lbo import Inversion
+from invrecon.core.lbo import Inversion, Sweep
 from invrecon.core.sampling import OnStep
 from invrecon.core.schedule import MultistepMemory, Schedule
 from invrecon.settings import Effort
@@ -99,6 +99,7 @@ class _Sweeps:
     def __call__(self, scaled: Tensor, rows: Tensor) -> Tensor:
         offsets, samples = scaled * self.units, rows.tolist()
         allowed = self.effort.mean_evaluations * len(self.schedule)
+        left = [allowed - sum(self.spent[sample]) for sample in samples]
         inversions = lbo.invert(
             self.denoiser,
             self.one_step,
@@ -106,8 +107,7 @@ class _Sweeps:
             self.effort,
             warm=[self.latest[sample] for sample in samples],
             precision=self.precision,
-            left=[allowed - sum(self.spent[sample]) for sample in samples],
-            offsets=list(offsets.unbind(1)),
+            sweep=Sweep(offsets.unbind(1), left),
             on_step=self.on_step,
         )
         following = offsets_along(self.one_step, self.memory, inversions, offsets) / self.units

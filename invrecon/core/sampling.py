@@ -19,8 +19,8 @@ OnStep = Callable[[int, int], None]
 def generate(
     denoiser: Denoiser, schedule: Schedule, latents: Tensor, on_step: OnStep | None = None
 ) -> Tensor:
-    """Image latents z_0 = Phi_{T-1}(... Phi_0(z_T)), each step told what the one before predicted where the
-    sampler has a memory.
+    """Image latents z_0 = Phi_{T-1}(... Phi_0(z_T)). In a sampler with a memory each step is given what the
+    one before predicted.
 
     Args:
         latents: the seed noise z_T, (B, C, h, w).
@@ -46,7 +46,7 @@ def ddim_inversion(
     """Plain DDIM inversion (arXiv:2105.05233):  z_t = (z_s - B eps(z_s, t)) / A, the network asked at the
     wrong latents.
 
-    A sampler with a memory is taken for its one-step kin.
+    A sampler with a memory is inverted in its one-step form.
 
     Returns:
         z_T, same shape and dtype; close to the seed noise as far as eps changes little within a step.

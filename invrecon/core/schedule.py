@@ -42,7 +42,7 @@ class Schedule:
     - A s_t; flow matching with Euler steps has A = 1, B = sigma_s - sigma_t.
 
     Args:
-        timesteps: t_0 >= t_1 >= ... >= t_{T-1}, what the network is told at each step.
+        timesteps: t_0 >= t_1 >= ... >= t_{T-1}, what the network is given at each step.
         A: T factors of the latents, positive.
         B: T factors of the network's prediction.
         scales: T factors c_k of what the network sees; 1 where left out.

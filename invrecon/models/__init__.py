@@ -16,15 +16,18 @@ def bundled_models() -> list[str]:
     return [name for name, card in cards().items() if not card.hub]
 
 
-def model_folder(name: str, revision: str = "", variant: str = "") -> Path:
+def model_folder(name: str, revision: str = "", variant: str = "", base: str = "") -> Path:
     """The folder of a checkpoint, or the file of one in a single file; a hub id is fetched as needed.
 
     Raises:
         ModelError: it isn't there.
     """
-    from invrecon.models.locate import locate
+    from invrecon.models.quiet import quiet
 
-    return locate(name, revision, variant).path
+    with quiet():
+        from invrecon.models.locate import locate
+
+    return locate(name, revision, variant, base).path
 
 
 def load_model(
@@ -35,6 +38,7 @@ def load_model(
     revision: str = "",
     variant: str = "",
     base: str = "",
+    vae: str = "",
     offload: str = "none",
     tiling: bool = False,
     compiled: bool = False,
@@ -46,7 +50,8 @@ def load_model(
         device: "auto" takes CUDA, then Apple's MPS, then the CPU.
         dtype: of the networks: "float32", "float16" or "bfloat16". Latents and autoencoder stay float32.
         revision, variant: of a hub id; variant of a folder's weights too.
-        base: for a single file, the diffusers folder or hub id that its configuration and tokenizers are taken from.
+        base: for a single file, the diffusers folder or hub id that its configuration, tokenizers and missing parts come from.
+        vae: a folder or .safetensors file with another autoencoder; "" for the checkpoint's own.
         offload: "model" or "sequential" keeps parts on the CPU while they don't work (diffusers' own offload; CUDA only).
         tiling: whether the autoencoder works in tiles, which takes less memory and differs a little at their seams.
         compiled: whether torch.compile makes a program of the network, at its first use and again for another shape.
@@ -63,6 +68,6 @@ def load_model(
 
     with quiet():
         from invrecon.models.load import load
-    from invrecon.models.locate import locate
+        from invrecon.models.locate import locate
 
-    return load(locate(name, revision, variant, base), device, dtype, offload, tiling, compiled)
+    return load(locate(name, revision, variant, base, vae), device, dtype, offload, tiling, compiled)

@@ -18,6 +18,7 @@ class Card:
         prediction: what the network predicts: "epsilon", "v_prediction" or "flow".
         memory: what a run needs, or that it wasn't measured.
         hub: its hub id; "" for those that come with the package.
+        seen: when the hub id was last seen in public to be there, "" where that isn't known; none was fetched for the card.
         note: what else a user should know.
         settings: of a run, by the names of `invrecon.settings.Settings`; defaults where the user doesn't say otherwise.
     """
@@ -27,6 +28,7 @@ class Card:
     prediction: str
     memory: str
     hub: str = ""
+    seen: str = ""
     note: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 

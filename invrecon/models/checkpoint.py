@@ -1,19 +1,22 @@
-"""Where a checkpoint lies on disk, whether it is whole and safe to open, and opening it."""
+"""A checkpoint on disk: whether it is whole and safe to open, what identifies it, and opening it."""
 
-import hashlib
-import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from invrecon.errors import ModelError
+from invrecon.models.checks import check_scheduler
+from invrecon.models.files import HOW_TO_CONVERT, digest, has_variant, pickled_files, read_json, weight_files
+from invrecon.models.parts import class_of, from_file, from_folder, is_network, told
 from invrecon.models.quiet import quiet
+from invrecon.models.single_file import SingleFile
+from invrecon.models.tokenizers import LAYOUTS, bundled_tokenizer
 
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-HOW_TO_CONVERT = "convert it where you trust it: load it with diffusers and save_pretrained(folder), which writes safetensors"
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+"""Parts that have no say in drawing from text, and are not loaded."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,15 @@ class Checkpoint:
         name: as the user knows it.
         path: of the folder or file.
         variant: of the weights' names ("fp16"), "" for those without.
-        base: for a single file, the diffusers folder that its configuration and tokenizers come from.
+        base: for a single file, the diffusers folder that its configuration, tokenizers and missing parts come from.
+        vae: a folder or a .safetensors file with another autoencoder, which takes the place of the checkpoint's own.
     """
 
     name: str
     path: Path
     variant: str = ""
     base: Path | None = None
+    vae: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -44,7 +49,7 @@ class Checkpoint:
         Raises:
             ModelError: it can't be read.
         """
-        return str(self._index().get("_class_name"))
+        return str(self._index.get("_class_name"))
 
     def open(self, pipeline: Any, dtype: str) -> Any:
         """The pipeline on the CPU, all parts in `dtype`; safetensors only, no network, no code but diffusers' own.
@@ -53,94 +58,125 @@ class Checkpoint:
             pipeline: a pipeline class of diffusers.
 
         Raises:
-            ModelError: a part is missing, damaged, pickled or of another kind.
+            ModelError: a part is missing, incomplete, damaged, pickled or of another kind.
         """
         self.check()
-        options: dict[str, Any] = {
-            "torch_dtype": getattr(torch, dtype),
-            "use_safetensors": True,
-            "local_files_only": True,
-        }
-        options |= dict.fromkeys(
-            (
-                part
-                for part, owner in self._index().items()
-                if owner == [None, None] or part == "safety_checker"
-            )
+        parts: dict[str, Any] = dict.fromkeys(
+            part for part, owner in self._index.items() if part in UNUSED or owner == [None, None]
         )
-        try:
+        for part, owner in self.parts.items():
+            if is_network(*owner):
+                with told(f"{self.name}: its {part}"), quiet():
+                    parts[part] = self._load(part, class_of(*owner), getattr(torch, dtype))
+            elif tokenizer := bundled_tokenizer(self.folder / part):
+                parts[part] = tokenizer
+        with told(f"{self.name}: its scheduler"):
+            check_scheduler(read_json(self.folder / "scheduler" / "scheduler_config.json"))
+        with told(f"{self.name}: its scheduler or tokenizer"), quiet():
+            opened = pipeline.from_pretrained(self.folder, local_files_only=True, **parts)
+        if self.file:
             with quiet():
-                if self.base:
-                    return pipeline.from_single_file(str(self.path), config=str(self.base), **options)
-                return pipeline.from_pretrained(self.path, variant=self.variant or None, **options)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
-            raise ModelError(f"can't load the model {self.name}: {_first_line(error)}") from error
+                opened.scheduler = self.file.corrected(opened.scheduler, guess=self.folder.parent == LAYOUTS)
+        return opened
 
-    def check(self) -> None:
-        """Raises ModelError where a part that model_index.json names is missing, or has pickled weights only."""
-        for part, owner in self._index().items():
-            if (
-                part.startswith("_")
-                or part == "safety_checker"
-                or not isinstance(owner, list)
-                or owner[0] is None
-            ):
+    @cached_property
+    def file(self) -> SingleFile | None:
+        """What a single file says of itself; None for a folder."""
+        return SingleFile.read(self.path) if self.base else None
+
+    @cached_property
+    def parts(self) -> dict[str, tuple[str, str]]:
+        """(library, class name) of each part that model_index.json names and that is used.
+
+        Raises:
+            ModelError: an entry names no class, or code of the checkpoint's own.
+        """
+        found = {}
+        for part, owner in self._index.items():
+            if part.startswith("_") or part in UNUSED or not isinstance(owner, list) or owner == [None, None]:
                 continue
+            if len(owner) != 2 or not all(isinstance(word, str) for word in owner):
+                raise ModelError(
+                    f"can't load the model {self.name}: model_index.json names no class for {part}"
+                )
             if owner[0] not in ("diffusers", "transformers"):
                 raise ModelError(
                     f"can't load the model {self.name}: {part} is code of its own ({owner[0]}), which isn't run"
                 )
+            found[part] = (owner[0], owner[1])
+        return found
+
+    def check(self) -> None:
+        """Raises ModelError where a part that model_index.json names is missing, or has pickled weights only."""
+        networks = [part for part, owner in self.parts.items() if is_network(*owner)]
+        for part in self.parts:
             folder = self.folder / part
             if not folder.is_dir():
                 raise ModelError(
                     f"can't load the model {self.name}: model_index.json names {part}, but there is no folder {folder}"
                 )
-            pickled = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
-            if pickled and not self.base and not list(folder.glob("*.safetensors")):
-                raise ModelError(
-                    f"{folder} has pickled weights only ({pickled[0]}), which could run code: {HOW_TO_CONVERT}"
-                )
+            if part in networks and not self._elsewhere(part):
+                self._check_weights(folder)
+        folders = [self.folder / part for part in networks if not self._elsewhere(part)]
+        if self.variant and folders and not any(has_variant(folder, self.variant) for folder in folders):
+            raise ModelError(
+                f"can't load the model {self.name}: it has no weights of the variant {self.variant}"
+            )
 
     def fingerprint(self, parts: tuple[str, ...]) -> str:
         """SHA-256 over the names and bytes of the weight files that `open` loads."""
+        return digest(tuple(file for files in self.sources(parts).values() for file in files))
+
+    def sources(self, parts: tuple[str, ...]) -> dict[str, tuple[tuple[str, Path], ...]]:
+        """(label, path) of the weight files of each part; those in a single file are together under "file"."""
+        found: dict[str, tuple[tuple[str, Path], ...]] = {"file": (("", self.path),)} if self.base else {}
+        for part in sorted(parts):
+            if part == "vae" and self.vae:
+                files = [self.vae] if self.vae.is_file() else weight_files(self.vae, "")
+            elif self._elsewhere(part):
+                continue
+            else:
+                files = weight_files(self.folder / part, self.variant)
+            found[part] = tuple((f"{part}/{path.name}", path) for path in files)
+        return found
+
+    def _elsewhere(self, part: str) -> bool:
+        """Whether a part's weights aren't in the folder of that name."""
+        return bool((part == "vae" and self.vae) or (self.file and self.file.holds(part)))
+
+    def _load(self, part: str, kind: Any, dtype: torch.dtype) -> Any:
+        folder = self.folder / part
+        if part == "vae" and self.vae:
+            if self.vae.is_file():
+                return from_file(part, kind, folder, SingleFile.read(self.vae), dtype)
+            self._check_weights(self.vae)
+            named = str(read_json(self.vae / "config.json").get("_class_name"))
+            return from_folder(class_of("diffusers", named), self.vae, dtype)
+        if self.file and self.file.holds(part):
+            return from_file(part, kind, folder, self.file, dtype)
+        return from_folder(kind, folder, dtype, self.variant if has_variant(folder, self.variant) else "")
+
+    def _check_weights(self, folder: Path) -> None:
+        if weight_files(folder, self.variant):
+            return
         if self.base:
-            return _digest((self.path,), labelled=False)
-        return _digest(
-            tuple(sorted(path for part in parts for path in self._weights(self.path / part))), labelled=True
+            raise ModelError(
+                f"can't load the model {self.name}: it has no {folder.name}, and neither has {self.base}: "
+                f"name with --base a diffusers folder or hub id that has one"
+            )
+        if pickled := pickled_files(folder):
+            raise ModelError(
+                f"{folder} has pickled weights only ({pickled[0].name}), which could run code: {HOW_TO_CONVERT}"
+            )
+        others = sorted(
+            {path.stem.partition(".")[2].partition("-")[0] for path in folder.glob("*.safetensors")}
         )
+        cure = f": use --variant {others[0]}" if others else ""
+        raise ModelError(f"can't load the model {self.name}: {folder} has no weights in safetensors{cure}")
 
-    def _weights(self, folder: Path) -> list[Path]:
-        files = list(folder.glob("*.safetensors"))
-        return [path for path in files if self.variant and f".{self.variant}" in path.stem] or [
-            path for path in files if "." not in path.stem
-        ]
-
+    @cached_property
     def _index(self) -> dict[str, Any]:
         try:
-            index = json.loads((self.folder / "model_index.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"can't load the model {self.name}: {self.folder / 'model_index.json'} can't be read: {_first_line(error)}"
-            ) from error
-        if not isinstance(index, dict):
-            raise ModelError(
-                f"can't load the model {self.name}: {self.folder / 'model_index.json'} is not a JSON object"
-            )
-        return index
-
-
-@cache
-def _digest(files: tuple[Path, ...], labelled: bool) -> str:
-    """SHA-256 over files, and over part and name of each if `labelled`; read once a process, since it may be many gigabytes."""
-    digest = hashlib.sha256()
-    for path in files:
-        if labelled:
-            digest.update(f"{path.parent.name}/{path.name}".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            return read_json(self.folder / "model_index.json")
+        except ModelError as error:
+            raise ModelError(f"can't load the model {self.name}: {error}") from error

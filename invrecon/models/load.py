@@ -6,8 +6,9 @@ import torch
 
 from invrecon.errors import ModelError
 from invrecon.models.checkpoint import Checkpoint
+from invrecon.models.checks import check_parts
 from invrecon.models.compiling import compile_network
-from invrecon.models.families import FAMILIES, Family
+from invrecon.models.families import FAMILIES, Family, family_of
 from invrecon.models.model import Model
 from invrecon.models.quiet import quiet
 
@@ -26,7 +27,7 @@ def load(
         ModelError: something in it is missing, damaged, or of another kind.
     """
     target = pick_device(device)
-    family = FAMILIES.get(checkpoint.kind)
+    family = family_of(checkpoint.kind)
     if family is None:
         raise ModelError(
             f"can't load the model {checkpoint.name}: it is a {checkpoint.kind}, and only {', '.join(FAMILIES)} can be inverted"
@@ -58,6 +59,10 @@ def ready(
             raise ModelError(
                 f"can't load the model {checkpoint.name}: it has no {part}, which {family.title} can't do without"
             )
+    try:
+        check_parts(pipeline, family.network, family.encoders)
+    except ModelError as error:
+        raise ModelError(f"can't load the model {checkpoint.name}: {error}") from error
     with quiet():
         pipeline.vae.to(torch.float32)
         for network in filter(None, (getattr(pipeline, "unet", None), pipeline.vae)):

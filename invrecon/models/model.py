@@ -19,12 +19,13 @@ from invrecon.models.compiling import Compiled
 from invrecon.models.epsilon import Epsilon
 from invrecon.models.families import Family
 from invrecon.models.grid import read_schedule
+from invrecon.models.identity import describe
 from invrecon.models.memory import free_memory, saved_bytes
 from invrecon.models.precision import Rescued
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler, pick_sampler
-from invrecon.models.words import spell
-from invrecon.settings import Effort, Recipe
+from invrecon.models.words import rewritten, spell
+from invrecon.settings import Effort, Recipe, Sampling
 
 
 class Model:
@@ -71,10 +72,15 @@ class Model:
         """The denoiser and the grid that a recipe asks for.
 
         Raises:
-            UsageError: the size doesn't fit the model, or a prompt is longer than the text encoder takes.
+            UsageError: a prompt is longer than the text encoder takes.
             ModelError: the checkpoint's scheduler can't be inverted, or can't take so many steps.
         """
         return Sampler(self.denoiser(recipe), self.schedule(recipe), effort, on_progress)
+
+    def check(self, sampling: Sampling) -> None:
+        """Raises what `sampler` does for these prompts and this scheduler, whatever the size."""
+        self.conditions(sampling.prompt, sampling.negative_prompt)
+        self.scheduler(sampling.sampler)
 
     def sampler_name(self, sampler: str) -> str:
         """ "ddim", "euler" or "dpm++"; for "auto", what the checkpoint's own scheduler stands for.
@@ -114,21 +120,32 @@ class Model:
         """SHA-256 over the weight files, so that a seed knows the network it was found with."""
         return self.checkpoint.fingerprint((self.family.network, "vae", *self.family.encoders))
 
+    def identity(self) -> dict[str, Any]:
+        """All that a seed's picture depends on besides the seed, as JSON with named fields; see `invrecon.models.identity`."""
+        return describe(
+            self.checkpoint, self.pipeline, self.scheduler, self.family.network, self.family.encoders
+        )
+
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Image latents z_0 = (mean of E(x) - shift) * scale: (B, 3, H, W) in [-1, 1] -> (B, C, H/8, W/8), float32."""
+        """Image latents z_0 = (mean of E(x) - shift) * scale: (B, 3, H, W) in [-1, 1] -> (B, C, H/8, W/8),
+        float32.
+        """
         vae = self.pipeline.vae
-        mean = (
-            vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float().contiguous()
-        )  # the network's own is channels-last
+        encoded = vae.encode(pixels.to(self.device, vae.dtype))
+        mean = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        mean = mean.float().contiguous()  # the network's own is channels-last
         shift, scale = self._normalisation(mean)
         return (mean - shift) * scale
 
-    def decode(self, image_latents: Tensor) -> Tensor:
+    def decode(self, image_latents: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Pixels D(z_0 / scale + shift): (B, C, h, w) -> (B, 3, 8h, 8w), float32, not yet clamped to [-1, 1].
 
-        Differentiable where `image_latents` require a gradient; what the backward pass keeps is then made anew block by block
-        (gradient checkpointing) where it would take more than half of the free memory.
+        Differentiable where `image_latents` require a gradient; what the backward pass keeps is then made
+        anew block by block (gradient checkpointing) where it would take more than half of the free memory.
+
+        Args:
+            dtype: half precision to compute in (torch.autocast); None for the autoencoder's own.
         """
         vae = self.pipeline.vae
         if image_latents.requires_grad and not vae.is_gradient_checkpointing:
@@ -141,12 +158,14 @@ class Model:
             if self._backward_bytes * pixels > free_memory(self.device) / 2:
                 vae.enable_gradient_checkpointing()
         shift, scale = self._normalisation(image_latents)
-        return (
-            vae.decode((image_latents / scale + shift).to(self.device, vae.dtype)).sample.float().contiguous()
-        )
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            pixels = vae.decode((image_latents / scale + shift).to(self.device, vae.dtype)).sample
+        return pixels.float().contiguous()
 
     def _normalisation(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(shift, scale), (1, C or 1, 1, 1): of all channels, or of each where the autoencoder's configuration says so."""
+        """(shift, scale), (1, C or 1, 1, 1): of all channels, or of each where the autoencoder's
+        configuration says so.
+        """
         config = self.pipeline.vae.config
         mean, deviation = config.get("latents_mean"), config.get("latents_std")
         by_channel = mean is not None and deviation is not None
@@ -183,8 +202,10 @@ class Model:
         return Guided(network, condition, negative, branches, torch.finfo(self.dtype).eps)
 
     def noise_in(self, latents: Tensor, prediction: Tensor, timestep: float) -> Tensor:
-        """eps of latents at a timestep. In flow matching the network predicts v = eps - z_0, so eps = z + (1 - sigma) v."""
-        if self.prediction("auto") != "flow":
+        """eps of latents at a timestep. In flow matching the network predicts v = eps - z_0, so eps = z + (1
+        - sigma) v.
+        """
+        if hasattr(self.pipeline.scheduler, "alphas_cumprod"):
             return prediction
         return latents + (1 - timestep / self.pipeline.scheduler.config.num_train_timesteps) * prediction
 
@@ -195,14 +216,21 @@ class Model:
         Raises:
             UsageError: a prompt is longer than the text encoder takes.
         """
-        for text in (prompt, negative_prompt):
-            self._check_length(text)
+        self._check_length("prompt", prompt)
+        self._check_length("negative prompt", negative_prompt)
         with quiet():
             return self._conditions(prompt, negative_prompt)
 
     def words(self, prompt: str) -> Words:
-        """The words of a prompt and the places of their tokens."""
-        return spell(self.pipeline.tokenizer, prompt)
+        """The words of a prompt and the places of their tokens.
+
+        Raises:
+            UsageError: two tokenizers of a U-Net place them differently.
+        """
+        names = ("tokenizer", "tokenizer_2") if hasattr(self.pipeline, "unet") else ("tokenizer",)
+        tokenizers = filter(None, (getattr(self.pipeline, name, None) for name in names))
+        with quiet():
+            return spell(self.pipeline, list(tokenizers), prompt)
 
     def watched(self) -> AbstractContextManager[WatchedAttention]:
         """The network's attention layers, for the time of a `with` block.
@@ -216,33 +244,31 @@ class Model:
         """The grid and coefficients of a recipe's sampler.
 
         Raises:
-            UsageError: the size doesn't fit the model.
             ModelError: the scheduler can't be inverted, or can't take so many steps.
         """
-        steps, size = recipe.num_inference_steps, recipe.size
-        if size % self.multiple:
-            raise UsageError(f"size must be a multiple of {self.multiple} for {self.name}, not {size}")
+        steps = recipe.num_inference_steps
         scheduler = self.scheduler(recipe.sampler)
         if self._in_epsilon(recipe.sampler):
             with quiet():
                 scheduler = type(scheduler).from_config(scheduler.config, prediction_type="epsilon")
-        return read_schedule(scheduler, steps, **self.family.grid(self.pipeline, steps, size))
+        return read_schedule(scheduler, steps, **self.family.grid(self.pipeline, recipe))
 
     def _in_epsilon(self, sampler: str) -> bool:
-        """Whether the sampler is taken in epsilon form, on which other methods of inversion build: DDIM, but where a noise level
-        of 1 makes it singular.
+        """Whether the sampler is taken in epsilon form, on which other methods of inversion build: DDIM, but
+        where a noise level of 1 makes it singular.
         """
         if self.sampler_name(sampler) != "ddim":
             return False
         return bool(self.scheduler(sampler).alphas_cumprod.min() > 0)
 
-    def _check_length(self, text: str) -> None:
-        tokenizer, limit = self.family.limit(self.pipeline)
-        with quiet():
-            ids = tokenizer(text).input_ids
-        if len(ids) > limit:
-            special = tokenizer.num_special_tokens_to_add()
-            kept = tokenizer.decode(ids[: limit - 1], skip_special_tokens=True)
-            raise UsageError(
-                f"the prompt has {len(ids) - special} tokens, the text encoder takes {limit - special}: end it after {kept[-40:]!r}"
-            )
+    def _check_length(self, name: str, text: str) -> None:
+        for tokenizer, limit in self.family.limits(self.pipeline):
+            with quiet():
+                ids = tokenizer(rewritten(self.pipeline, tokenizer, text)).input_ids
+            if len(ids) > limit:
+                special = tokenizer.num_special_tokens_to_add()
+                kept = tokenizer.decode(ids[: limit - 1], skip_special_tokens=True)
+                raise UsageError(
+                    f"the {name} has {len(ids) - special} tokens, the text encoder takes {limit - special}: "
+                    f"end it after {kept[-40:]!r}"
+                )

@@ -1,19 +1,44 @@
-"""Prompts as words and tokens."""
+"""Prompts as the text encoders get them: learnt words written out, then words and tokens."""
 
 from typing import Any
 
 from invrecon.core.editing.words import Words
+from invrecon.errors import UsageError
 
 
-def spell(tokenizer: Any, prompt: str) -> Words:
-    """The words of a prompt, split at spaces, with the places of their tokens in the text encoder's sequence.
+def rewritten(pipeline: Any, tokenizer: Any, text: str) -> str:
+    """A prompt as the stock pipeline gives it to a tokenizer: learnt words of several vectors name all of them."""
+    rewrite = getattr(pipeline, "maybe_convert_prompt", None)
+    return str(rewrite(text, tokenizer)) if rewrite and text else text
 
-    CLIP's byte pairs never cross a space, so that words can be spelt one by one.
+
+def spell(pipeline: Any, tokenizers: list[Any], prompt: str) -> Words:
+    """The words of a prompt, split at spaces, with the places of their tokens in the text encoders' sequence.
+
+    CLIP's byte pairs never cross a space, so that words can be spelt one by one; this is checked.
+
+    Raises:
+        UsageError: the tokenizers split the prompt differently, so that a word has no place of its own.
     """
-    words = prompt.lower().split()
-    spans, place = [], 1
-    for word in words:
-        count = len(tokenizer(word, add_special_tokens=False).input_ids)
-        spans.append(range(place, place + count))
-        place += count
-    return Words(words, spans, tokenizer.model_max_length)
+    spans = [_spans(pipeline, tokenizer, prompt) for tokenizer in tokenizers]
+    if any(other != spans[0] for other in spans[1:]):
+        raise UsageError(
+            f"the text encoders split {prompt!r:.60} into different tokens: leave out its learnt words"
+        )
+    return Words(prompt.lower().split(), spans[0], tokenizers[0].model_max_length)
+
+
+def _spans(pipeline: Any, tokenizer: Any, prompt: str) -> list[range]:
+    def ids(text: str) -> list[int]:
+        return list(tokenizer(rewritten(pipeline, tokenizer, text), add_special_tokens=False).input_ids)
+
+    spans, place, spelt = [], 1, []
+    for word in prompt.split():
+        spelt += ids(word)
+        spans.append(range(place, len(spelt) + 1))
+        place = len(spelt) + 1
+    if spelt != ids(prompt):
+        raise UsageError(
+            f"the words of {prompt!r:.60} run together in the tokenizer: set spaces around its learnt words"
+        )
+    return spans

@@ -4,9 +4,10 @@ from invrecon.core.sampler import OnProgress
 from invrecon.pipeline.batching import batch_size
 from invrecon.pipeline.editing import Edited, Editing, edit
 from invrecon.pipeline.guidance import GuidanceSearch, find_guidance
-from invrecon.pipeline.imagination import Imagined, Reference, find_reference, imagine, interpolate
+from invrecon.pipeline.imagination import Imagined, imagine, interpolate
 from invrecon.pipeline.inversion import PhotoInversion, invert, invert_batch
 from invrecon.pipeline.reconstruction import Reconstruction, boost, reconstruct, reconstruct_batch
+from invrecon.pipeline.references import Reference, find_reference, of_common_size
 from invrecon.pipeline.verification import Verification, verify
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "interpolate",
     "invert",
     "invert_batch",
+    "of_common_size",
     "reconstruct",
     "reconstruct_batch",
     "verify",

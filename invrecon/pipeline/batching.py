@@ -16,15 +16,17 @@ MOST = 16  # of automatic size: beyond, a card is busy enough
 
 
 def batch_size(model: Model, settings: Settings) -> int:
-    """Photos to a batch. "auto" is 1, but on CUDA as many as the network takes in half of the free memory, seen on one evaluation.
+    """Photos to a batch. "auto" is 1, but on CUDA as many as the network takes in half of the free memory,
+    seen on one evaluation.
 
     Raises:
         UsageError, ModelError: the settings don't fit the model.
     """
     if settings.batch_size != "auto":
         return int(settings.batch_size)
-    sampler = model.sampler(settings.recipe)
-    side = settings.size // model.downsampling
-    latents = torch.zeros(1, model.latent_channels, side, side, device=model.device)
+    width, height = settings.exact_size or (int(settings.size),) * 2
+    sampler = model.sampler(settings.recipe(width, height))
+    grid = height // model.downsampling, width // model.downsampling
+    latents = torch.zeros(1, model.latent_channels, *grid, device=model.device)
     with torch.no_grad():
         return fitting(model.device, lambda: sampler.denoiser(latents, sampler.schedule.timesteps[0]), MOST)

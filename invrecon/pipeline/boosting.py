@@ -16,6 +16,7 @@ from invrecon.core.schedule import Schedule
 from invrecon.core.seed_norm import seed_norm
 from invrecon.core.transition import transitions
 from invrecon.metrics import dissimilarity
+from invrecon.models.precision import decoder_dtype
 from invrecon.pipeline.run import Run
 from invrecon.pipeline.subject import Subject
 
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
     from invrecon.models import Model
     from invrecon.settings import Settings
 
-NORM_LIMIT = (
-    0.95  # of the seed that a ten-step DDIM inversion leads to; Latent Bias Optimization's is 1.2 then
-)
+# Of the seed that a ten-step DDIM inversion leads to; that of Latent Bias Optimization has a norm of 1.2 then
+NORM_LIMIT = 0.95
 NORM_STEPS = 10
 
 
 def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
     """The objective of a photo, and a counter of the network evaluations that it makes."""
     model, settings = run.model, run.settings
-    recipe = replace(settings.recipe, negative_prompt="", guidance_scale=1.0)
+    recipe = replace(run.recipe, negative_prompt="", guidance_scale=1.0)
     counted = Counted(model.denoiser(recipe))
+    dtype = decoder_dtype(settings.decoder_dtype, model.device)
     limited = isinstance(settings.proximal_weight, str)
     coarse = model.schedule(replace(recipe, num_inference_steps=NORM_STEPS))
 
@@ -42,9 +43,9 @@ def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
         return value / NORM_LIMIT, gradient / NORM_LIMIT
 
     objective = Objective(
-        decode=model.decode,
+        decode=lambda latents: subject.cut(model.decode(latents, dtype)),
         encoded=subject.encoded,
-        photo=subject.pixels,
+        photo=subject.cut(subject.pixels),
         score=partial(subject.score, model),
         weight=PROXIMAL_WEIGHT if limited else float(settings.proximal_weight),
         noise=_noise(model, counted, run.sampler.schedule),
@@ -57,12 +58,18 @@ def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
 def boost_budget(settings: Settings) -> BoostBudget:
     """When boosting stops."""
     return BoostBudget(
-        settings.boost_rounds, settings.decoder_steps, settings.target_psnr, settings.max_seconds
+        rounds=settings.boost_rounds,
+        decoder_steps=settings.decoder_steps,
+        plain_first=settings.ablation,
+        target_psnr=settings.target_psnr,
+        seconds=settings.max_seconds,
     )
 
 
 def _noise(model: Model, denoiser: Counted, schedule: Schedule) -> Callable[[Tensor], Tensor]:
-    """What the network takes for noise in image latents, asked at the last step but one, where a picture has a little noise."""
+    """What the network takes for noise in image latents, asked at the last step but one, where a picture has
+    a little noise.
+    """
     low = transitions(denoiser, schedule)[-2:][0]
 
     def noise(latents: Tensor) -> Tensor:

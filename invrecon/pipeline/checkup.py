@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from invrecon.errors import ModelError
 from invrecon.metrics import latent_fidelity
 from invrecon.models.precision import rescued_at
 from invrecon.settings import Effort, Recipe, Settings
@@ -20,7 +21,7 @@ STEPS, SIDE = 2, 128
 
 @dataclass(frozen=True)
 class Checkup:
-    """What was found.
+    """What the two steps showed.
 
     Args:
         family, pipeline: of the checkpoint; `pipeline` is diffusers' name for it.
@@ -56,11 +57,16 @@ def check(model: Model, settings: Settings) -> Checkup:
         ModelError: the checkpoint's scheduler can't be inverted.
     """
     begun = time.monotonic()
-    recipe = Recipe(num_inference_steps=STEPS, size=SIDE, sampler=settings.sampler)
+    recipe = Recipe(num_inference_steps=STEPS, width=SIDE, height=SIDE, sampler=settings.sampler)
     sampler = model.sampler(recipe, Effort(max_evaluations=100))
     ramp = torch.linspace(-1, 1, SIDE)
     pixels = torch.stack((ramp.expand(SIDE, -1), ramp.expand(SIDE, -1).T, torch.zeros(SIDE, SIDE)))[None]
     image_latents = model.encode(pixels.to(model.device))
+    for values, part in ((image_latents, "encoder"), (model.decode(image_latents), "decoder")):
+        if not values.isfinite().all():
+            raise ModelError(
+                f"{model.name}: its vae's {part} gives values that aren't finite: use another with --vae"
+            )
     [inversion] = sampler.invert(image_latents)
     return Checkup(
         family=model.family.title,

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from PIL.Image import Image
 
 from invrecon.core.sampler import OnProgress
-from invrecon.image import load_photo, plan_canvas
+from invrecon.formats import is_seed_file
+from invrecon.image import load_photo
 from invrecon.metrics import psnr
-from invrecon.pipeline.inversion import Method, PhotoInversion
+from invrecon.pipeline.inversion import InversionMethod, PhotoInversion
 from invrecon.pipeline.origin import find_origin, read_mask, stored_edit
 from invrecon.pipeline.studio import Edited, Studio, weigh
-from invrecon.seedfile import is_seed_file
+from invrecon.pipeline.subject import canvas_for
 from invrecon.settings import EditSettings, Settings
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Editing:
-    """All edits of one photo or seed, with its plain reconstruction; what needs the photo is None for a seed file without it.
+    """All edits of one photo or seed, with its plain reconstruction; what needs the photo is None for a seed
+    file without it.
 
     Args:
         reconstruction: as the model sees it; `psnr` is its PSNR against `original`, the photo on the canvas.
@@ -49,14 +51,15 @@ def edit(
     *,
     photo: Path | str | None = None,
     mask: Path | str | None = None,
-    inversion: Method = "lbo",
+    inversion: InversionMethod = "lbo",
 ) -> Editing:
-    """Regenerates a photo with something changed: a photo is inverted first, a seed file brings its own prompt and settings.
+    """Regenerates a photo with something changed: a photo is inverted first, a seed file brings its own
+    prompt and settings.
 
     Args:
         edits: one or several; None repeats the edit that a seed file's header holds.
-        settings: of the inversion; for a seed file only its prompt counts, which must be the seed's if it isn't empty.
-            Boosted seeds keep more of the photo; plain ones (`boost=False`) are found sooner.
+        settings: of the inversion; for a seed file only its prompt counts, which must be the seed's if it
+            isn't empty. Boosted seeds keep more of the photo; plain ones (`boost=False`) are found sooner.
         photo: what a seed file was made from, to give the picture the photo's size.
         mask: a picture of the photo's size, white where the edit may happen.
         inversion: how a photo's seed is found; "ddim" for comparisons.
@@ -93,4 +96,4 @@ def _check(
         model.conditions(one.to, one.negative_prompt or "")
         weigh(one, model)
     if mask and not is_seed_file(source):
-        read_mask(Path(mask), plan_canvas(load_photo(source).rgb.size, settings.size, settings.fit))
+        read_mask(Path(mask), canvas_for(load_photo(source), model, settings))

@@ -12,6 +12,7 @@ from invrecon.core.guidance import largest_guidance
 from invrecon.core.health import health
 from invrecon.core.lbo import Inversion
 from invrecon.core.sampler import OnProgress, Sampler
+from invrecon.jsonable import jsonable
 from invrecon.metrics import latent_fidelity
 from invrecon.pipeline.progress import numbered
 from invrecon.pipeline.subject import Subject, find_subject
@@ -26,9 +27,12 @@ class Probe:
     """One point of the curve.
 
     Args:
-        psnr: of the regenerated 8-bit picture, dB; NaN where it isn't finite. `latent_fidelity_db` likewise, of the latents.
-        evaluations_per_step: of the network, by this inversion; all but the first start from that of a smaller scale.
-        seed_norm: ‖z_T‖ / sqrt(d), 1 for noise: guidance drives seeds off the Gaussian shell long before pictures suffer.
+        psnr: of the regenerated 8-bit picture, dB; NaN where it isn't finite. `latent_fidelity_db` likewise,
+            of the latents.
+        evaluations_per_step: of the network, by this inversion; all but the first start from that of a
+            smaller scale.
+        seed_norm: ‖z_T‖ / sqrt(d), 1 for noise: guidance drives seeds off the Gaussian shell long before
+            pictures suffer.
         holds: whether the picture is as good as was asked for.
     """
 
@@ -75,7 +79,7 @@ class GuidanceSearch:
 
     def table(self) -> list[dict[str, Any]]:
         """The curve as JSON can hold it."""
-        return [{key: _finite(value) for key, value in asdict(probe).items()} for probe in self.curve]
+        return [jsonable(asdict(probe)) for probe in self.curve]
 
 
 def find_guidance(
@@ -84,14 +88,16 @@ def find_guidance(
     settings: Settings | None = None,
     on_progress: OnProgress | None = None,
 ) -> GuidanceSearch:
-    """Finds the largest guidance scale up to `settings.max_guidance` at which the photo, inverted without boosting and
-    regenerated, is at most `settings.guidance_loss` dB below what the autoencoder alone leaves of it.
+    """Finds the largest guidance scale up to `settings.max_guidance` at which the photo, inverted without
+    boosting and regenerated, is at most `settings.guidance_loss` dB below what the autoencoder alone leaves
+    of it.
 
     A guidance scale is taken to fail if a smaller one was seen to (see `core.guidance`).
 
     Raises:
         InputError: the photo can't be used.
-        UsageError, ModelError: the settings don't fit the model, or the prompts are alike, so that guidance does nothing.
+        UsageError, ModelError: the settings don't fit the model, or the prompts are alike, so that guidance
+            does nothing.
     """
     settings = replace(settings or Settings(), auto_guidance=True)
     return search_guidance(find_subject(Path(photo), model, settings), model, settings, on_progress)
@@ -105,7 +111,7 @@ def search_guidance(
 
     def attempt(scale: float, smaller: _Attempt | None) -> _Attempt:
         tell = numbered(on_progress, f"guidance {scale:g}:")
-        recipe = replace(settings.recipe, guidance_scale=scale)
+        recipe = replace(settings.recipe(*subject.canvas.size), guidance_scale=scale)
         sampler = model.sampler(recipe, settings.effort, tell)
         return _try(scale, sampler, subject, model, smaller, ceiling - settings.guidance_loss)
 
@@ -127,7 +133,9 @@ def search_guidance(
 def _try(
     scale: float, sampler: Sampler, subject: Subject, model: Model, smaller: _Attempt | None, least: float
 ) -> _Attempt:
-    """The inversion of E(x) under a guidance scale, from that at a smaller one; it holds from `least` dB on."""
+    """The inversion of E(x) under a guidance scale, from that at a smaller one; it holds from `least` dB
+    on.
+    """
     [inversion] = sampler.invert(subject.encoded, [smaller.inversion if smaller else None])
     regenerated = sampler.generate(inversion.latents)
     psnr = subject.score(model, regenerated) if regenerated.isfinite().all() else math.nan
@@ -150,9 +158,8 @@ def _verdict(scale: float, curve: Sequence[Probe], within: str) -> str:
             f"not even guidance 1 regenerates {within}: take more --steps, or allow a larger --guidance-loss"
         )
     if above is None:
-        return f"guidance {scale:g}, the largest allowed, regenerates {within}: a larger --max-guidance may find more"
+        return (
+            f"guidance {scale:g}, the largest allowed, regenerates {within}: "
+            "a larger --max-guidance may find more"
+        )
     return f"guidance {scale:g} regenerates {within}, {above:g} does not"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

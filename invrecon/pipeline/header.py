@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -12,25 +11,27 @@ from invrecon.core.health import Health
 from invrecon.core.ilb import Boost
 from invrecon.core.lbo import StepRecord
 from invrecon.core.schedule import Schedule
+from invrecon.jsonable import jsonable
 from invrecon.pipeline.run import Run
 from invrecon.pipeline.subject import Subject
 from invrecon.seedfile import FORMAT
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-    from invrecon.settings import Settings
+    from invrecon.settings import Recipe
 
 
-def sampling_header(model: Model, settings: Settings, schedule: Schedule) -> dict[str, Any]:
+def sampling_header(model: Model, recipe: Recipe, dtype: str, schedule: Schedule) -> dict[str, Any]:
     """What is needed for the way down from a seed, wherever the seed came from."""
-    scheduler = model.scheduler(settings.sampler)
-    return asdict(settings.recipe) | {
+    scheduler = model.scheduler(recipe.sampler)
+    config = jsonable(scheduler.config, infinite=str)  # DPM-Solver's lambda_min_clipped is -inf
+    return asdict(recipe) | {
         "format": FORMAT,
         "model": model.name,
         "fingerprint": model.fingerprint,
-        "dtype": settings.dtype,
-        "sampler": model.sampler_name(settings.sampler),
-        "scheduler": {"class": type(scheduler).__name__, "config": _as_json(scheduler.config)},
+        "dtype": dtype,
+        "sampler": model.sampler_name(recipe.sampler),
+        "scheduler": {"class": type(scheduler).__name__, "config": config},
         "timesteps": list(schedule.timesteps),
         "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},
     }
@@ -42,7 +43,7 @@ def inversion_header(
     records: list[StepRecord],
     rescued: Collection[float],
     boost: Boost | None,
-    healths: tuple[Health, Health],
+    healths: tuple[Health, Health | None],
 ) -> dict[str, Any]:
     """What is known of an inverted photo's seed: `sampling_header`, and how the seed was found.
 
@@ -51,7 +52,7 @@ def inversion_header(
         healths: of the seed, and of the seed before boosting.
     """
     settings, photo, canvas = run.settings, subject.photo, subject.canvas
-    weights = ("proximal_weight", "perceptual_weight", "decoder_steps")
+    weights = ("proximal_weight", "perceptual_weight", "decoder_steps", "decoder_dtype")
     steps = [
         asdict(record) | {"outcome": record.outcome.name.lower(), "float32": record.timestep in rescued}
         for record in records
@@ -60,7 +61,7 @@ def inversion_header(
     if boost:
         boosted = {name: getattr(settings, name) for name in weights}
         boosted["rounds"] = [asdict(one) for one in boost.rounds]
-    return sampling_header(run.model, settings, run.sampler.schedule) | {
+    return sampling_header(run.model, run.recipe, settings.dtype, run.sampler.schedule) | {
         "solver": settings.solver,
         "rtol": settings.rtol,
         "photo": {
@@ -73,13 +74,5 @@ def inversion_header(
         "boost": boosted,
         "guidance_curve": run.search and run.search.table(),
         "health": asdict(healths[0]),
-        "plain_health": asdict(healths[1]),
-    }
-
-
-def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A scheduler's settings; those that JSON has no number for (DPM-Solver's lambda_min_clipped is -inf) as text."""
-    return {
-        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in config.items()
+        "plain_health": healths[1] and asdict(healths[1]),
     }

@@ -1,4 +1,6 @@
-"""From a few photos or seeds to new pictures of what they show: references' seeds in, new seeds on the Gaussian shell out."""
+"""From a few photos or seeds to new pictures of what they show: references' seeds in, new seeds on the
+Gaussian shell out.
+"""
 
 from __future__ import annotations
 
@@ -18,37 +20,21 @@ from invrecon.core.health import Health, health
 from invrecon.core.refinement import Refinement, distance, refine
 from invrecon.core.sampler import OnProgress
 from invrecon.core.shell import PATHS, around
-from invrecon.errors import InputError, UsageError
+from invrecon.errors import UsageError
 from invrecon.pipeline.header import sampling_header
-from invrecon.pipeline.inversion import invert
 from invrecon.pipeline.progress import numbered
-from invrecon.pipeline.seeds import check_model
+from invrecon.pipeline.references import Reference, find_references
 from invrecon.pipeline.subject import decode
-from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.seedfile import Seed
 from invrecon.settings import Imagining, Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
 
 REFINING_STEPS = 10
-"""Steps of the sampler that refinement goes back through. On `mini`, what 4 of them gain is lost again under the final 20."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A photo or seed file to start from: its seed as found, of any norm, and its picture as the model sees it.
-
-    Args:
-        advice: a sentence where the inversion did not converge.
-        evaluations: of the network, 0 for a seed file.
-    """
-
-    seed: Seed
-    picture: Image
-    health: Health
-    evaluations: int
-    seconds: float
-    advice: str | None = None
+"""Steps of the sampler that refinement goes back through. On `mini`, what 4 of them gain is lost again under
+the final 20.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,37 +56,6 @@ class Imagined:
     seconds: float
 
 
-def find_reference(
-    source: Path | str, model: Model, settings: Settings | None = None, on_progress: OnProgress | None = None
-) -> Reference:
-    """Inverts a photo under the prompt, without guidance and boosting, which drive seeds off the shell; or reads a seed file.
-
-    Raises:
-        InputError: the photo or seed file can't be used, or its seed is of another model or size.
-        UsageError, ModelError: the settings don't fit the model.
-    """
-    begun, source, settings = time.monotonic(), Path(source), settings or Settings()
-    if is_seed_file(source):
-        seed, evaluations, advice = load_seed(source), 0, None
-        check_model(seed, source, model)
-        _check_size(seed, str(source), model, settings)
-        picture = decode(model, seed.image_latents)
-    else:
-        found = invert(
-            source,
-            model,
-            replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False),
-            on_progress,
-        )
-        seed, evaluations, advice, picture = (
-            found.seed,
-            found.evaluations,
-            found.advice,
-            found.subject.original,
-        )
-    return Reference(seed, picture, health(seed.latents), evaluations, time.monotonic() - begun, advice)
-
-
 def imagine(
     references: Sequence[Path | str | Reference],
     model: Model,
@@ -108,10 +63,11 @@ def imagine(
     imagining: Imagining | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Imagined]:
-    """New pictures around and between photos: seeds of `core.shell.around`, regenerated under the prompt with its guidance.
+    """New pictures around and between photos: seeds of `core.shell.around`, regenerated under the prompt with
+    its guidance.
 
-    References' seeds are projected on the shell first. The first picture starts from their plain mean, the others from random
-    convex combinations; a larger count adds pictures and changes none.
+    References' seeds are projected on the shell first. The first picture starts from their plain mean, the
+    others from random convex combinations; a larger count adds pictures and changes none.
 
     Args:
         references: photos, seed files, or what `find_reference` made of them.
@@ -127,7 +83,7 @@ def imagine(
     settings, imagining = settings or Settings(), imagining or Imagining()
     if not references:
         raise UsageError("imagining needs at least one photo or seed file")
-    scene = _Scene([_found(each, model, settings, on_progress) for each in references], model, settings)
+    scene = _Scene(find_references(references, model, settings, on_progress), model, settings)
     seeds = torch.cat([reference.seed.latents for reference in scene.references])
     drawn = around(seeds, imagining.spread, torch.Generator().manual_seed(settings.seed))
     origin = {"spread": imagining.spread, "seed": settings.seed}
@@ -145,30 +101,17 @@ def interpolate(
     imagining: Imagining | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Imagined]:
-    """Pictures along the path between two photos' seeds, its ends among them, evenly spaced; see `imagine`."""
+    """Pictures along the path between two photos' seeds, its ends among them, evenly spaced; see
+    `imagine`.
+    """
     settings, imagining = settings or Settings(), imagining or Imagining()
-    scene = _Scene([_found(each, model, settings, on_progress) for each in (a, b)], model, settings)
+    scene = _Scene(find_references((a, b), model, settings, on_progress), model, settings)
     first, last = (reference.seed.latents for reference in scene.references)
     for frame in range(imagining.frames):
         t = frame / (imagining.frames - 1)
         latents = PATHS[imagining.path_kind](first, last, t)
-        tell = numbered(on_progress, f"{frame + 1}/{imagining.frames}")
-        yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, tell)
-
-
-def _found(
-    source: Path | str | Reference, model: Model, settings: Settings, on_progress: OnProgress | None
-) -> Reference:
-    if not isinstance(source, Reference):
-        return find_reference(source, model, settings, on_progress)
-    _check_size(source.seed, "a reference", model, settings)
-    return source
-
-
-def _check_size(seed: Seed, name: str, model: Model, settings: Settings) -> None:
-    height, width = (model.downsampling * length for length in seed.latents.shape[2:])
-    if (height, width) != (settings.size, settings.size):
-        raise InputError(f"{name}: is a seed for {width} x {height} pixels, not for --size {settings.size}")
+        progress = numbered(on_progress, f"{frame + 1}/{imagining.frames}")
+        yield scene.picture(torch.tensor([1 - t, t]), latents, {"path": imagining.path_kind}, 0, progress)
 
 
 class _Scene:
@@ -176,9 +119,11 @@ class _Scene:
 
     def __init__(self, references: list[Reference], model: Model, settings: Settings) -> None:
         self.references, self.model, self.settings = references, model, settings
-        self.sampler = model.sampler(settings.recipe)
+        shape = references[0].recipe
+        self.recipe = settings.recipe(shape.width, shape.height)
+        self.sampler = model.sampler(self.recipe)
         self.short = model.schedule(
-            replace(settings.recipe, num_inference_steps=min(REFINING_STEPS, settings.num_inference_steps))
+            replace(self.recipe, num_inference_steps=min(REFINING_STEPS, settings.num_inference_steps))
         ).one_step()
 
     def picture(
@@ -219,8 +164,8 @@ class _Scene:
     def refine(
         self, latents: Tensor, image_latents: Tensor, steps: int, on_progress: OnProgress | None
     ) -> tuple[Tensor, Refinement]:
-        """The better of two seeds under the whole sampler, the given one and that refined under a shorter one, as its image
-        latents and the refinement.
+        """The better of two seeds under the whole sampler, the given one and that refined under a shorter
+        one, as its image latents and the refinement.
         """
         goals = torch.cat([reference.seed.image_latents for reference in self.references])
         device = self.model.device
@@ -242,4 +187,6 @@ class _Scene:
         photos = [(reference.seed.header.get("photo") or {}).get("sha256") for reference in self.references]
         costs = refined and {name: getattr(refined, name) for name in ("before", "after", "evaluations")}
         imagined = origin | {"photos": photos, "weights": weights.tolist(), "refinement": costs}
-        return sampling_header(self.model, self.settings, self.sampler.schedule) | {"imagined": imagined}
+        return sampling_header(self.model, self.recipe, self.settings.dtype, self.sampler.schedule) | {
+            "imagined": imagined
+        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,7 +28,7 @@ from invrecon.settings import Settings
 if TYPE_CHECKING:
     from invrecon.models import Model
 
-Method = Literal["lbo", "ddim"]
+InversionMethod = Literal["lbo", "ddim"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,10 @@ class PhotoInversion:
     Args:
         boosted: the work of boosting; None without.
         guidance: the search for the guidance scale; None where the settings gave it.
-        steps, converged_steps: of the inversion that led to the seed, solved to `rtol` or to the network's own rounding.
+        steps, converged_steps: of the inversion that led to the seed, solved to `rtol` or to the network's
+            own rounding.
         evaluations: of the network, by all rounds of boosting and the search.
-        health: of the seed; `plain_health` is that before boosting.
+        health: of the seed; `plain_health` is that before boosting, None where it wasn't inverted.
         seconds: it took; in a batch, the photo's share.
         advice: a sentence where steps did not converge.
     """
@@ -53,7 +55,7 @@ class PhotoInversion:
     evaluations: int
     evaluations_per_step: float
     health: Health
-    plain_health: Health
+    plain_health: Health | None
     seconds: float
     advice: str | None
 
@@ -64,12 +66,14 @@ def invert(
     settings: Settings | None = None,
     on_progress: OnProgress | None = None,
     *,
-    method: Method = "lbo",
+    method: InversionMethod = "lbo",
 ) -> PhotoInversion:
-    """Finds the seed noise of a photo by Latent Bias Optimization; with `settings.boost`, inside Image Latent Boosting.
+    """Finds the seed noise of a photo by Latent Bias Optimization; with `settings.boost`, inside Image Latent
+    Boosting.
 
     Args:
-        method: "ddim" puts plain DDIM inversion in the place of Latent Bias Optimization, for comparisons; it keeps no records.
+        method: "ddim" puts plain DDIM inversion in the place of Latent Bias Optimization, for comparisons; it
+            keeps no records.
 
     Raises:
         InputError: the photo can't be used.
@@ -84,40 +88,40 @@ def invert_batch(
     settings: Settings | None = None,
     on_progress: OnProgress | None = None,
     *,
-    method: Method = "lbo",
+    method: InversionMethod = "lbo",
 ) -> list[PhotoInversion | InvreconError]:
-    """`invert` for several photos at once: each call of the network carries all that are still unsolved at a step.
+    """`invert` for several photos at once: each call of the network carries all that are still unsolved at a
+    step.
 
     Returns:
-        One for each photo, in order, as if it were inverted alone. In place of one that can't be used stands its error, and the
-        others are done. `seconds` is a photo's share of the whole batch's.
+        One for each photo, in order, as if it were inverted alone. In place of one that can't be used stands
+        its error, and the others are done. `seconds` is a photo's share of the whole batch's.
 
     Raises:
         UsageError, ModelError: the settings don't fit the model.
     """
-
-    def work(run: Run, subjects: Sequence[Subject]) -> list[PhotoInversion]:
-        return invert_subjects(run, subjects, method)
-
+    work = partial(invert_subjects, method=method)
     return run_photos(photos, work, model, settings or Settings(), on_progress)
 
 
-def invert_subjects(run: Run, subjects: Sequence[Subject], method: Method = "lbo") -> list[PhotoInversion]:
+def invert_subjects(
+    run: Run, subjects: Sequence[Subject], method: InversionMethod = "lbo"
+) -> list[PhotoInversion]:
     """The inversions of photos that are encoded already."""
     sampler = run.sampler if method == "lbo" else DDIMInverter(**vars(run.sampler))
-    known = [run.search.inversion] if run.search else []
+    known = [run.search.inversion] if run.search and method == "lbo" else []
     if not run.settings.boost:
         inversions = known or sampler.invert(torch.cat([subject.encoded for subject in subjects]))
         pairs = zip(subjects, inversions, strict=True)
         return [_summary(run, subject, method, inversion) for subject, inversion in pairs]
     objectives, counters = zip(*(boosting_objective(run, subject) for subject in subjects), strict=True)
 
-    def tell(photo: int, done: int, total: int) -> None:
+    def on_step(photo: int, done: int, total: int) -> None:
         place = f"{photo + 1}/{len(subjects)} " if len(subjects) > 1 else ""
         if run.on_progress:
             run.on_progress(f"{place}boosting", done, total)
 
-    boosts = ilb.boost(sampler, objectives, boost_budget(run.settings), known=known, on_step=tell)
+    boosts = ilb.boost(sampler, objectives, boost_budget(run.settings), known=known, on_step=on_step)
     return [
         _summary(run, subject, method, boost.inversion, boost, counter.evaluations)
         for subject, boost, counter in zip(subjects, boosts, counters, strict=True)
@@ -127,20 +131,23 @@ def invert_subjects(run: Run, subjects: Sequence[Subject], method: Method = "lbo
 def _summary(
     run: Run,
     subject: Subject,
-    method: Method,
+    method: InversionMethod,
     inversion: Inversion,
     boost: Boost | None = None,
     evaluations: int = 0,
 ) -> PhotoInversion:
     """Args: evaluations: of the network, by the objective of boosting."""
     steps, rounds = len(run.sampler.schedule), boost.rounds if boost else []
+    if run.search:
+        evaluations += run.search.evaluations
     if method == "ddim":
         evaluations += steps * (len(rounds) or 1)
     else:
         evaluations += sum(one.evaluations for one in rounds) if boost else inversion.evaluations
     if run.search:
         evaluations += run.search.evaluations - run.search.inversion.evaluations
-    healths = health(inversion.latents), health((boost.plain if boost else inversion).latents)
+    plain = boost.plain if boost else inversion
+    healths = health(inversion.latents), health(plain.latents) if plain else None
     rescued = sorted(rescued_at(run.sampler.denoiser), reverse=True)
     header = inversion_header(run, subject, inversion.records, rescued, boost, healths)
     image_latents = boost.image_latents if boost else subject.encoded
@@ -156,14 +163,30 @@ def _summary(
         health=healths[0],
         plain_health=healths[1],
         seconds=run.seconds(),
-        advice=_advice(run, inversion, rescued),
+        advice=_advice(run, subject, inversion, rescued),
     )
 
 
-def _advice(run: Run, inversion: Inversion, rescued: Collection[float]) -> str | None:
-    """What a person should know: where the search found no border, steps that did not converge, and steps taken in float32."""
+def _padding(run: Run, subject: Subject) -> str | None:
+    """Says that a photo which was to be seen as a whole is padded."""
+    canvas = subject.canvas
+    if run.settings.fit != "whole" or canvas.fit != "pad":
+        return None
+    (width, height), (left, top, right, bottom) = canvas.size, canvas.seen
+    return (
+        f"no shape that the model takes is near the photo's: it is seen at {right - left} x {bottom - top} "
+        f"pixels with a border, in {width} x {height}"
+    )
+
+
+def _advice(run: Run, subject: Subject, inversion: Inversion, rescued: Collection[float]) -> str | None:
+    """What a person should know: where the search found no border, steps that did not converge, and steps
+    taken in float32.
+    """
     search, records, dtype = run.search, inversion.records, run.settings.dtype
-    advice = [search.verdict] if search and not search.bracketed else []
+    advice = [note for note in (subject.photo.note, _padding(run, subject)) if note]
+    if search and not search.bracketed:
+        advice.append(search.verdict)
     if failed := [record for record in records if not record.outcome.solved]:
         worst = max(failed, key=lambda record: record.residual)
         advice.append(

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import InputError, UsageError
-from invrecon.image import Canvas, Photo, load_photo, plan_canvas
-from invrecon.pipeline.inversion import Method, PhotoInversion, invert
-from invrecon.pipeline.seeds import check_model, check_photo
-from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.formats import is_seed_file
+from invrecon.image import Canvas, Photo, load_photo
+from invrecon.pipeline.inversion import InversionMethod, PhotoInversion, invert
+from invrecon.pipeline.seeds import canvas_of, check_model, check_photo
+from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import EditSettings, Settings, read_edit
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Origin:
     """A seed, with the photo it was made from as far as it is at hand.
 
     Args:
-        canvas: how the photo lay on the square; None for a seed that belongs to no photo.
+        canvas: how the photo lay on it; None for a seed that belongs to no photo.
         original: the photo on the canvas.
     """
 
@@ -41,9 +42,13 @@ class Origin:
     def original(self) -> Image | None:
         return self.canvas.place(self.photo.rgb) if self.canvas and self.photo else None
 
-    def restore(self, square: Image) -> Image:
-        """The square at the photo's own size; itself where the photo isn't at hand."""
-        return self.canvas.restore(square, self.photo) if self.canvas and self.photo else square
+    def restore(self, square: Image, mask: Image | None = None) -> Image:
+        """The picture at the photo's own size; itself where the photo isn't at hand.
+
+        Args:
+            mask: where it is black, the photo's own pixels stand.
+        """
+        return self.canvas.restore(square, self.photo, mask) if self.canvas and self.photo else square
 
 
 def find_origin(
@@ -53,7 +58,7 @@ def find_origin(
     on_progress: OnProgress | None = None,
     *,
     photo: Path | None = None,
-    method: Method = "lbo",
+    method: InversionMethod = "lbo",
 ) -> Origin:
     """Inverts a photo, or reads a seed file.
 
@@ -61,18 +66,19 @@ def find_origin(
         InputError: the file can't be used, was made with another model, prompt or photo.
     """
     if not is_seed_file(source):
-        found = invert(source, model, settings, on_progress, method=method)
-        return Origin(found.seed, found.subject.canvas, found.subject.photo, found)
+        inversion = invert(source, model, settings, on_progress, method=method)
+        return Origin(inversion.seed, inversion.subject.canvas, inversion.subject.photo, inversion)
     seed = load_seed(source)
     check_model(seed, source, model)
     if settings.prompt not in ("", seed.recipe.prompt):
         raise InputError(
-            f"{source}: was made with the prompt {seed.header['prompt']!r:.200}, not {settings.prompt!r:.200}; leave --prompt out"
+            f"{source}: was made with the prompt {seed.recipe.prompt!r:.200}, "
+            f"not {settings.prompt!r:.200}; leave --prompt out"
         )
     if photo:
         check_photo(seed, source, photo)
     loaded = load_photo(photo) if photo else None
-    return Origin(seed, _canvas(seed), loaded)
+    return Origin(seed, canvas_of(seed) if seed.header.get("photo") else None, loaded)
 
 
 def read_mask(path: Path, canvas: Canvas | None) -> Tensor:
@@ -87,7 +93,8 @@ def read_mask(path: Path, canvas: Canvas | None) -> Tensor:
     if mask.size != canvas.photo_size:
         (width, height), (photo_width, photo_height) = mask.size, canvas.photo_size
         raise InputError(
-            f"{path}: a mask of {width} x {height} pixels for a photo of {photo_width} x {photo_height}; they must be alike"
+            f"{path}: a mask of {width} x {height} pixels for a photo of {photo_width} x {photo_height}; "
+            "they must be alike"
         )
     placed = torch.from_numpy(np.array(canvas.place(mask).convert("L")))
     if not placed.any():
@@ -109,12 +116,3 @@ def stored_edit(path: Path, seed: Seed) -> EditSettings:
         return read_edit(seed.header["edit"])
     except UsageError as error:
         raise InputError(f"{path}: damaged seed file, {error}") from error
-
-
-def _canvas(seed: Seed) -> Canvas | None:
-    match seed.header.get("photo"):
-        case {"size": [int(width), int(height)], "fit": "crop" | "pad" | "stretch" as fit} if (
-            min(width, height) > 0
-        ):
-            return plan_canvas((width, height), seed.recipe.size, fit)
-    return None

@@ -15,14 +15,16 @@ from PIL.Image import Image
 from torch import Tensor
 
 from invrecon.core.descent import decoder_ceiling
+from invrecon.core.ilb import Boost
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import InvreconError, UsageError
+from invrecon.formats import is_seed_file
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.inversion import PhotoInversion, invert_subjects
 from invrecon.pipeline.run import Run, only, run_photos
-from invrecon.pipeline.seeds import check_model, check_photo
+from invrecon.pipeline.seeds import canvas_of, check_model, check_photo
 from invrecon.pipeline.subject import Subject, decode
-from invrecon.seedfile import Seed, is_seed_file, load_seed
+from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,11 +36,15 @@ class Reconstruction:
     """What the seed alone gives back. Pictures and figures that need the photo are None for a seed file.
 
     Args:
-        picture: at the photo's own size.
-        square: as the model gives it; `original`, `autoencoded` and `ddim` are its peers: the photo on the canvas,
-            D(E(x)), and what plain DDIM inversion leads to.
-        psnr, ssim: of `square` against `original`, both 8 bits; `encoder_ceiling_db` and `ddim_psnr` likewise.
-        lbo_psnr, ilb_psnr: with one method alone: LBO of E(x), and the boosted latents by plain DDIM inversion.
+        picture: at the photo's own size; no pixel is the photo's. With fit "crop" it is the part that the
+            model sees.
+        square: as the model gives it, whatever its shape; `original`, `autoencoded` and `ddim` are its peers:
+            the photo on the canvas, D(E(x)), and what plain DDIM inversion leads to.
+        psnr, ssim: of `square` against `original`, both 8 bits; `encoder_ceiling_db` and `ddim_psnr`
+            likewise. Padding is left out of PSNR.
+        psnr_photo: of `picture` against the photo at its own size, dB.
+        lbo_psnr, ilb_psnr: with one method alone: LBO of E(x), and the boosted latents by plain DDIM
+            inversion; None where the settings don't ask for them (`ablation`).
         decoder_ceiling_db: the best that the decoder can give, where the settings ask for it.
         latent_fidelity_db: of the regenerated image latents against z_0, boosted or not.
         seconds: for everything, comparisons included; in a batch, the photo's share.
@@ -53,6 +59,7 @@ class Reconstruction:
     autoencoded: Image | None = None
     ddim: Image | None = None
     psnr: float | None = None
+    psnr_photo: float | None = None
     ssim: float | None = None
     encoder_ceiling_db: float | None = None
     decoder_ceiling_db: float | None = None
@@ -99,7 +106,8 @@ def boost(
     *,
     photo: Path | str | None = None,
 ) -> Reconstruction:
-    """Boosts the image latents of a photo, or of a seed file that was made from `photo`, and regenerates it from the new seed.
+    """Boosts the image latents of a photo, or of a seed file that was made from `photo`, and regenerates it
+    from the new seed.
 
     Raises:
         InputError: `source` or `photo` can't be used, or don't belong together.
@@ -118,19 +126,23 @@ def boost(
 def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Settings) -> Settings:
     check_model(seed, path, model)
     check_photo(seed, path, photo)
-    return replace(settings, fit=seed.header["photo"]["fit"], auto_guidance=False, **asdict(seed.recipe))
+    recipe = asdict(seed.recipe)
+    size = f"{recipe.pop('width')}x{recipe.pop('height')}"
+    return replace(settings, size=size, fit=canvas_of(seed).fit, auto_guidance=False, **recipe)
 
 
 def _work(run: Run, subjects: Sequence[Subject]) -> list[Reconstruction]:
-    """Regenerates all photos, and sets each result beside plain DDIM inversion, each method alone, and the ceilings."""
+    """Regenerates all photos, and sets each result beside plain DDIM inversion, each method alone, and the
+    ceilings.
+    """
     inversions = invert_subjects(run, subjects)
     boosts = [inversion.boosted for inversion in inversions]
-    encoded = torch.cat([subject.encoded for subject in subjects])
-    by_ddim = _by_ddim(run, encoded)
+    by_ddim = _by_ddim(run, torch.cat([subject.encoded for subject in subjects]))
     boosted_by_ddim: Sequence[Tensor | None] = [None] * len(subjects)
     if all(boosts):
         regenerated: Sequence[Tensor] = [boost.regenerated for boost in boosts if boost]
-        boosted_by_ddim = _by_ddim(run, torch.cat([boost.image_latents for boost in boosts if boost]))
+        if run.settings.ablation:
+            boosted_by_ddim = _by_ddim(run, torch.cat([boost.image_latents for boost in boosts if boost]))
     else:
         seeds = torch.cat([inversion.seed.latents for inversion in inversions]).to(run.model.device)
         regenerated = run.sampler.generate(seeds).split(1)
@@ -152,9 +164,10 @@ def _judge(
     model, subject, boost = run.model, inversion.subject, inversion.boosted
     score = partial(subject.score, model)
     square, autoencoded, ddim = (decode(model, z) for z in (regenerated, subject.encoded, by_ddim))
-    final, ceiling = psnr(subject.original, square), None
+    final, ceiling = subject.psnr(square), None
+    photo = subject.canvas.shown(subject.photo.rgb)
     if run.settings.decoder_ceiling:
-        ceiling = decoder_ceiling(model.decode, subject.encoded, subject.pixels, score)
+        ceiling = _decoder_ceiling(model, subject)
     return Reconstruction(
         seed=inversion.seed,
         inversion=inversion,
@@ -164,16 +177,32 @@ def _judge(
         autoencoded=autoencoded,
         ddim=ddim,
         psnr=final,
+        psnr_photo=psnr(photo, subject.canvas.enlarge(square)),
         ssim=ssim(subject.original, square),
-        encoder_ceiling_db=psnr(subject.original, autoencoded),
+        encoder_ceiling_db=subject.psnr(autoencoded),
         decoder_ceiling_db=ceiling,
-        ddim_psnr=psnr(subject.original, ddim),
-        lbo_psnr=boost.rounds[0].psnr if boost else final,
+        ddim_psnr=subject.psnr(ddim),
+        lbo_psnr=_lbo_psnr(boost, final),
         ilb_psnr=None if boosted_by_ddim is None else score(boosted_by_ddim),
         latent_fidelity_db=latent_fidelity(inversion.seed.image_latents, regenerated),
         ddim_latent_fidelity_db=latent_fidelity(subject.encoded, by_ddim),
         seconds=run.seconds(),
     )
+
+
+def _lbo_psnr(boost: Boost | None, final: float) -> float | None:
+    """PSNR without boosting, where that is known."""
+    if not boost:
+        return final
+    return next((one.psnr for one in boost.rounds if one.decoder_steps == 0), None)
+
+
+def _decoder_ceiling(model: Model, subject: Subject) -> float:
+    def decode_seen(latents: Tensor) -> Tensor:
+        return subject.cut(model.decode(latents))
+
+    score = partial(subject.score, model)
+    return decoder_ceiling(decode_seen, subject.encoded, subject.cut(subject.pixels), score)
 
 
 def _from_seed(seed: Seed, path: Path, model: Model, on_progress: OnProgress | None) -> Reconstruction:

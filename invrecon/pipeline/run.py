@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,25 +15,27 @@ from invrecon.pipeline.subject import Subject, find_subject
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-    from invrecon.settings import Settings
+    from invrecon.settings import Recipe, Settings
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the photos of a batch share.
+    """What photos share that are worked on together: all are seen by the model at one size.
 
     Args:
         settings: with the guidance scale that is used, found or given.
-        sampler: for `settings.recipe`.
+        recipe: the settings' for that size.
+        sampler: for `recipe`.
         search: the search for the guidance scale; None where it was given.
-        photos: of the batch.
-        begun: when the batch was begun, by time.monotonic().
+        photos: how many there are.
+        begun: when the work was begun, by time.monotonic().
     """
 
     model: Model
     settings: Settings
+    recipe: Recipe
     sampler: Sampler
     search: GuidanceSearch | None
     photos: int
@@ -44,7 +46,7 @@ class Run:
         return self.sampler.on_progress
 
     def seconds(self) -> float:
-        """A photo's share of the time since the batch was begun."""
+        """A photo's share of the time since the work was begun."""
         return (time.monotonic() - self.begun) / self.photos
 
 
@@ -59,25 +61,18 @@ def run_photos(
     settings: Settings,
     on_progress: OnProgress | None = None,
 ) -> list[T | InvreconError]:
-    """Does `work` on all photos side by side, or one by one where each is to find a guidance scale of its own.
+    """Does `work` on all photos side by side, or one by one where each is to find a guidance scale of its
+    own.
 
     Returns:
-        A result for each photo, in order, its `seconds` the photo's share; or an error for one that can't be used.
+        A result for each photo, in order, its `seconds` the photo's share; or an error for one that can't be
+        used.
 
     Raises:
         UsageError, ModelError: no photo can be done.
     """
-    sampler = model.sampler(settings.recipe, settings.effort, on_progress)
-    if not settings.auto_guidance:
-        return _run_batch(photos, work, model, settings, sampler)
-    return [one for photo in photos for one in _run_batch([photo], work, model, settings, sampler)]
-
-
-def _run_batch(
-    photos: Sequence[Path | str], work: Work[T], model: Model, settings: Settings, sampler: Sampler
-) -> list[T | InvreconError]:
-    begun = time.monotonic()
-    results: dict[int, Any] = {}
+    model.check(settings)
+    results: dict[int, T | InvreconError] = {}
     subjects: dict[int, Subject] = {}
     for number, photo in enumerate(photos):
         try:
@@ -86,23 +81,34 @@ def _run_batch(
             raise
         except InvreconError as error:
             results[number] = error
-    if subjects:
-        run = Run(model, settings, sampler, None, len(photos), begun)
-        if settings.auto_guidance:
-            run = _with_guidance(run, subjects[0])
-        done = work(run, list(subjects.values()))
-        results |= {
-            number: replace(one, seconds=run.seconds())  # type: ignore[type-var]
-            for number, one in zip(subjects, done, strict=True)
-        }
+    for numbers in _groups(subjects, alone=settings.auto_guidance):
+        together = [subjects[number] for number in numbers]
+        run = _begin(together, model, settings, on_progress)
+        done, seconds = work(run, together), run.seconds()
+        for number, one in zip(numbers, done, strict=True):
+            results[number] = replace(one, seconds=seconds)  # type: ignore[type-var]
     return [results[number] for number in range(len(photos))]
 
 
-def _with_guidance(run: Run, subject: Subject) -> Run:
-    """The same run under the guidance scale that suits its one photo."""
-    search = search_guidance(subject, run.model, run.settings, run.on_progress)
-    settings = replace(run.settings, guidance_scale=search.guidance_scale, auto_guidance=False)
-    return replace(run, settings=settings, search=search, sampler=search.sampler)
+def _groups(subjects: Mapping[int, Subject], alone: bool) -> list[list[int]]:
+    """The numbers of photos that are worked on together: those of one size, or each `alone`."""
+    groups: dict[Any, list[int]] = {}
+    for number, subject in subjects.items():
+        groups.setdefault(number if alone else subject.canvas.size, []).append(number)
+    return list(groups.values())
+
+
+def _begin(
+    subjects: Sequence[Subject], model: Model, settings: Settings, on_progress: OnProgress | None
+) -> Run:
+    """The run of photos of one size; with automatic guidance, of one photo."""
+    begun, search = time.monotonic(), None
+    if settings.auto_guidance:
+        search = search_guidance(subjects[0], model, settings, on_progress)
+        settings = replace(settings, guidance_scale=search.guidance_scale, auto_guidance=False)
+    recipe = settings.recipe(*subjects[0].canvas.size)
+    sampler = search.sampler if search else model.sampler(recipe, settings.effort, on_progress)
+    return Run(model, settings, recipe, sampler, search, len(subjects), begun)
 
 
 def only(results: Sequence[T | InvreconError]) -> T:

@@ -29,7 +29,7 @@ from invrecon.image import to_image
 from invrecon.metrics import psnr
 from invrecon.pipeline.origin import Origin
 from invrecon.seedfile import Seed
-from invrecon.settings import EditSettings, Recipe
+from invrecon.settings import EditSettings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -44,7 +44,8 @@ class Edited:
         square: as the model sees it; `mask` is of its size (mode L, white is editable), None without.
         seed: with this edit in its header: `edit` repeats it.
         change_db: PSNR against the reconstruction; infinite where nothing changed.
-        outside_psnr, outside_reconstruction_psnr: of the edit and of the reconstruction against the photo, where the mask is black.
+        outside_psnr, outside_reconstruction_psnr: of the edit and of the reconstruction against the photo,
+            where the mask is black.
     """
 
     settings: EditSettings
@@ -59,7 +60,9 @@ class Edited:
 
 
 def weigh(settings: EditSettings, model: Model) -> Tensor:
-    """The weight of each token of the target's prompt. Raises UsageError where a word to be weighed isn't there."""
+    """The weight of each token of the target's prompt. Raises UsageError where a word to be weighed isn't
+    there.
+    """
     try:
         return token_weights(model.words(settings.to), settings.weights)
     except KeyError as error:
@@ -89,12 +92,13 @@ class Studio:
         seed = origin.seed.latents.to(model.device)
         self.trajectory = trace(self.source, self.schedule, seed, self._on_step("regenerating"))
         self.pixels = self._decode(self.trajectory[-1])
-        self.reconstruction = to_image(self.pixels)
-        self.found_masks: dict[tuple[str, float | None], Tensor] = {}
+        self.reconstruction = to_image(self.pixels, model.dtype)
+        self.word_masks: dict[tuple[str, float | None], Tensor] = {}
 
     def edit(self, settings: EditSettings, name: str) -> Edited:
         """One edit; `name` is that of its stage for progress bars."""
         begun, mode = time.monotonic(), self._mode(settings)
+        self._check_keep_original(settings)
         with self.model.watched() as attention:
             mask = self._mask(settings, attention)
             area = None if mask is None else latent_mask(mask, self._grid())
@@ -109,7 +113,18 @@ class Studio:
                 seed=self._start(settings, area),
                 on_step=self._on_step(name),
             )
-        return self._finish(settings, to_image(self._decode(latents)), mask, time.monotonic() - begun)
+        square = to_image(self._decode(latents), self.model.dtype)
+        return self._finish(settings, square, mask, time.monotonic() - begun)
+
+    def _check_keep_original(self, settings: EditSettings) -> None:
+        if not settings.keep_original:
+            return
+        if self.origin.seed.mask is None and not settings.auto_mask:
+            raise UsageError("--keep-original needs to know where: give --mask or --auto-mask")
+        if self.origin.photo is None:
+            raise UsageError(
+                "--keep-original needs the photo that the seed was made from: give it with --photo"
+            )
 
     def _target(self, settings: EditSettings) -> Denoiser:
         negative, recipe = settings.negative_prompt, self.recipe
@@ -153,18 +168,17 @@ class Studio:
         mask = None if drawn is None else (drawn.float() / 255)[None, None].to(self.model.device)
         if settings.auto_mask:
             key = (settings.to, settings.mask_threshold)
-            found = self.found_masks[key] = (
-                self.found_masks[key] if key in self.found_masks else self._find_mask(*key, attention)
-            )
-            mask = found if mask is None else mask * found
+            if key not in self.word_masks:
+                self.word_masks[key] = self._mask_of_words(*key, attention)
+            mask = self.word_masks[key] if mask is None else mask * self.word_masks[key]
         return mask
 
-    def _find_mask(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
+    def _mask_of_words(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
         source, target = things(self.model.words(self.recipe.prompt), self.model.words(to))
-        plain = Recipe(prompt=to, size=self.recipe.size, sampler=self.recipe.sampler)
+        plain = replace(self.recipe, prompt=to, negative_prompt="", guidance_scale=1.0)
         pairs = [(self.source, source), (self.model.denoiser(plain), target)]
-        found = attention_mask(pairs, self.schedule, self.trajectory, attention, threshold)
-        return along_edges(pixel_mask(found, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)
+        mask = attention_mask(pairs, self.schedule, self.trajectory, attention, threshold)
+        return along_edges(pixel_mask(mask, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)
 
     def _finish(self, settings: EditSettings, square: Image, mask: Tensor | None, seconds: float) -> Edited:
         origin = self.origin
@@ -177,7 +191,7 @@ class Studio:
         untouched = origin.original if outside and outside.getbbox() else None
         return Edited(
             settings=settings,
-            picture=origin.restore(square),
+            picture=origin.restore(square, shown if settings.keep_original else None),
             square=square,
             seed=seed,
             seconds=seconds,

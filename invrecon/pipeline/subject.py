@@ -23,7 +23,7 @@ class Subject:
     """A photo as the model sees it.
 
     Args:
-        original: the photo on the canvas.
+        original: the photo on the canvas, as the model sees it.
         pixels: of `original`, (1, 3, H, W) in [-1, 1], on the model's device.
         encoded: E(x), (1, C, h, w).
     """
@@ -34,9 +34,20 @@ class Subject:
     pixels: Tensor
     encoded: Tensor
 
+    def psnr(self, picture: Image) -> float:
+        """PSNR of a picture of the canvas's size against the photo as the model sees it, dB; padding is left
+        out.
+        """
+        return psnr(self.original.crop(self.canvas.seen), picture.crop(self.canvas.seen))
+
     def score(self, model: Model, image_latents: Tensor) -> float:
-        """PSNR of the picture that image latents decode to, 8 bits, dB."""
-        return psnr(self.original, decode(model, image_latents))
+        """`psnr` of the 8-bit picture that image latents decode to, dB."""
+        return self.psnr(decode(model, image_latents))
+
+    def cut(self, pixels: Tensor) -> Tensor:
+        """The part of pixels (1, 3, H, W) that shows the photo: all of them where the canvas isn't padded."""
+        left, top, right, bottom = self.canvas.seen
+        return pixels[..., top:bottom, left:right]
 
 
 def find_subject(path: Path, model: Model, settings: Settings) -> Subject:
@@ -44,15 +55,26 @@ def find_subject(path: Path, model: Model, settings: Settings) -> Subject:
 
     Raises:
         InputError: the photo can't be used.
+        UsageError: the model can't do with the size.
     """
     photo = load_photo(path)
-    canvas = plan_canvas(photo.rgb.size, settings.size, settings.fit)
+    return lay_out(photo, canvas_for(photo, model, settings), model)
+
+
+def lay_out(photo: Photo, canvas: Canvas, model: Model) -> Subject:
+    """A photo on a canvas, encoded."""
     original = canvas.place(photo.rgb)
     pixels = to_tensor(original).to(model.device)
     return Subject(photo, canvas, original, pixels, model.encode(pixels))
 
 
+def canvas_for(photo: Photo, model: Model, settings: Settings) -> Canvas:
+    """The canvas that the settings ask for. Raises UsageError where the model can't do with the size."""
+    size = settings.exact_size or int(settings.size)
+    return plan_canvas(photo.rgb.size, size, settings.fit, model.multiple)
+
+
 @torch.no_grad()
 def decode(model: Model, image_latents: Tensor) -> Image:
     """The 8-bit picture of image latents, (1, C, h, w)."""
-    return to_image(model.decode(image_latents))
+    return to_image(model.decode(image_latents), model.dtype)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import ModelError
-from invrecon.image import load_photo, plan_canvas, to_tensor
-from invrecon.metrics import latent_fidelity, psnr, ssim
-from invrecon.pipeline.seeds import check_model, check_photo
+from invrecon.image import load_photo
+from invrecon.metrics import latent_fidelity, ssim
+from invrecon.pipeline.seeds import canvas_of, check_model, check_photo
+from invrecon.pipeline.subject import Subject, lay_out
 from invrecon.seedfile import Seed, load_seed
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Losses:
-    """PSNR against the photo in dB, stage by stage; from each to the next something is lost, or by boosting won.
+    """PSNR against the photo in dB, stage by stage; from each to the next something is lost, or by boosting
+    won.
 
     Args:
         encoder: D(E(x)), pixels not rounded.
         boosting: D(z_0) of the seed file's image latents.
-        trajectory: the same image latents inverted and regenerated without guidance; equal to `guidance` where there is none.
+        trajectory: the same image latents inverted and regenerated without guidance; equal to `guidance`
+            where there is none.
         guidance: regenerated from the seed, with its guidance.
         eight_bits: the same, rounded to 8 bits: the final picture.
     """
@@ -78,7 +81,8 @@ def verify(
     Args:
         seed_file: written by invrecon.
         photo: the photo that it was made from.
-        model: says where the checkpoint lies; its sampling is not used, but to split off the part of guidance.
+        model: says where the checkpoint lies; its sampling is not used, but to split off the part of
+            guidance.
         matrix: whether to try other step counts, samplers and dtypes too.
 
     Raises:
@@ -92,29 +96,27 @@ def verify(
     seed = load_seed(seed_file)
     check_model(seed, seed_file, model)
     check_photo(seed, seed_file, photo)
-    loaded = load_photo(photo)
-    canvas = plan_canvas(loaded.rgb.size, seed.recipe.size, seed.header["photo"]["fit"])
-    original = canvas.place(loaded.rgb)
+    subject = lay_out(load_photo(photo), canvas_of(seed), model)
     stock = StockPipeline(model)
     if on_progress:
         on_progress("regenerating with diffusers", 0, 1)
     picture, regenerated = stock.regenerate(seed.latents, seed.recipe)
     return Verification(
         picture=picture,
-        psnr=psnr(original, picture),
-        ssim=ssim(original, picture),
+        psnr=subject.psnr(picture),
+        ssim=ssim(subject.original, picture),
         latent_fidelity_db=latent_fidelity(seed.image_latents, regenerated),
-        losses=_losses(seed, original, model, stock, regenerated),
+        losses=_losses(seed, subject, model, stock, regenerated),
         seconds=time.monotonic() - begun,
-        matrix=_matrix(seed, original, model, on_progress) if matrix else [],
+        matrix=_matrix(seed, subject, model, on_progress) if matrix else [],
     )
 
 
-def _losses(seed: Seed, original: Image, model: Model, stock: StockPipeline, regenerated: Tensor) -> Losses:
-    photo = to_tensor(original).to(model.device) / 2 + 0.5
+def _losses(seed: Seed, subject: Subject, model: Model, stock: StockPipeline, regenerated: Tensor) -> Losses:
+    photo = subject.cut(subject.pixels) / 2 + 0.5
 
     def unrounded(image_latents: Tensor) -> float:
-        error = (stock.decode(image_latents)[1].clamp(0, 1) - photo).square().mean().item()
+        error = (subject.cut(stock.decode(image_latents)[1]).clamp(0, 1) - photo).square().mean().item()
         return -10 * math.log10(error) if error else math.inf
 
     guided = unguided = unrounded(regenerated)
@@ -123,15 +125,15 @@ def _losses(seed: Seed, original: Image, model: Model, stock: StockPipeline, reg
         [inversion] = model.sampler(recipe).invert(seed.image_latents.to(model.device))
         unguided = unrounded(stock.regenerate(inversion.latents, recipe)[1])
     return Losses(
-        encoder=unrounded(model.encode(photo * 2 - 1)),
+        encoder=unrounded(subject.encoded),
         boosting=unrounded(seed.image_latents),
         trajectory=unguided,
         guidance=guided,
-        eight_bits=psnr(original, stock.decode(regenerated)[0]),
+        eight_bits=subject.psnr(stock.decode(regenerated)[0]),
     )
 
 
-def _matrix(seed: Seed, original: Image, model: Model, on_progress: OnProgress | None) -> list[Variant]:
+def _matrix(seed: Seed, subject: Subject, model: Model, on_progress: OnProgress | None) -> list[Variant]:
     from invrecon.models.stock import OWN, SAMPLERS, StockPipeline
 
     recipe = seed.recipe
@@ -149,7 +151,7 @@ def _matrix(seed: Seed, original: Image, model: Model, on_progress: OnProgress |
             picture, _ = stocks[dtype].regenerate(
                 seed.latents, replace(recipe, num_inference_steps=count), other
             )
-            value = psnr(original, picture)
+            value = subject.psnr(picture)
         except ModelError:
             value = math.nan
         variants.append(Variant(sampler, count, dtype, value))

@@ -1,29 +1,32 @@
 """Settings, each described once: checks, options and presets follow from that. Nothing here needs torch."""
 
+from invrecon.settings.auto_guidance import AutoGuidance
 from invrecon.settings.boosting import Boosting
 from invrecon.settings.checkpoint import Checkpoint
 from invrecon.settings.editing import INVERSIONS, MODES, EditSettings, read_edit
 from invrecon.settings.effort import Effort
+from invrecon.settings.framing import Framing
 from invrecon.settings.hardware import Hardware
 from invrecon.settings.imagining import Imagining
 from invrecon.settings.presets import load_captions, load_settings, load_table
-from invrecon.settings.recipe import SAMPLERS, Recipe
+from invrecon.settings.recipe import SAMPLERS, Recipe, Sampling
 from invrecon.settings.run import Settings
-from invrecon.settings.search import GuidanceSearch
 from invrecon.settings.table import Setting, settings_of
 
 __all__ = [
     "INVERSIONS",
     "MODES",
     "SAMPLERS",
+    "AutoGuidance",
     "Boosting",
     "Checkpoint",
     "EditSettings",
     "Effort",
-    "GuidanceSearch",
+    "Framing",
     "Hardware",
     "Imagining",
     "Recipe",
+    "Sampling",
     "Setting",
     "Settings",
     "load_captions",

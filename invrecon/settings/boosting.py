@@ -20,13 +20,16 @@ class Boosting(Group):
         True, "Boost the image latents above the autoencoder's own (ILB). Better, and slower."
     )
     boost_rounds: int = setting(
-        1, "Inversions after the first one; fewer where they stop gaining.", low=0, high=100
+        1, "Descents through the decoder, each followed by an inversion.", low=0, high=100
     )
     decoder_steps: int = setting(
         160,
-        "Passes through the decoder before each of them, at most. More of them gain less and less.",
+        "Passes through the decoder in each of them, at most. More of them gain less and less.",
         low=1,
         high=10_000,
+    )
+    decoder_dtype: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "Precision of these passes; auto takes bfloat16 where the processor or card computes in it."
     )
     proximal_weight: float | Literal["auto"] = setting(
         "auto",
@@ -39,4 +42,7 @@ class Boosting(Group):
     )
     target_psnr: float = setting(math.inf, "Stop boosting at so many dB.", low=0)
     max_seconds: float = setting(math.inf, "Stop boosting after so long.", low=0)
+    ablation: bool = setting(
+        False, "Also measure LBO and ILB alone, to see what each contributes; takes about twice as long."
+    )
     decoder_ceiling: bool = setting(False, "Find what the decoder could give at best, too; slow.")

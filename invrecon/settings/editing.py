@@ -19,13 +19,14 @@ class EditSettings(Group):
     Some settings count in one mode only; their texts begin with its name.
     """
 
-    to: str = setting(help="What the picture should show.", flags=())
+    to: str = setting(help="What the picture should show.", flags=(), unicode=True)
     mode: Literal["p2p", "swap", "masactrl", "sdedit"] = setting("p2p", "How the edit is tied to the photo.")
     guidance_scale: float = setting(3.0, "Of the edit; the photo's own has none.", low=1, high=100)
     negative_prompt: str | None = setting(
         None,
         "What guidance leads away from; else the photo's prompt, or a guided seed's own negative prompt.",
         shown="--prompt",
+        unicode=True,
     )
     auto_mask: bool = setting(False, "Change only what the changed words name.")
     mask_threshold: float | None = setting(
@@ -35,6 +36,7 @@ class EditSettings(Group):
         high=1,
         shown="automatic",
     )
+    keep_original: bool = setting(False, "Keep the photo's own pixels where the mask is black.")
     forget: float = setting(
         1.0,
         "Share of its mean colour that the seed loses inside a mask; without effect in sdedit.",

@@ -8,11 +8,11 @@ from invrecon.settings.table import Group, documented, setting, settings_of
 
 @documented
 @dataclass(frozen=True)
-class Recipe(Group):
-    """How a picture is made of seed noise. Inversion and regeneration share it, and a seed file holds it."""
+class Sampling(Group):
+    """How a picture is made of seed noise. Inversion and regeneration share it."""
 
-    prompt: str = setting("", "What the photo shows. Guidance and edits need it.")
-    negative_prompt: str = setting("", "What guidance leads away from.")
+    prompt: str = setting("", "What the photo shows. Guidance and edits need it.", unicode=True)
+    negative_prompt: str = setting("", "What guidance leads away from.", unicode=True)
     num_inference_steps: int = setting(
         50,
         "Steps of the sampler. More of them are easier to invert, and take longer.",
@@ -27,16 +27,18 @@ class Recipe(Group):
         high=100,
         auto="auto_guidance",
     )
-    size: int = setting(
-        256,
-        "Side of the square that the model sees, a multiple of 8; best what it was trained on.",
-        low=64,
-        high=2048,
-        multiple_of=8,
-    )
     sampler: Literal["auto", "ddim", "euler", "dpm++"] = setting(
         "auto", "Sampler that the seed is for; auto is the checkpoint's own."
     )
 
 
-SAMPLERS = settings_of(Recipe)["sampler"].words
+@documented
+@dataclass(frozen=True)
+class Recipe(Sampling):
+    """How a picture of a certain size is made of seed noise. A seed file holds it."""
+
+    width: int = setting(256, "Of the picture, pixels.", low=64, high=2048, multiple_of=8, flags=())
+    height: int = setting(256, "Of the picture, pixels.", low=64, high=2048, multiple_of=8, flags=())
+
+
+SAMPLERS = settings_of(Sampling)["sampler"].words

@@ -1,30 +1,27 @@
 """All settings of a run."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from invrecon.errors import UsageError
+from invrecon.settings.auto_guidance import AutoGuidance
 from invrecon.settings.boosting import Boosting
 from invrecon.settings.checkpoint import Checkpoint
 from invrecon.settings.effort import Effort
+from invrecon.settings.framing import Framing
 from invrecon.settings.hardware import Hardware
-from invrecon.settings.recipe import Recipe
-from invrecon.settings.search import GuidanceSearch
+from invrecon.settings.recipe import Recipe, Sampling
 from invrecon.settings.table import documented, part, setting
 
 
 @documented
 @dataclass(frozen=True)
-class Settings(Checkpoint, Recipe, GuidanceSearch, Effort, Boosting, Hardware):
+class Settings(Checkpoint, Sampling, AutoGuidance, Effort, Boosting, Framing, Hardware):
     """What shapes a result: `Settings(prompt="a cat", num_inference_steps=20)`.
 
     Raises:
         UsageError: a setting is out of its range, or contradicts another.
     """
 
-    fit: Literal["crop", "pad", "stretch"] = setting(
-        "crop", "How a photo is laid on the square that the model sees."
-    )
     seed: int = setting(
         0, "Seed of the random generators; inversion draws nothing at random.", low=0, high=2**63 - 1
     )
@@ -37,10 +34,9 @@ class Settings(Checkpoint, Recipe, GuidanceSearch, Effort, Boosting, Hardware):
                 "say what the photo shows with --prompt"
             )
 
-    @property
-    def recipe(self) -> Recipe:
-        """What the seed belongs to."""
-        return part(self, Recipe)
+    def recipe(self, width: int, height: int) -> Recipe:
+        """How a picture of that size is made of its seed, pixels."""
+        return Recipe(**vars(part(self, Sampling)), width=width, height=height)
 
     @property
     def effort(self) -> Effort:

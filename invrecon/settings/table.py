@@ -1,6 +1,7 @@
 """What a setting is: default, range and purpose, said once; checks, options, presets and docs follow."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from inspect import cleandoc, get_annotations
@@ -28,10 +29,13 @@ class Setting:
         help: what it does and when to change it.
         low, high: the least and the greatest number.
         multiple_of: a whole number that it has to be a multiple of.
+        pattern: a regular expression; a text that matches it will do in the place of a number.
+        pattern_shown: how help writes such a text.
         flags: its option on the command line; empty where it has none.
         auto: the setting that the word "auto" in this one's place turns on.
         shown: the default as help shows it; empty for the default's own value.
         mode: the mode of an edit in which alone it counts.
+        unicode: whether it is text for a model, which can't read what isn't valid Unicode.
     """
 
     name: str
@@ -43,10 +47,13 @@ class Setting:
     low: float = -math.inf
     high: float = math.inf
     multiple_of: int = 1
+    pattern: str = ""
+    pattern_shown: str = ""
     flags: tuple[str, ...] = ()
     auto: str = ""
     shown: str = ""
     mode: str = ""
+    unicode: bool = False
 
     def check(self, value: Any) -> None:
         """Raises UsageError where the setting can't have this value."""
@@ -54,6 +61,10 @@ class Setting:
         if value is None or isinstance(value, str):
             if self.kind is None and self.words and value not in self.words:
                 raise UsageError(f"{self.name} must be one of {', '.join(self.words)}, not {value!r}")
+            if self.unicode and not _is_unicode(value or ""):
+                raise UsageError(
+                    f"{self.name} isn't valid text: {value!a} holds bytes that aren't UTF-8; type it anew"
+                )
         elif self.kind in (int, float):
             if not self.low <= value <= self.high:
                 lie = f"be {self._or}lie" if self._or else "lie"
@@ -68,6 +79,8 @@ class Setting:
         """Raises UsageError where a value is of another type than the setting's."""
         expected = self.kind or (str if self.words else None)
         if expected is None or (value is None and self.optional) or value in self.words:
+            return
+        if self.pattern and isinstance(value, str) and re.fullmatch(self.pattern, value):
             return
         if not isinstance(value, _ACCEPTED[expected]) or (isinstance(value, bool) and expected is not bool):
             kinds = f"{self._or}of type {expected.__name__}"
@@ -124,6 +137,11 @@ def _read_field(each: Any) -> Setting:
         described["flags"] = (f"{flag}/--no-{each.name.replace('_', '-')}",) if kind is bool else (flag,)
     default = None if each.default is MISSING else each.default
     return Setting(each.name, default, kind, words, type(None) in parts, **described)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether text can be encoded: not so where Python kept bytes of a command line that it couldn't read."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def part(settings: Any, kind: Callable[..., T]) -> T:

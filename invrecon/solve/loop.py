@@ -65,7 +65,7 @@ def solve(
         rows = torch.tensor(active, device=x.device)
         fx, proposal = method.step(f, x, rows)
         endings = _judge([samples[row] for row in active], fx - x, proposal)
-        improved = [k for k, row in enumerate(active) if samples[row].idle == 0]
+        improved = [k for k, row in enumerate(active) if samples[row].since_lowest == 0]
         best[rows[improved]] = x[improved]
         for k, ending in enumerate(endings):
             if ending:

@@ -1,6 +1,7 @@
 """What to try next: Picard, Anderson, Adam. All take batches; no sample sees another."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -53,10 +54,10 @@ class Anderson:
         """Says that the next f varies `factor` times as strongly as the last."""
         self._df *= factor
 
-    def forget(self, rows: Tensor) -> None:
+    def forget(self, samples: Sequence[int]) -> None:
         """Drops the pairs of some samples."""
-        self._dx[rows] = 0.0
-        self._df[rows] = 0.0
+        self._dx[samples] = 0.0
+        self._df[samples] = 0.0
 
     def step(self, f: Function, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         fx = f(x, rows)
@@ -66,10 +67,7 @@ class Anderson:
         """The next iterates of some samples, (n, ...)."""
         flat, f_flat = x.flatten(1), fx.flatten(1)
         if self._last is None:
-            self._last = (
-                flat.new_zeros(self._dx.shape[0], flat.shape[1]),
-                flat.new_zeros(self._dx.shape[0], flat.shape[1]),
-            )
+            self._last = torch.zeros_like(self._dx[:, 0]), torch.zeros_like(self._dx[:, 0])
         else:
             place = self._counts[rows] % self.window
             self._dx[rows, place] = flat - self._last[0][rows]
@@ -138,8 +136,11 @@ def _least_squares(rows: Tensor, target: Tensor) -> Tensor:
     norms = rows.norm(dim=2).clamp(min=torch.finfo(rows.dtype).tiny)
     unit = rows / norms[..., None]
     ridge = 10 * torch.finfo(rows.dtype).eps * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    products = torch.linalg.vecdot(
+        unit, target[:, None]
+    )  # rounds alike in every batch; `@` with a vector doesn't
     # `solve_ex`, unlike `solve`, doesn't wait for the device
-    return torch.linalg.solve_ex(unit @ unit.mT + ridge, unit @ target[..., None])[0][..., 0] / norms
+    return torch.linalg.solve_ex(unit @ unit.mT + ridge, products[..., None])[0][..., 0] / norms
 
 
 def _rms(x: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class ContractionRates:
 
     Args:
         caution: > 1.
-        lowest: rates below it are taken for luck, and count as `lowest`.
+        lowest: smaller rates count as this one, since one good iteration says little of the next.
     """
 
     def __init__(self, caution: float = 1.25, lowest: float = 0.03) -> None:
@@ -123,7 +123,7 @@ class ContractionRates:
 
 
 class Progress:
-    """The solve of one sample, as its residuals tell it.
+    """What the residuals of one sample's solve have been so far.
 
     Args:
         criterion: when it is solved.
@@ -132,7 +132,7 @@ class Progress:
 
     def __init__(self, criterion: Criterion, rates: ContractionRates | None = None) -> None:
         self.criterion, self.rates = criterion, rates
-        self.iterations = self.idle = 0
+        self.iterations = self.since_lowest = 0
         self.first = self.previous = self.lowest = math.inf
 
     def judge(self, norm: float, finite: bool) -> tuple[Point, Result] | None:
@@ -154,7 +154,7 @@ class Progress:
     def _observe(self, residual: float) -> None:
         if self.rates and self.iterations > 1:
             self.rates.observe(self.iterations - 1, residual / max(self.previous, 1e-300))
-        self.idle = 0 if residual < self.lowest else self.idle + 1
+        self.since_lowest = 0 if residual < self.lowest else self.since_lowest + 1
         self.lowest = min(self.lowest, residual)
         self.first = residual if self.iterations == 1 else self.first
 
@@ -170,7 +170,7 @@ class Progress:
         floor, stalled = _at(criterion.floor, iteration), residual > 0.9 * self.previous
         if self.lowest < floor and (rates.is_rounding(stalled, self.lowest / floor) if rates else stalled):
             return self._end(Point.BEST, Outcome.ROUNDED)
-        if self.idle >= criterion.patience:
+        if self.since_lowest >= criterion.patience:
             return self._end(Point.BEST, Outcome.DIVERGED)
         if iteration < criterion.max_iterations:
             return None

@@ -30,7 +30,7 @@ def run_audit(
     """Runs what `out` doesn't hold yet; every finished run is kept at once.
 
     Args:
-        photos: of any format and size; each is fitted to the model's square.
+        photos: of any format and size; each is laid on its canvas.
         settings: model, steps, size, fit, rtol and boosting; prompt and guidance are the plan's.
         out: folder for results.jsonl, pictures and boosted latents.
 
@@ -40,8 +40,9 @@ def run_audit(
     """
     journal = Journal(out / "results.jsonl")
     settings = replace(settings, sampler="ddim")
+    model.check(settings)
     try:
-        noise_levels(model.schedule(settings.recipe))  # which some methods need
+        noise_levels(model.schedule(settings.recipe(256, 256)))  # which some methods need
     except ValueError as error:
         raise UsageError(f"the audit can't be run on {model.name}: {error}") from error
     runs, done = list(plan.runs()), 0

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from invrecon.audit.json_values import finite
 from invrecon.audit.methods.photo import AuditPhoto, boosted_latents
 from invrecon.audit.methods.plan import OURS, Run
 from invrecon.core.denoiser import Counted, Guided
@@ -21,6 +20,7 @@ from invrecon.core.lbo import StepRecord
 from invrecon.core.peers import Stored, make_peer
 from invrecon.core.sampler import Sampler
 from invrecon.image import to_image
+from invrecon.jsonable import jsonable
 from invrecon.metrics import latent_fidelity, lpips, psnr, ssim
 from invrecon.models.memory import peak_memory, reset_peak
 from invrecon.settings import Settings
@@ -53,7 +53,8 @@ def make_row(run: Run, photo: AuditPhoto, model: Model, settings: Settings, prom
     z_0 = photo.subject.encoded
     if run.boosted:
         z_0 = boosted_latents(photo, model, settings, run.setting, prompt)
-    recipe = replace(settings.recipe, prompt=prompt, negative_prompt="", guidance_scale=scale)
+    size = photo.subject.canvas.size
+    recipe = replace(settings.recipe(*size), prompt=prompt, negative_prompt="", guidance_scale=scale)
     budget = math.inf if run.budget is None else run.budget
     sampler = model.sampler(recipe, replace(settings.effort, solver="auto", mean_evaluations=budget))
     network = Counted(sampler.denoiser.denoiser)
@@ -103,8 +104,8 @@ def _describe(inverted: Inverted) -> Row:
         "converged_steps": sum(outcome.solved for outcome in outcomes) if outcomes else None,
         "diverged_steps": outcomes.count(Outcome.DIVERGED) if outcomes else None,
         "timesteps": [record.timestep for record in inverted.records],
-        "residuals": [finite(record.residual) for record in inverted.records],
-        "health": {field: finite(value) for field, value in asdict(health(stored.latents)).items()},
+        "residuals": [jsonable(record.residual) for record in inverted.records],
+        "health": {field: jsonable(value) for field, value in asdict(health(stored.latents)).items()},
     }
 
 
@@ -121,12 +122,12 @@ def _judge(photo: AuditPhoto, model: Model, z_0: Tensor, regenerated: Tensor, na
     squared_error = (pixels.clamp(-1, 1) - subject.pixels).square().mean().item()
     fidelity = latent_fidelity(z_0, regenerated)
     return {
-        "psnr": finite(psnr(subject.original, picture)),
-        "psnr_unrounded": finite(-10 * math.log10(squared_error / 4 + 1e-30)),
-        "psnr_of_z_0": finite(subject.score(model, z_0)),
-        "ssim": finite(ssim(subject.original, picture)),
+        "psnr": jsonable(psnr(subject.original, picture)),
+        "psnr_unrounded": jsonable(-10 * math.log10(squared_error / 4 + 1e-30)),
+        "psnr_of_z_0": jsonable(subject.score(model, z_0)),
+        "ssim": jsonable(ssim(subject.original, picture)),
         "lpips": lpips(subject.original, picture),
-        "latent_nmse": finite(10 ** (-fidelity / 10)),
-        "latent_fidelity_db": finite(fidelity),
+        "latent_nmse": jsonable(10 ** (-fidelity / 10)),
+        "latent_fidelity_db": jsonable(fidelity),
         "picture": path,
     }

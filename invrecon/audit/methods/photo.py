@@ -10,12 +10,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from invrecon.audit.json_values import finite
 from invrecon.audit.methods.plan import Plan, Setting, key
 from invrecon.core.descent import decoder_ceiling
 from invrecon.core.objective import PROXIMAL_WEIGHT
 from invrecon.image import save_png
 from invrecon.journal import Journal
+from invrecon.jsonable import jsonable
 from invrecon.metrics import psnr
 from invrecon.pipeline import invert
 from invrecon.pipeline.subject import Subject, decode, find_subject
@@ -77,8 +77,8 @@ def note_photo(photo: AuditPhoto, model: Model, plan: Plan, settings: Settings, 
         "photo": photo.path.name,
         "sha256": subject.photo.sha256,
         "size": settings.size,
-        "encoder_ceiling_db": finite(psnr(subject.original, autoencoded)),
-        "decoder_ceiling_db": finite(ceiling),
+        "encoder_ceiling_db": jsonable(psnr(subject.original, autoencoded)),
+        "decoder_ceiling_db": jsonable(ceiling),
         "original": photo.save(subject.original, f"{name}.original"),
         "autoencoded": photo.save(autoencoded, f"{name}.autoencoded"),
     }

@@ -74,7 +74,9 @@ def make_benchmark(model: Model, settings: Settings, photos: Sequence[Path], lar
             f"speed is measured beside DDIM inversion, and {model.name} is a model of flow matching, which "
             "has none"
         )
-    recipe = replace(settings.recipe, sampler="ddim")
+    width, height = settings.exact_size or (int(settings.size),) * 2
+    settings = replace(settings, size=f"{width}x{height}", fit="crop")  # all photos of a batch have one size
+    recipe = replace(settings.recipe(width, height), sampler="ddim")
     sampler = model.sampler(recipe)
     methods = [TimedMethod("DDIM", None, lambda _, latents: ddim_inversion(model, recipe, latents))]
     for rtol in dict.fromkeys((1e-3, settings.rtol)):
@@ -105,7 +107,7 @@ def _encoded(photos: Sequence[Path], model: Model, settings: Settings, count: in
 
 def _drawn(sampler: Sampler, model: Model, settings: Settings, count: int) -> Tensor:
     """Image latents that the model generates from noise."""
-    side = settings.size // model.downsampling
+    shape = [side // model.downsampling for side in settings.exact_size or ()][::-1]
     generator = torch.Generator().manual_seed(settings.seed)
-    noise = torch.randn(count, model.latent_channels, side, side, generator=generator)
+    noise = torch.randn(count, model.latent_channels, *shape, generator=generator)
     return torch.cat([sampler.generate(one) for one in noise.to(model.device).split(1)])

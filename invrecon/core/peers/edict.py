@@ -1,4 +1,4 @@
-"""EDICT: two latents that step in turns, each told by the other, so that every step can be undone."""
+"""EDICT: two latents that step in turns, each given the other, so that every step can be undone."""
 
 import torch
 from torch import Tensor

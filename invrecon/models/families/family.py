@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from invrecon.core.denoiser import ConditionalDenoiser
+from invrecon.settings import Recipe
 
 
 class Family(ABC):
@@ -44,15 +45,15 @@ class Family(ABC):
         """Whether guidance is no matter of two branches: the network is told its scale, or was distilled to do without."""
 
     @abstractmethod
-    def limit(self, pipeline: Any) -> tuple[Any, int]:
-        """The tokenizer that takes the longest prompt, and how many tokens, special ones included."""
+    def limits(self, pipeline: Any) -> list[tuple[Any, int]]:
+        """(tokenizer, how many tokens it may give, special ones included) of each text encoder that gets the whole prompt."""
 
     def multiple(self, pipeline: Any) -> int:
         """What the sides of a picture must be multiples of, pixels."""
         return int(pipeline.vae_scale_factor)
 
-    def grid(self, pipeline: Any, num_inference_steps: int, size: int) -> dict[str, Any]:
-        """What the stock pipeline gives to `set_timesteps` for a picture of size x size pixels, besides the number of steps."""
+    def grid(self, pipeline: Any, recipe: Recipe) -> dict[str, Any]:
+        """What the stock pipeline gives to `set_timesteps` for a recipe, besides the number of steps."""
         return {}
 
     def prompts(self, pipeline: Any, prompt: str, negative_prompt: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from invrecon.core.denoiser import ConditionalDenoiser
 from invrecon.models.families.family import Family, join, split
+from invrecon.settings import Recipe
 
 TOKENS = 512  # that the stock pipeline gives to T5 unless told otherwise
 
@@ -77,24 +78,23 @@ class Flux(Family):
     def embeds_guidance(self, pipeline: Any) -> bool:
         return True
 
-    def limit(self, pipeline: Any) -> tuple[Any, int]:
-        return (
-            (pipeline.tokenizer_2, TOKENS)
-            if pipeline.text_encoder_2
-            else (pipeline.tokenizer, pipeline.tokenizer.model_max_length)
-        )
+    def limits(self, pipeline: Any) -> list[tuple[Any, int]]:
+        if pipeline.text_encoder_2:
+            return [(pipeline.tokenizer_2, TOKENS)]
+        return [(pipeline.tokenizer, pipeline.tokenizer.model_max_length)] if pipeline.tokenizer else []
 
     def multiple(self, pipeline: Any) -> int:
         return int(pipeline.vae_scale_factor * 2)
 
-    def grid(self, pipeline: Any, num_inference_steps: int, size: int) -> dict[str, Any]:
+    def grid(self, pipeline: Any, recipe: Recipe) -> dict[str, Any]:
         config = pipeline.scheduler.config
         names = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
         mu = calculate_shift(
-            (size // self.multiple(pipeline)) ** 2,
+            (recipe.height // self.multiple(pipeline)) * (recipe.width // self.multiple(pipeline)),
             *(config.get(name, default) for name, default in names.items()),
         )
-        return {"sigmas": np.linspace(1.0, 1 / num_inference_steps, num_inference_steps), "mu": mu}
+        steps = recipe.num_inference_steps
+        return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": mu}
 
     def prompts(self, pipeline: Any, prompt: str, negative_prompt: str) -> dict[str, Any]:
         if pipeline.text_encoder and pipeline.text_encoder_2:

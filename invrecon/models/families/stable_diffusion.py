@@ -61,8 +61,8 @@ class StableDiffusion(Family):
     def embeds_guidance(self, pipeline: Any) -> bool:
         return pipeline.unet.config.time_cond_proj_dim is not None
 
-    def limit(self, pipeline: Any) -> tuple[Any, int]:
-        return pipeline.tokenizer, pipeline.tokenizer.model_max_length
+    def limits(self, pipeline: Any) -> list[tuple[Any, int]]:
+        return [(pipeline.tokenizer, pipeline.tokenizer.model_max_length)]
 
 
 def embedded(pipeline: Any, guidance_scale: float) -> Tensor | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from invrecon.core.denoiser import ConditionalDenoiser
 from invrecon.models.families.family import Family, join, split
+from invrecon.settings import Recipe
 
 TOKENS = 256  # that the stock pipeline gives to T5 unless told otherwise
 
@@ -58,21 +59,20 @@ class StableDiffusion3(Family):
     def embeds_guidance(self, pipeline: Any) -> bool:
         return False
 
-    def limit(self, pipeline: Any) -> tuple[Any, int]:
-        return (
-            (pipeline.tokenizer_3, TOKENS)
-            if pipeline.text_encoder_3
-            else (pipeline.tokenizer, pipeline.tokenizer.model_max_length)
-        )
+    def limits(self, pipeline: Any) -> list[tuple[Any, int]]:
+        if pipeline.text_encoder_3:
+            return [(pipeline.tokenizer_3, TOKENS)]
+        return [(pipeline.tokenizer, pipeline.tokenizer.model_max_length)] if pipeline.tokenizer else []
 
     def multiple(self, pipeline: Any) -> int:
         return int(pipeline.vae_scale_factor * pipeline.transformer.config.patch_size)
 
-    def grid(self, pipeline: Any, num_inference_steps: int, size: int) -> dict[str, Any]:
+    def grid(self, pipeline: Any, recipe: Recipe) -> dict[str, Any]:
         config = pipeline.scheduler.config
         if not config.get("use_dynamic_shifting"):
             return {}
-        tokens = (size // self.multiple(pipeline)) ** 2
+        side = self.multiple(pipeline)
+        tokens = (recipe.height // side) * (recipe.width // side)
         names = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.16}
         return {
             "mu": calculate_shift(tokens, *(config.get(name, default) for name, default in names.items()))

@@ -62,5 +62,5 @@ class StableDiffusionXL(Family):
     def embeds_guidance(self, pipeline: Any) -> bool:
         return pipeline.unet.config.time_cond_proj_dim is not None
 
-    def limit(self, pipeline: Any) -> tuple[Any, int]:
-        return pipeline.tokenizer_2, pipeline.tokenizer_2.model_max_length
+    def limits(self, pipeline: Any) -> list[tuple[Any, int]]:
+        return [(each, each.model_max_length) for each in (pipeline.tokenizer, pipeline.tokenizer_2)]

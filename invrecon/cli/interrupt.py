@@ -1,0 +1,35 @@
+"""Ctrl-C: the program ends at once, with one line and exit code 130, whatever it is in the midst of."""
+
+import os
+import signal
+from contextlib import suppress
+from types import FrameType
+
+from invrecon.muted import stderr_descriptor
+from invrecon.writing import remove_unfinished
+
+EXIT_CODE = 130
+_LINE = b"invrecon: interrupted\n"
+_CLEAR = b"\r\x1b[2K\x1b[?25h"  # of a terminal: takes back a progress bar, and shows the cursor that it hid
+
+
+def end_on_interrupt() -> None:
+    """Lets SIGINT end this process.
+
+    No exception is raised, since libraries swallow it: in imports, in callbacks, in `except:`. Results are
+    published whole by `invrecon.writing`, so that only what isn't finished is lost. A SIGINT that the parent
+    process ignores stays ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        remove_unfinished()
+        with suppress(OSError):
+            stderr = stderr_descriptor()
+            os.write(stderr, _CLEAR + _LINE if os.isatty(stderr) else _LINE)
+    finally:
+        os._exit(EXIT_CODE)

@@ -1,0 +1,115 @@
+"""Whether the parts of a pipeline are fit for use, and fit together: values that came from files, checked before any work."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from invrecon.errors import ModelError
+
+AUTOENCODERS = ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny")
+"""Those that encode and decode one picture without chance."""
+_BETWEEN = {  # settings of schedulers that must be finite numbers in a range
+    "num_train_timesteps": (1, 100_000),
+    "beta_start": (0, 1),
+    "beta_end": (0, 1),
+    "shift": (1e-6, 1e6),
+    "steps_offset": (0, 1000),
+}
+
+
+def check_parts(pipeline: Any, network: str, encoders: tuple[str, ...]) -> None:
+    """Checks networks, autoencoder and tokenizers of a pipeline in memory; tokenizers that know no length get their encoder's.
+
+    Raises:
+        ModelError: weights aren't finite, or parts don't fit together; the text names them.
+    """
+    for name in (network, "vae", *encoders):
+        if (module := getattr(pipeline, name)) is not None:
+            check_finite(module, name)
+    check_autoencoder(pipeline.vae)
+    for name in encoders:
+        if (encoder := getattr(pipeline, name)) is not None:
+            tokenizer = name.replace("text_encoder", "tokenizer")
+            _check_tokenizer(getattr(pipeline, tokenizer), tokenizer, encoder)
+    _check_width(pipeline, network, [getattr(pipeline, name) for name in encoders])
+
+
+def check_finite(module: nn.Module, part: str) -> None:
+    """Raises ModelError where a weight is not a finite number."""
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and not math.isfinite(value.sum(dtype=torch.float32).item()):
+            half = value.dtype == torch.float16
+            cure = "use --dtype float32 or bfloat16" if half else "the file is damaged; fetch it again"
+            raise ModelError(f"its {part} has weights that aren't finite ({name}): {cure}")
+
+
+def check_autoencoder(vae: Any) -> None:
+    """Raises ModelError for one of another kind, or of which the scale of latents can't be used."""
+    kind, config = type(vae).__name__, vae.config
+    if kind not in AUTOENCODERS:
+        raise ModelError(f"its vae is a {kind}: {', '.join(AUTOENCODERS)} can be used")
+    scales = {
+        "scaling_factor": config.get("scaling_factor"),
+        "shift_factor": config.get("shift_factor") or 0.0,
+    }
+    for name, value in scales.items():
+        if not _is_number(value) or (name == "scaling_factor" and value <= 0):
+            raise ModelError(f"its vae has the {name} {value!r:.40}: set it in its config.json")
+    for name in ("latents_mean", "latents_std"):
+        values = config.get(name)
+        if values is not None and not (
+            len(values) == config.latent_channels and all(map(_is_number, values))
+        ):
+            raise ModelError(
+                f"its vae has not one finite {name} for each of {config.latent_channels} channels"
+            )
+
+
+def check_scheduler(config: Mapping[str, Any]) -> None:
+    """Raises ModelError where a scheduler's configuration is no noise schedule; the text, "has ...", names the setting."""
+    for name, (low, high) in _BETWEEN.items():
+        value = config.get(name)
+        if value is not None and not (_is_number(value) and low <= value <= high):
+            raise ModelError(
+                f"has the {name} {value!r:.40}, not a number from {low} to {high}: set it in scheduler_config.json"
+            )
+    betas = config.get("trained_betas")
+    if betas is not None and not (
+        isinstance(betas, list) and all(_is_number(beta) and 0 <= beta <= 1 for beta in betas)
+    ):
+        raise ModelError(
+            "has trained_betas that aren't numbers from 0 to 1: set them in scheduler_config.json"
+        )
+
+
+def _check_tokenizer(tokenizer: Any, name: str, encoder: Any) -> None:
+    if tokenizer is None:
+        raise ModelError(f"it has no {name}, which its text encoder can't do without")
+    positions, length = getattr(encoder.config, "max_position_embeddings", None), tokenizer.model_max_length
+    if positions and not (_is_number(length) and 2 < length <= positions):
+        tokenizer.model_max_length = positions  # its file names none, or one that the encoder can't take
+    elif not _is_number(length):
+        raise ModelError(
+            f"its {name} has the model_max_length {length!r:.40}: set it in tokenizer_config.json"
+        )
+    if len(tokenizer) > encoder.config.vocab_size:
+        raise ModelError(
+            f"its {name} knows {len(tokenizer)} tokens, its text encoder {encoder.config.vocab_size}: they don't belong together"
+        )
+
+
+def _check_width(pipeline: Any, network: str, encoders: list[Any]) -> None:
+    """A U-Net attends to the embeddings of all encoders side by side."""
+    takes = getattr(pipeline, network).config.get("cross_attention_dim")
+    gives = sum(encoder.config.hidden_size for encoder in encoders if encoder is not None)
+    if isinstance(takes, int) and takes != gives:
+        raise ModelError(
+            f"its {network} takes text embeddings of width {takes}, its text encoders give {gives}: they don't belong together"
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

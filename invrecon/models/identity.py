@@ -1,0 +1,117 @@
+"""What a seed's picture depends on besides the seed: named fields that a seed file can keep, and what differs later.
+
+As JSON: {"weights": {part: SHA-256}, "configuration": {part: {setting: value}}, "tokenizers": {name: SHA-256}, "attachments": {name:
+value}}. Parts are those of the pipeline ("unet", "vae", "text_encoder", ...), "scheduler" among the configurations; weights in a
+single file are together under "file". Lists of more than 32 values are kept as their SHA-256.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from invrecon.models.checkpoint import Checkpoint
+from invrecon.models.files import digest
+
+LONGEST_LIST = 32
+_UNSAID = (None, False, "")
+"""Values that a setting has where it is left out, or unknown to an older version of diffusers."""
+_NO_SAY = {  # settings that change no picture
+    "_class_name": False,
+    "architectures": True,
+    "dtype": True,
+    "torch_dtype": True,
+    "transformers_version": True,
+    "sample_size": True,
+    "return_dict": True,
+    "use_cache": True,
+    "is_encoder_decoder": True,
+}
+
+
+def describe(
+    checkpoint: Checkpoint, pipeline: Any, scheduler: Any, network: str, encoders: tuple[str, ...]
+) -> dict[str, Any]:
+    """The identity of a checkpoint in use.
+
+    Args:
+        scheduler: that the seed is found with.
+    """
+    parts = [part for part in (network, "vae", *encoders) if getattr(pipeline, part) is not None]
+    configs = {part: getattr(pipeline, part).config for part in parts} | {"scheduler": scheduler.config}
+    names = [part.replace("text_encoder", "tokenizer") for part in parts if part in encoders]
+    return {
+        "weights": {part: digest(files) for part, files in checkpoint.sources(tuple(parts)).items()},
+        "configuration": {part: _settings(config) for part, config in configs.items()},
+        "tokenizers": {name: _vocabulary(getattr(pipeline, name)) for name in names},
+        "attachments": {},
+    }
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One line for each field that differs: "scheduler.prediction_type: v_prediction then, epsilon now"."""
+    lines = []
+    for kind in ("configuration", "attachments", "weights", "tokenizers"):
+        before, after = dict(_flat(then.get(kind, {}))), dict(_flat(now.get(kind, {})))
+        for name in sorted(before | after):
+            old, new = before.get(name), after.get(name)
+            if old == new or (old in _UNSAID and new in _UNSAID):
+                continue
+            if kind in ("weights", "tokenizers"):
+                lines.append(
+                    f"{name}: other {'weights' if kind == 'weights' else 'vocabulary'} then than now"
+                )
+            else:
+                lines.append(f"{name}: {_said(old)} then, {_said(new)} now")
+    return lines
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """A configuration as JSON, without what changes no picture; what JSON has no number for as text."""
+    table = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    kept = {
+        name: _as_json(value)
+        for name, value in sorted(table.items())
+        if not _NO_SAY.get(name, name.startswith("_")) and value is not None
+    }
+    return json.loads(json.dumps(kept))
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list | tuple) and len(value) > LONGEST_LIST:
+        return {"sha256": hashlib.sha256(json.dumps(list(value)).encode()).hexdigest(), "length": len(value)}
+    if isinstance(value, list | tuple):
+        return [_as_json(each) for each in value]
+    if isinstance(value, dict):
+        return {str(name): _as_json(each) for name, each in value.items()}
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def _vocabulary(tokenizer: Any) -> str:
+    """SHA-256 of all that turns text into numbers."""
+    length, pad = tokenizer.model_max_length, tokenizer.pad_token_id
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend else json.dumps(sorted(tokenizer.get_vocab().items()))
+    table = json.loads(text)
+    if isinstance(table, dict):
+        table = {
+            name: value for name, value in table.items() if name not in ("padding", "truncation", "version")
+        }
+    return hashlib.sha256(json.dumps([table, length, pad], sort_keys=True).encode()).hexdigest()
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping) and "sha256" not in value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a list of {value.get('length')} ({str(value.get('sha256'))[:8]})"
+    return "unset" if value is None else f"{value}"[:80]

@@ -1,0 +1,173 @@
+"""The parts of a pipeline that hold weights: each is loaded by its own class, and all of its weights come from a file."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from torch import nn
+
+from invrecon.errors import ModelError
+from invrecon.models.files import weight_files
+from invrecon.models.single_file import SingleFile
+
+
+def class_of(library: str, name: str) -> Any:
+    """A class of diffusers or transformers. Raises ModelError where the installed version has none of that name."""
+    found = getattr({"diffusers": diffusers, "transformers": transformers}[library], name, None)
+    if not isinstance(found, type):
+        raise ModelError(f"{library} has no class {name}: a newer version of {library} may have it")
+    return found
+
+
+def is_network(library: str, name: str) -> bool:
+    """Whether a part holds weights, unlike a tokenizer or a scheduler."""
+    return issubclass(class_of(library, name), nn.Module)
+
+
+@contextmanager
+def told(subject: str) -> Iterator[None]:
+    """Turns whatever the libraries raise at files from outside into a ModelError of one line."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"can't load the model {subject} {error}") from error
+    except (
+        Exception
+    ) as error:  # their readers raise all kinds: KeyError, IndexError, SafetensorError, bare Exception
+        raise ModelError(f"can't load the model {subject} can't be read: {telling_line(error)}") from error
+
+
+def telling_line(error: BaseException) -> str:
+    """The first line of an error's text that says something: headings end with a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if not line.endswith(":")), (lines or [type(error).__name__])[0])
+
+
+def from_folder(kind: Any, folder: Path, dtype: torch.dtype, variant: str = "") -> nn.Module:
+    """A part in the diffusers layout.
+
+    Raises:
+        ModelError: weights are missing or of other shapes.
+    """
+    for path in weight_files(folder, variant):
+        SingleFile.read(path).check_types()
+    ours = issubclass(kind, diffusers.ModelMixin)
+    options = {"torch_dtype": dtype} if ours else {"dtype": dtype, "ignore_mismatched_sizes": True}
+    module, info = kind.from_pretrained(
+        folder,
+        variant=variant or None,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
+    )
+    _check_whole(module, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+    for parameter in module.parameters():
+        if parameter.dtype == torch.float64:  # some readers leave it so
+            parameter.data = parameter.data.to(dtype)
+    return module
+
+
+def from_file(part: str, kind: Any, folder: Path, file: SingleFile, dtype: torch.dtype) -> nn.Module:
+    """A part out of a single file, with the configuration of a folder.
+
+    Raises:
+        ModelError: weights are missing, of other shapes, or not all used.
+    """
+    if issubclass(kind, transformers.PreTrainedModel):
+        return _text_encoder(part, kind, folder, file, dtype)
+    config = kind.load_config(folder, local_files_only=True)
+    with torch.device("meta"):  # no time or memory for random weights
+        module = kind.from_config(config)
+    if {name for name, _ in module.named_buffers()} - module.state_dict().keys():
+        module = kind.from_config(config)  # it computes some that no file holds
+    weights = file.weights(part)
+    known = module.state_dict().keys()
+    if len(known & weights.keys()) > len(known) / 2:  # diffusers' own names already
+        converted = weights
+    else:
+        converted = _converter(kind)(config=config, checkpoint=dict(weights))
+    missing, unexpected = module.load_state_dict(converted, strict=False, assign=True)
+    if kind is diffusers.UNet2DConditionModel:
+        taken = {id(value) for value in converted.values()}
+        unexpected += [name for name, value in weights.items() if id(value) not in taken]
+        if unexpected and not missing:
+            raise ModelError(
+                f"has no place for {len(unexpected)} of the file's weights ({unexpected[0]}): "
+                f"it is of another architecture; name a diffusers folder of the same with --base"
+            )
+    _check_whole(module, missing, [*unexpected, *weights])
+    return module.to(dtype).eval()
+
+
+def _converter(kind: Any) -> Any:
+    """diffusers' own function from the names of single files to its own."""
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+
+    if kind.__name__ not in SINGLE_FILE_LOADABLE_CLASSES:
+        raise ModelError(f"is a {kind.__name__}, which isn't read from single files")
+    return SINGLE_FILE_LOADABLE_CLASSES[kind.__name__]["checkpoint_mapping_fn"]
+
+
+def _text_encoder(part: str, kind: Any, folder: Path, file: SingleFile, dtype: torch.dtype) -> nn.Module:
+    from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+
+    config = kind.config_class.from_pretrained(folder, local_files_only=True)
+    weights = file.weights(part)
+    if "positional_embedding" in weights:
+        like = SimpleNamespace(config=config)
+        weights = convert_open_clip_checkpoint(like, weights, prefix="")
+    elif kind is transformers.CLIPTextModelWithProjection and part == "text_encoder":
+        weights.setdefault(
+            "text_projection.weight", torch.eye(config.hidden_size)
+        )  # as SD 3 files leave it out
+    module, info = kind.from_pretrained(
+        None,
+        config=config,
+        state_dict=weights,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        dtype=dtype,
+    )
+    _check_whole(module, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+    return module.eval()
+
+
+def _check_whole(
+    module: nn.Module, missing: Collection[str], others: Collection[str], mismatched: Collection[Any] = ()
+) -> None:
+    """Raises ModelError where parameters would be left at random values.
+
+    Args:
+        missing: names that the module has and the file lacks.
+        others: names that the file has and the module lacks.
+        mismatched: (name, shape in the file, shape in the module).
+    """
+    if mismatched:
+        name, theirs, ours = sorted(mismatched)[0]
+        raise ModelError(
+            f"has another shape than its configuration says: {name} is {list(theirs)}, not {list(ours)}"
+        )
+    if lora := next((name for name in sorted(others) if "lora" in name.lower()), None):
+        raise ModelError(
+            f"has a LoRA still in it ({lora}), which isn't merged into its {len(missing)} missing weights: "
+            "call fuse_lora() and unload_lora_weights() in diffusers, then save_pretrained(folder)"
+        )
+    if missing := sorted(missing):
+        total = len(module.state_dict())
+        raise ModelError(
+            f"lacks {len(missing)} of its {total} weights ({missing[0]}), which would be random: {_cause(missing, others)}"
+        )
+
+
+def _cause(missing: list[str], others: Collection[str]) -> str:
+    for name in sorted(others):
+        for short, long in ((missing[0], name), (name, missing[0])):
+            if long.endswith(f".{short}"):
+                return f"the file names them with another prefix ({name}); save it again with save_pretrained(folder)"
+    return "the file isn't whole, or its configuration is of another architecture; fetch or save it again"

@@ -1,0 +1,60 @@
+"""`invrecon audit-edit`."""
+
+import json
+
+from PIL import Image
+from typer.testing import CliRunner
+
+from invrecon.cli.app import app
+from invrecon.settings import EditSettings
+
+
+def test_audit_edit_tells_what_became_of_ground_and_object(mini, tmp_path, monkeypatch):
+    monkeypatch.setattr("invrecon.models.load_model", lambda *_, **__: mini)
+    cutout = Image.new("RGBA", (40, 40))
+    cutout.paste((220, 30, 30, 255), (5, 5, 35, 35))
+    cutout.save(tmp_path / "red_box.png")
+    (tmp_path / "names.toml").write_text('red_box = "red box"')
+    common = [
+        str(tmp_path / "red_box.png"),
+        "--size",
+        "64",
+        "--steps",
+        "3",
+        "--rtol",
+        "0.1",
+        "--sweep",
+        "mode=swap",
+        "guidance=3",
+    ]
+    arguments = [
+        "audit-edit",
+        *common,
+        "--names",
+        str(tmp_path / "names.toml"),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [(row["edit"], row["mask"], row["inversion"]) for row in found["rows"]] == [
+        (edit, mask, way)
+        for way in ("lbo", "ddim")
+        for edit, mask in (
+            ("reconstruction", "-"),
+            *((EditSettings("", mode="swap").label(), mask) for mask in ("none", "auto", "drawn")),
+        )
+    ]
+    drawn = next(row for row in found["rows"] if row["mask"] == "drawn")
+    assert drawn["worst_outside_loss_db"] == 0
+    assert found["trials"][0]["cutout"] == "red box"
+    assert not found["trials"][0]["moved"]
+    assert (tmp_path / "out" / "red_box.png").exists()
+    for wrong, code in ((["--to", "mauve"], 2), (["--masks", "bogus"], 2), (["--names", "nosuch.toml"], 2)):
+        result = CliRunner().invoke(app, ["audit-edit", *common, *wrong])
+        assert (result.exit_code, len(result.stderr.splitlines())) == (code, 1)
+    cutout.convert("RGB").save(tmp_path / "opaque.png")
+    result = CliRunner().invoke(app, ["audit-edit", str(tmp_path / "opaque.png")])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)

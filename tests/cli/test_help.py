@@ -1,0 +1,85 @@
+"""Help, version and early failures: quick, since nothing heavy is imported for them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "diffusers", "transformers", "numpy", "PIL", "rich")
+PROBE = f"""
+import sys
+from invrecon.cli.app import main
+try:
+    main()
+finally:
+    print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
+"""
+NAMES = ("invert", "reconstruct", "boost", "edit", "imagine", "verify", "audit", "audit-edit", "speed")
+WORKING = ([], *([name] for name in NAMES), ["models", "path"])
+COMMANDS = (*WORKING, ["models"], ["models", "list"], ["models", "show"], ["models", "check"])
+
+
+def run(*arguments: str, program: tuple[str, ...] = ("-m", "invrecon")) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *program, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_imports_nothing_heavy(command):
+    done = run(*command, "--help", program=("-c", PROBE))
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: invrecon")
+    assert done.stdout.splitlines()[-1] == "HEAVY"
+
+
+def test_a_missing_input_is_told_before_anything_heavy_is_imported(tmp_path):
+    done = run(
+        "reconstruct", str(tmp_path / "nosuch.png"), "--out", str(tmp_path), "--quiet", program=("-c", PROBE)
+    )
+    assert done.returncode == 1
+    assert "No such file" in done.stderr
+    assert done.stdout.split() == ["HEAVY"]
+
+
+@pytest.mark.parametrize("command", [[], ["reconstruct"]], ids=" ".join)
+def test_help_answers_in_half_a_second(command):
+    """Of the processor's time, whatever else the machine does."""
+
+    def seconds() -> float:
+        begun = os.times()
+        assert run(*command, "--help").returncode == 0
+        ended = os.times()
+        return ended.children_user + ended.children_system - begun.children_user - begun.children_system
+
+    assert any(seconds() < 0.5 for _ in range(5))
+
+
+@pytest.mark.parametrize("command", WORKING, ids=" ".join)
+def test_help_shows_examples_and_exit_codes(command):
+    lines = [line.strip() for line in run(*command, "--help").stdout.splitlines()]
+    example = lines.index(next(line for line in lines if line.startswith("Example"))) + 1
+    assert lines[example].startswith(("invrecon " + " ".join(command)).strip())
+    codes = {line.split()[0] for line in lines[lines.index("Exit codes:") + 1 :] if line}
+    without = {
+        "models": {"1", "3", "130"},
+        "audit": {"3"},
+        "audit-edit": {"3"},
+        "imagine": {"3"},
+        "speed": {"3"},
+    }
+    assert codes == {"0", "1", "2", "3", "130"} - without.get(command[0] if command else "", set())
+
+
+def test_help_names_the_real_defaults():
+    from invrecon.settings import Settings
+
+    text = " ".join(run("invert", "--help").stdout.split())
+    for value in (Settings.num_inference_steps, Settings.rtol, Settings.size, Settings.max_evaluations):
+        assert f"[default: {value}]" in text
+
+
+def test_version():
+    done = run("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("invrecon")
+    assert done.stderr == ""

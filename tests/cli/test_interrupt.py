@@ -1,0 +1,80 @@
+"""Ctrl-C in a process of its own: one line and 130, whatever swallows exceptions."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from invrecon.cli.interrupt import end_on_interrupt
+from invrecon.muted import muted
+from invrecon.writing import replacing
+
+end_on_interrupt()
+
+def stubborn():
+    while True:
+        try:
+            time.sleep(0.01)
+        except BaseException:
+            pass
+
+def ready():
+    print("ready", flush=True)
+
+class Callback:
+    def __del__(self):
+        ready()
+        stubborn()
+
+{body}
+"""
+BODIES = {
+    "swallowed": "ready()\nstubborn()",
+    "in a callback": "Callback()",
+    "while stderr is muted": "with muted():\n    ready()\n    stubborn()",
+    "while a file is written": (
+        "with replacing(Path('a.txt')) as partial:\n    partial.write_text('half')\n    ready()\n"
+        "    stubborn()"
+    ),
+    "while it ends": "import atexit\natexit.register(stubborn)\natexit.register(ready)",
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_an_interrupt_ends_the_process_at_once(tmp_path, body):
+    command = [sys.executable, "-c", PROGRAM.format(body=body)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+    assert (process.returncode, told) == (130, "invrecon: interrupted\n")
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_program_is_interrupted_while_it_imports_and_loads(tmp_path, photo):
+    command = [sys.executable, "-m", "invrecon", "reconstruct", str(photo), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "out").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20) == ("", "invrecon: interrupted\n")
+    assert process.returncode == 130
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path):
+    body = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nready()"
+    ignoring = PROGRAM.format(body=body).replace(
+        "end_on_interrupt()\n\ndef",
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nend_on_interrupt()\n\ndef",
+    )
+    done = subprocess.run([sys.executable, "-c", ignoring], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ready\n", "")

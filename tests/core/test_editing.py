@@ -1,0 +1,219 @@
+"""The mathematics of editing, on denoisers and prompts small enough to know the answer."""
+
+import pytest
+import torch
+
+from invrecon.core.editing.attention import Heads, Site
+from invrecon.core.editing.branches import Mode, edit, trace
+from invrecon.core.editing.guided_filter import guided_filter
+from invrecon.core.editing.locality import attention_mask, forget, latent_mask, otsu
+from invrecon.core.editing.masactrl import MutualSelfAttention
+from invrecon.core.editing.p2p import PromptToPrompt, token_weights
+from invrecon.core.editing.sdedit import sdedit
+from invrecon.core.editing.words import Words, align, things
+from invrecon.core.sampling import generate
+from tests.analytic import CurvedDenoiser, GaussianDenoiser, ddim_schedule
+
+LENGTH = 12
+CROSS, SELF = Site("up.attn2", True, 0.9), Site("up.attn1", False, 0.9)
+
+
+class Attention:
+    watcher = None
+
+
+class Looking:
+    """A denoiser with one cross-attention layer: two tokens, of which the left and the right half of the
+    picture look at one each.
+    """
+
+    def __init__(self, attention):
+        self.attention, self.gaussian = attention, GaussianDenoiser()
+
+    def __call__(self, latents, timestep):
+        if self.attention.watcher:
+            left = (torch.arange(8).repeat(8) < 4).float()
+            query = torch.stack((left, 1 - left), -1)[None, None] * 9
+            key = torch.zeros(1, 1, LENGTH, 2)
+            key[0, 0, 2, 0] = key[0, 0, 5, 1] = 1
+            self.attention.watcher(CROSS, Heads(query, key, torch.zeros_like(key)))
+        return self.gaussian(latents, timestep)
+
+
+def words(prompt: str) -> Words:
+    split = prompt.split()
+    return Words(split, [range(place, place + 1) for place in range(1, len(split) + 1)], LENGTH)
+
+
+def heads(seed: int, batch: int = 1, places: int = 16, tokens: int = LENGTH) -> Heads:
+    make = torch.Generator().manual_seed(seed)
+    return Heads(*(torch.randn(batch, 2, count, 4, generator=make) for count in (places, tokens, tokens)))
+
+
+@pytest.fixture
+def seed():
+    return torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_the_source_branch_is_plain_generation(seed):
+    schedule = ddim_schedule(10)
+    trajectory = trace(CurvedDenoiser(), schedule, seed)
+    assert len(trajectory) == 11
+    assert torch.equal(trajectory[-1], generate(CurvedDenoiser(), schedule, seed))
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_sdedit_under_the_same_denoiser_is_the_source_and_at_0_under_any(seed, strength):
+    schedule, source = ddim_schedule(10), CurvedDenoiser()
+    trajectory = trace(source, schedule, seed)
+    assert torch.equal(
+        edit(source, source, schedule, trajectory, sdedit(strength), Attention()), trajectory[-1]
+    )
+    other = edit(source, GaussianDenoiser(2.0), schedule, trajectory, sdedit(strength), Attention())
+    assert torch.equal(other, trajectory[-1]) == (strength == 0)
+
+
+def test_outside_of_the_mask_the_target_is_the_source(seed):
+    schedule, source = ddim_schedule(10), CurvedDenoiser()
+    trajectory = trace(source, schedule, seed)
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4] = 1
+    edited = edit(source, GaussianDenoiser(2.0), schedule, trajectory, Mode(), Attention(), mask=mask)
+    assert torch.equal(edited[..., 4:], trajectory[-1][..., 4:])
+    assert (edited - trajectory[-1])[..., :4].abs().min() > 0.01
+
+
+def test_a_forgotten_seed_has_no_mean_inside_the_mask_and_is_the_same_outside(seed):
+    mask = torch.zeros(1, 1, 8, 8, dtype=seed.dtype)
+    mask[..., :4] = 1
+    forgotten = forget(seed, mask, 1.0)
+    torch.testing.assert_close(forgotten[..., :4].mean((-2, -1)), torch.zeros(1, 4, dtype=seed.dtype))
+    assert torch.equal(forgotten[..., 4:], seed[..., 4:])
+    assert torch.equal(forget(seed, mask, 0.0), seed)
+
+
+def test_equal_prompts_align_token_by_token():
+    alignment = align(words("a red apple"), words("a red apple"))
+    assert torch.equal(alignment.matrix, torch.eye(LENGTH))
+    assert alignment.share.min() == 1
+
+
+def test_a_word_in_the_place_of_another_takes_its_attention_or_looks_for_itself():
+    old, new = words("a red apple"), words("a green apple")
+    assert torch.equal(align(old, new).matrix, torch.eye(LENGTH))
+    refined = align(old, new, replace=False)
+    assert refined.share.tolist() == [float(place != 2) for place in range(LENGTH)]
+
+
+def test_words_of_different_lengths_share_their_attention_and_the_rest_moves_up():
+    old = Words(["a", "cat"], [range(1, 2), range(2, 3)], LENGTH)
+    new = Words(["a", "tabby"], [range(1, 2), range(2, 4)], LENGTH)
+    matrix = align(old, new).matrix
+    assert matrix[2, 2:4].tolist() == [0.5, 0.5]
+    assert matrix[3, 4] == matrix[0, 0] == 1
+    assert (matrix.sum(1)[:-1] == 1).all()
+
+
+def test_a_new_word_has_no_counterpart():
+    alignment = align(words("an apple"), words("an old apple"))
+    assert alignment.share[2] == 0
+    assert alignment.matrix[2, 3] == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed", "kept"),
+    [
+        ("a red apple on a blue background", "a red apple on a green background", ([7], [7]), ([3], [3])),
+        ("an apple", "a green apple", ([2], [3]), ([], [])),
+        ("a photo of a cat", "a photo of a dog on grass", ([5], [5, 7]), ([], [])),
+        ("a cat with a hat", "a cat", ([5], []), ([2], [2])),
+        ("", "a cat", ([], [2]), ([], [])),
+        ("a cat", "a cat", ([], []), ([2], [2])),
+    ],
+)
+def test_things_that_change_and_that_stay(old, new, changed, kept):
+    found = things(words(old), words(new))
+    assert tuple([span.start for span in each.changed] for each in found) == changed
+    assert tuple([span.start for span in each.kept] for each in found) == kept
+
+
+@pytest.mark.parametrize("site", [CROSS, SELF])
+def test_prompt_to_prompt_takes_the_source_s_attention_and_the_target_s_values(site):
+    source, target = heads(0), heads(1)
+    ones = torch.ones(LENGTH)
+    control = PromptToPrompt(align(words("a cat"), words("a dog")), ones, cross_steps=0.5, self_steps=0.5)
+    torch.testing.assert_close(control(0.0, site, source, target), source.probabilities() @ target.value)
+    torch.testing.assert_close(control(0.5, site, source, target), target.attend())
+    torch.testing.assert_close(control(0.0, site, target, target), target.attend())
+    assert control.steers(0.4)
+    assert not control.steers(0.5)
+
+
+def test_under_guidance_only_the_branch_with_the_prompt_takes_over_cross_attention():
+    source, target = heads(0), heads(1, batch=2)
+    control = PromptToPrompt(align(words("a cat"), words("a dog")), torch.ones(LENGTH), 1.0, 1.0)
+    output = control(0.0, CROSS, source, target)
+    torch.testing.assert_close(output[:1], target.attend()[:1])
+    torch.testing.assert_close(output[1:], source.probabilities() @ target.value[1:])
+
+
+def test_weights_multiply_attention_and_weight_1_changes_nothing():
+    target = heads(1)
+    weights = token_weights(words("a red cat"), {"Red": 3.0})
+    assert weights.tolist() == [1, 1, 3] + [1] * 9
+    control = PromptToPrompt(align(words("a red cat"), words("a red cat")), weights, 0.0, 0.0)
+    torch.testing.assert_close(
+        control(0.9, CROSS, target, target), (target.probabilities() * weights) @ target.value
+    )
+    assert control.steers(0.9)
+    assert torch.equal(token_weights(words("a red cat"), {"red": 1.0}), torch.ones(LENGTH))
+    with pytest.raises(KeyError, match="dog"):
+        token_weights(words("a red cat"), {"dog": 2.0})
+
+
+def test_mutual_self_attention_begins_at_its_step_and_layer():
+    source, target = heads(0, tokens=16), heads(1, batch=2, tokens=16)
+    control = MutualSelfAttention(start_step=0.2, start_layer=0.5)
+    mutual = control(0.5, SELF, source, target)
+    torch.testing.assert_close(mutual[1:], Heads(target.query[1:], source.key, source.value).attend())
+    torch.testing.assert_close(control(0.5, Site("down.attn1", False, 0.4), source, target), target.attend())
+    torch.testing.assert_close(control(0.5, CROSS, source, target), target.attend())
+    assert [control.steers(progress) for progress in (0.1, 0.2)] == [False, True]
+
+
+def test_the_attention_to_a_changed_thing_marks_its_place(seed):
+    attention, schedule = Attention(), ddim_schedule(10)
+    looking = Looking(attention)
+    trajectory = trace(looking, schedule, seed)
+    old, new = things(words("a apple on a pear"), words("a plum on a pear"))
+    mask = attention_mask([(looking, old), (looking, new)], schedule, trajectory, attention)
+    assert mask[0, 0, 4].tolist() == pytest.approx([1, 1, 1, 2 / 3, 1 / 3, 0, 0, 0])
+    assert attention.watcher is None
+    same = things(words("a apple"), words("a apple"))
+    assert (
+        attention_mask([(looking, same[0]), (looking, same[1])], schedule, trajectory, attention).min() == 1
+    )
+
+
+def test_otsu_parts_two_heaps():
+    threshold, clarity = otsu(torch.tensor([0.0, 0.1, 0.1, 0.9, 1.0]))
+    assert 0.1 <= threshold < 0.9
+    assert clarity > 0.9
+
+
+def test_the_guided_filter_moves_a_mask_s_border_to_the_picture_s_edge():
+    picture = torch.zeros(1, 3, 32, 32)
+    picture[..., 16:] = torch.tensor([0.9, 0.2, 0.1])[:, None, None]
+    rough = torch.zeros(1, 1, 32, 32)
+    rough[..., 17:] = 1
+    filtered = guided_filter(picture, rough, radius=6, eps=1e-4)
+    assert (filtered[..., 16:] > 0.5).all()
+    assert (filtered[..., :16] < 0.5).all()
+    constant = guided_filter(picture, torch.full_like(rough, 0.3), radius=4, eps=1e-4)
+    torch.testing.assert_close(constant, torch.full_like(rough, 0.3), atol=1e-4, rtol=0)
+
+
+def test_a_latent_is_as_editable_as_its_pixels_on_average():
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., :12] = 1
+    assert latent_mask(mask, (2, 2))[0, 0].tolist() == [[1, 0.5], [1, 0.5]]

@@ -1,0 +1,183 @@
+"""Values that a checkpoint brings along are checked where they are read, in one line that names the part or the setting."""
+
+import math
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
+
+from invrecon import Settings, load_model, reconstruct
+from invrecon.errors import ModelError
+from invrecon.metrics import psnr
+from invrecon.models.grid import read_schedule
+from invrecon.models.quiet import quiet
+from invrecon.pipeline.checkup import check
+from tests import checkpoints
+from tests.models.weights import configure, copy, rewrite
+
+
+@pytest.fixture(scope="module")
+def folder(mini, tmp_path_factory):
+    return checkpoints.save(
+        tmp_path_factory.mktemp("sd"), checkpoints.stable_diffusion, mini.pipeline.tokenizer
+    )
+
+
+def refused(path, **options):
+    with pytest.raises(ModelError) as caught:
+        load_model(str(path), device="cpu", **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def tiny():
+    widths = (16,) * 4
+    return AutoencoderTiny(
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
+    )
+
+
+@pytest.fixture
+def tiny_folder(mini, tmp_path):
+    def make(tokenizer):
+        pipeline = checkpoints.stable_diffusion(tokenizer)
+        pipeline.register_modules(vae=tiny())
+        return pipeline
+
+    return checkpoints.save(tmp_path / "tiny", make, mini.pipeline.tokenizer)
+
+
+def test_a_tiny_autoencoder_s_latents_are_those_of_the_stock_pipeline(tiny_folder, photo):
+    model = load_model(str(tiny_folder), device="cpu")
+    pixels = torch.rand(1, 3, 64, 64) * 2 - 1
+    assert torch.equal(model.encode(pixels), model.pipeline.vae.encode(pixels).latents)
+    ours = reconstruct(photo, model, Settings(size=64, num_inference_steps=4, boost=False))
+    with quiet():
+        stock = StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None)
+    stock.set_progress_bar_config(disable=True)
+    theirs = stock(
+        "", latents=ours.seed.latents, num_inference_steps=4, guidance_scale=1, height=64, width=64
+    ).images[0]
+    assert ours.latent_fidelity_db > 50
+    assert psnr(ours.square, theirs) > 50
+
+
+def test_another_autoencoder_takes_the_place_of_the_checkpoint_s_own(folder, tiny_folder, tmp_path):
+    swapped = load_model(str(folder), device="cpu", vae=str(tiny_folder / "vae"))
+    assert type(swapped.pipeline.vae) is AutoencoderTiny
+    prints = {m.fingerprint for m in (swapped, load_model(str(folder), device="cpu"))}
+    assert len(prints | {load_model(str(folder), device="cpu", vae=str(tiny_folder)).fingerprint}) == 2
+    assert "no autoencoder" in refused(folder, vae=str(tmp_path))
+    narrow = checkpoints.autoencoder(8)
+    narrow.save_pretrained(tmp_path / "narrow")
+    assert "takes 4 channels" in refused(folder, vae=str(tmp_path / "narrow"))
+
+
+def test_a_tokenizer_that_knows_no_length_gets_its_encoder_s(folder, tmp_path):
+    path = copy(folder, tmp_path / "m")
+    configure(path / "tokenizer" / "tokenizer_config.json", model_max_length=...)
+    model = load_model(str(path), device="cpu")
+    assert model.pipeline.tokenizer.model_max_length == 32
+    assert model.conditions("a red apple")[0].shape == (1, 32, 32)
+
+
+NONSENSE = {
+    "num_train_timesteps": (0, -1, 2.5e9, "many"),
+    "beta_end": (math.nan, 7, -0.5),
+    "beta_start": (math.inf, "small"),
+    "trained_betas": ([math.nan] * 1000, "all"),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in NONSENSE for value in NONSENSE[name]])
+def test_a_scheduler_s_nonsense_is_told_by_the_setting_s_name(folder, tmp_path, name, value):
+    path = copy(folder, tmp_path / "m")
+    configure(path / "scheduler" / "scheduler_config.json", **{name: value})
+    said = refused(path)
+    assert name in said
+    assert "scheduler_config.json" in said
+
+
+def test_parts_that_do_not_belong_together(folder, mini, tmp_path):
+    path = copy(folder, tmp_path / "wide")
+    wide = checkpoints.clip(mini.pipeline.tokenizer, width=64)
+    wide.save_pretrained(path / "text_encoder")
+    assert "of width 32, its text encoders give 64" in refused(path)
+    path = copy(folder, tmp_path / "short")
+    mini.pipeline.tokenizer.__class__.from_pretrained(path / "tokenizer").save_pretrained(path / "tokenizer")
+    configure(path / "text_encoder" / "config.json", vocab_size=100)
+    rewrite(
+        path / "text_encoder", lambda w: {n: v[:100] if "token_embedding" in n else v for n, v in w.items()}
+    )
+    assert "its text encoder 100: they don't belong together" in refused(path)
+    path = copy(folder, tmp_path / "nine")
+    checkpoints.unet(in_channels=9, out_channels=4).save_pretrained(path / "unet")
+    assert "takes 9 channels" in refused(path)
+    path = copy(folder, tmp_path / "scale")
+    configure(path / "vae" / "config.json", scaling_factor=math.nan)
+    assert "scaling_factor" in refused(path)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_told_by_their_part_and_name(folder, tmp_path, part, value):
+    def spoil(weights):
+        name = sorted(weights)[-1]
+        weights[name].view(-1)[0] = value
+        return weights
+
+    path = copy(folder, tmp_path / "m")
+    rewrite(path / part, spoil)
+    assert f"its {part} has weights that aren't finite" in refused(path)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64, torch.float64])
+def test_weights_of_other_types(folder, tmp_path, kind):
+    path = copy(folder, tmp_path / "m")
+    rewrite(path / "unet", lambda weights: weights | {"conv_in.bias": weights["conv_in.bias"].to(kind)})
+    if kind == torch.float64:
+        assert check(load_model(str(path), device="cpu"), Settings()).latent_fidelity_db > 40
+    else:
+        assert "conv_in.bias" in refused(path)
+
+
+@pytest.mark.parametrize("length", ["x", [1], math.nan, 1e30, -1, 2])
+def test_a_length_that_is_none(folder, tmp_path, length):
+    path = copy(folder, tmp_path / "m")
+    configure(path / "tokenizer" / "tokenizer_config.json", model_max_length=length)
+    assert load_model(str(path), device="cpu").pipeline.tokenizer.model_max_length == 32
+
+
+def test_weights_that_float16_can_t_hold(folder, tmp_path):
+    path = copy(folder, tmp_path / "m")
+    rewrite(path / "unet", lambda weights: weights | {"conv_in.bias": weights["conv_in.bias"] + 1e5})
+    assert "use --dtype float32 or bfloat16" in refused(path, dtype="float16")
+
+
+def test_checking_a_model_decodes_too(folder, tmp_path):
+    """Finite weights whose decoder overflows."""
+    path = copy(folder, tmp_path / "m")
+    rewrite(
+        path / "vae",
+        lambda w: {n: v * 1e30 if "decoder.conv_" in n and "_out.weight" in n else v for n, v in w.items()},
+    )
+    with pytest.raises(ModelError, match="decoder gives values that aren't finite"):
+        check(load_model(str(path), device="cpu"), Settings())
+
+
+def test_a_schedule_without_signal_at_its_start_is_told():
+    scheduler = DDIMScheduler(
+        **checkpoints.BETAS, clip_sample=False, rescale_betas_zero_snr=True, timestep_spacing="trailing"
+    )
+    with pytest.raises(ModelError, match="leaves no signal at timestep 999"):
+        read_schedule(scheduler, 5)
+
+
+@pytest.mark.parametrize("change", [{"steps_offset": 999}, {"timestep_spacing": "sideways"}])
+def test_a_grid_outside_the_noise_schedule_is_told(change):
+    scheduler = DDIMScheduler(**checkpoints.BETAS | change, clip_sample=False)
+    with pytest.raises(ModelError, match="can't take 5 steps"):
+        read_schedule(scheduler, 5)

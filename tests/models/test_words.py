@@ -1,0 +1,101 @@
+"""Learnt words: what the pipeline writes out is what counts, for spans, weights and the longest prompt."""
+
+import pytest
+import torch
+
+from invrecon import load_model
+from invrecon.errors import UsageError
+from invrecon.models.quiet import quiet
+from tests import checkpoints
+
+LEARNT = "a photo of <cat-toy> on grass"
+
+
+def taught(pipeline, tokenizer="tokenizer", encoder="text_encoder", vectors=3):
+    text = getattr(pipeline, encoder)
+    rows = text.get_input_embeddings().weight[:vectors].detach().clone()
+    with quiet():
+        pipeline.load_textual_inversion(
+            {"<cat-toy>": rows}, tokenizer=getattr(pipeline, tokenizer), text_encoder=text
+        )
+        pipeline.load_textual_inversion(
+            {"MyStyle": rows[:1]}, tokenizer=getattr(pipeline, tokenizer), text_encoder=text
+        )
+    return pipeline
+
+
+@pytest.fixture
+def model(tmp_path):
+    def make(tokenizer):
+        return taught(checkpoints.stable_diffusion(tokenizer))
+
+    tokenizer = load_model("mini", device="cpu").pipeline.tokenizer  # one of its own: it is taught words
+    return load_model(str(checkpoints.save(tmp_path / "m", make, tokenizer)), device="cpu")
+
+
+def spelt(model, prompt):
+    """The tokens that the text encoder gets, word by word."""
+    pipeline = model.pipeline
+    tokenizer = pipeline.tokenizer
+    ids = tokenizer(pipeline.maybe_convert_prompt(prompt, tokenizer)).input_ids
+    words = model.words(prompt)
+    return {
+        word: tokenizer.convert_ids_to_tokens([ids[place] for place in span])
+        for word, span in zip(words.words, words.spans, strict=True)
+    }
+
+
+def test_a_learnt_word_of_three_vectors_spans_three_places(model):
+    assert spelt(model, LEARNT) == {
+        "a": ["a</w>"],
+        "photo": ["photo</w>"],
+        "of": ["of</w>"],
+        "<cat-toy>": ["<cat-toy>", "<cat-toy>_1", "<cat-toy>_2"],
+        "on": ["on</w>"],
+        "grass": ["grass</w>"],
+    }
+
+
+def test_a_learnt_word_keeps_its_capitals(model):
+    """It is one token, where the same letters in small ones would be several."""
+    assert [len(span) for span in model.words("a MyStyle photo").spans] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "a  cat,\tsitting", "naïve café — “dog”", "don't walk 2024 km/h", "İstanbul x"]
+)
+def test_the_spans_of_plain_prompts_cover_every_token(model, prompt):
+    words, ids = model.words(prompt), model.pipeline.tokenizer(prompt).input_ids
+    assert [place for span in words.spans for place in span] == list(range(1, len(ids) - 1))
+
+
+def test_the_longest_prompt_is_counted_on_what_is_written_out(model):
+    fits = " ".join(["a"] * 27 + ["<cat-toy>"])
+    assert model.conditions(fits)[0].shape[1] == 32
+    for prompt, negative in ((f"{fits} on", ""), ("", f"{fits} on")):
+        with pytest.raises(UsageError, match="has 31 tokens, the text encoder takes 30"):
+            model.conditions(prompt, negative)
+
+
+def xl(tmp_path, *taught_parts):
+    def make(tokenizer):
+        pipeline = checkpoints.stable_diffusion_xl(tokenizer)
+        pipeline.tokenizer_2 = load_model("mini", device="cpu").pipeline.tokenizer
+        for number, vectors in taught_parts:
+            taught(pipeline, f"tokenizer{number}", f"text_encoder{number}", vectors)
+        return pipeline
+
+    tokenizer = load_model("mini", device="cpu").pipeline.tokenizer
+    return load_model(str(checkpoints.save(tmp_path / "xl", make, tokenizer)), device="cpu")
+
+
+def test_both_tokenizers_of_sdxl_count(tmp_path):
+    alike = xl(tmp_path / "alike", ("", 3), ("_2", 3))
+    assert [len(span) for span in alike.words(LEARNT).spans] == [1, 1, 1, 3, 1, 1]
+    second = xl(tmp_path / "second", ("_2", 3))
+    with pytest.raises(UsageError, match="different tokens"):
+        second.words(LEARNT)
+    first = xl(tmp_path / "first", ("", 3))
+    with pytest.raises(UsageError, match="the text encoder takes 30"):
+        first.conditions(" ".join(["a"] * 28 + ["<cat-toy>"]))
+    assert torch.isfinite(alike.conditions(LEARNT)[0]).all()

@@ -107,7 +107,7 @@ def test_each_sample_may_have_a_budget_of_its_own(samples):
     left = [25, 40, 40, 30]
     batch = lbo.invert(Uneven(), schedule, samples, budget, sweep=Sweep([0.0] * STEPS, left))
     for sample, one in enumerate(batch):
-        assert 0.9 * left[sample] <= one.evaluations <= left[sample]
+        assert 0.85 * left[sample] <= one.evaluations <= left[sample]
     alone = invert(Uneven(), schedule, samples[1:2], mean_evaluations=4)
     assert evaluations(batch[1]) == evaluations(alone)
 

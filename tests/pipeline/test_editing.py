@@ -184,7 +184,7 @@ def test_random_weights_of_stable_diffusion_s_shape_are_edited_and_the_identity_
 
 
 def test_a_prompt_that_is_too_long_is_called_by_its_name(mini):
-    with pytest.raises(UsageError, match="^the prompt has"):
+    with pytest.raises(UsageError, match=r"^the prompt has"):
         mini.conditions("a pear " * 100, "")
-    with pytest.raises(UsageError, match="^the negative prompt has"):
+    with pytest.raises(UsageError, match=r"^the negative prompt has"):
         mini.conditions("a pear", "a plum " * 100)

@@ -42,10 +42,22 @@ def read_schedule(scheduler: SchedulerMixin, num_inference_steps: int, **grid: A
             )
         except (ValueError, ImportError, AssertionError) as error:
             raise ModelError(f"the scheduler can't take {num_inference_steps} steps: {error}") from error
-        timesteps = [t.item() for t in probe.timesteps]
-        rows, seen = _walk(probe)
+        return schedule_of(probe)
+
+
+def schedule_of(scheduler: Any, **options: Any) -> Schedule:
+    """The same, for a scheduler whose `set_timesteps` was called; its walk starts at the first step.
+
+    Args:
+        options: what the pipeline gives to `step` besides prediction, timestep and latents (eta, say).
+
+    Raises:
+        ModelError: the steps can't be undone.
+    """
+    timesteps = [t.item() for t in scheduler.timesteps]
+    rows, seen = walk(scheduler, options)
     units = [
-        float(getattr(probe, "init_noise_sigma", 1.0)),
+        float(getattr(scheduler, "init_noise_sigma", 1.0)),
         *(1 / c for c in seen[1:]),
         1.0,
     ]  # x_k = units_k z_k
@@ -56,16 +68,16 @@ def read_schedule(scheduler: SchedulerMixin, num_inference_steps: int, **grid: A
             A=[row[0] * above / below for row, (above, below) in zip(rows, pairwise(units), strict=True)],
             B=[row[1] / below for row, below in zip(rows, units[1:], strict=True)],
             scales=[1.0 if math.isclose(first, 1.0, abs_tol=1e-6) else first, *[1.0] * (len(rows) - 1)],
-            levels=[*(_signal(probe, t, c) for t, c in zip(timesteps[1:], seen[1:], strict=True)), 1.0],
+            levels=[*(_signal(scheduler, t, c) for t, c in zip(timesteps[1:], seen[1:], strict=True)), 1.0],
             memory=_memory(rows) if any(row[2] or row[3] for row in rows) else None,
         )
     except (ValueError, ZeroDivisionError) as error:
         raise ModelError(
-            f"{type(scheduler).__name__} with these settings and {num_inference_steps} steps can't be inverted: {error}"
+            f"{type(scheduler).__name__} with these settings and {len(rows)} steps can't be inverted: {error}"
         ) from error
 
 
-def _walk(probe: Any) -> tuple[list[list[float]], list[float]]:
+def walk(probe: Any, options: dict[str, Any]) -> tuple[list[list[float]], list[float]]:
     """For each step [A, B, C P, C Q, P, Q], P and Q those of the step itself, and c."""
     rows, seen = [], []
     for k, t in enumerate(probe.timesteps):
@@ -73,7 +85,7 @@ def _walk(probe: Any) -> tuple[list[list[float]], list[float]]:
         latents, output = torch.zeros(2, 4, dtype=torch.float64)
         latents[now.start], output[now.start + 1] = 1.0, 1.0
         seen.append(float(_scaled(probe, torch.ones(1, dtype=torch.float64), t)))
-        step = probe.step(output, t, latents, return_dict=False)[0]
+        step = probe.step(output, t, latents, return_dict=False, **options)[0]
         memory = getattr(probe, "model_outputs", None)
         kept = memory[-1][now].tolist() if memory else [0.0, 0.0]
         rows.append([*step[now].tolist(), *(step[before].tolist() if k else [0.0, 0.0]), *kept])

@@ -1,0 +1,66 @@
+"""What can't be derived from a pipeline: the meaning of its guidance argument, and what to leave out. Data only."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How one class of pipelines is called.
+
+    Args:
+        guidance: the argument that holds the guidance scale.
+        unguided: its value that means no guidance: 1 where the prediction is  neg + w (pos - neg),  0 where it is  pos + g (pos - neg).
+        told: whether guidance is an input of the network, not a matter of two branches.
+        negative: the negative prompt without which guidance is off, where there is such.
+        defaults: arguments for what would change prompt or size behind the caller's back, or cost at each call.
+    """
+
+    guidance: str = "guidance_scale"
+    unguided: float = 1.0
+    told: bool = False
+    negative: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def weight(self, guidance_scale: float) -> float:
+        """w in  neg + w (pos - neg)."""
+        return 1.0 if self.told else max(1.0, guidance_scale + 1.0 - self.unguided)
+
+
+_TABLE = {
+    "FluxPipeline": Conventions(told=True),
+    "FluxControlNetPipeline": Conventions(told=True),
+    "Flux2Pipeline": Conventions(told=True),
+    "ErnieImagePipeline": Conventions(defaults={"use_pe": False}),
+    "HunyuanImagePipeline": Conventions("distilled_guidance_scale", told=True),
+    "Krea2Pipeline": Conventions(unguided=0.0),
+    "LatentConsistencyModelPipeline": Conventions(told=True),
+    "LongCatImagePipeline": Conventions(defaults={"enable_prompt_rewrite": False}),
+    "QwenImagePipeline": Conventions("true_cfg_scale", negative=" "),
+    "QwenImageControlNetPipeline": Conventions("true_cfg_scale", negative=" "),
+    "QwenImage21Pipeline": Conventions("true_cfg_scale", negative=" "),
+    "ZImagePipeline": Conventions(unguided=0.0),
+    "ZImageControlNetPipeline": Conventions(unguided=0.0),
+}
+_ANY = {"use_resolution_binning": False}
+
+
+def conventions(pipeline: Any) -> Conventions:
+    """Those of a pipeline's class."""
+    return _TABLE.get(type(pipeline).__name__, Conventions())
+
+
+def parameters(pipeline: Any) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a pipeline's call."""
+    return inspect.signature(type(pipeline).__call__).parameters
+
+
+def completed(pipeline: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+    """A user's arguments, and what the table adds to them."""
+    there, own = parameters(pipeline), conventions(pipeline)
+    full = {name: value for name, value in (_ANY | dict(own.defaults)).items() if name in there} | dict(call)
+    if own.negative and call.get("negative_prompt_embeds") is None and not call.get("negative_prompt"):
+        full["negative_prompt"] = own.negative
+    return full

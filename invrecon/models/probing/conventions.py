@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -36,7 +36,6 @@ _TABLE = {
     "ErnieImagePipeline": Conventions(defaults={"use_pe": False}),
     "HunyuanImagePipeline": Conventions("distilled_guidance_scale", told=True),
     "Krea2Pipeline": Conventions(unguided=0.0),
-    "LatentConsistencyModelPipeline": Conventions(told=True),
     "LongCatImagePipeline": Conventions(defaults={"enable_prompt_rewrite": False}),
     "QwenImagePipeline": Conventions("true_cfg_scale", negative=" "),
     "QwenImageControlNetPipeline": Conventions("true_cfg_scale", negative=" "),
@@ -48,8 +47,11 @@ _ANY = {"use_resolution_binning": False}
 
 
 def conventions(pipeline: Any) -> Conventions:
-    """Those of a pipeline's class."""
-    return _TABLE.get(type(pipeline).__name__, Conventions())
+    """Those of a pipeline's class; an LCM's U-Net is told the guidance in any of them."""
+    own = _TABLE.get(type(pipeline).__name__, Conventions())
+    network = getattr(pipeline, "unet", None)
+    told = network is not None and network.config.get("time_cond_proj_dim") is not None
+    return replace(own, told=True) if told else own
 
 
 def parameters(pipeline: Any) -> Mapping[str, inspect.Parameter]:

@@ -113,12 +113,12 @@ def _read_start(runner: Runner, own: Visit) -> AffinePermutation | None:
     shapes = [like.shape, *(shape for shape in own.drawn if shape.numel() == like.numel())]
     for shape in dict.fromkeys(shapes):
         try:
-            given = runner.visit([0], latents=like.view(shape))
+            given = runner.visit([0], latents=like.reshape(shape))
             start = None
             if given.samples[0].shape != like.shape or not torch.equal(given.samples[0], like):
                 start = read_affine(
                     lambda x: torch.cat([runner.visit([0], latents=one[None]).samples[0] for one in x]),
-                    like.view(shape),
+                    like.reshape(shape),
                 )
                 given = runner.visit([0], latents=start.undo(like).to(like))
         except (ValueError, TypeError, RuntimeError, AttributeError, IndexError):

@@ -78,16 +78,21 @@ def schedule_of(scheduler: Any, **options: Any) -> Schedule:
 
 
 def walk(probe: Any, options: dict[str, Any]) -> tuple[list[list[float]], list[float]]:
-    """For each step [A, B, C P, C Q, P, Q], P and Q those of the step itself, and c."""
+    """For each step [A, B, C P, C Q, P, Q], P and Q those of the step itself, and c.
+
+    Args:
+        probe: a scheduler whose `set_timesteps` was called; it is walked to its end.
+        options: what `step` is given besides prediction, timestep and latents.
+    """
     rows, seen = [], []
     for k, t in enumerate(probe.timesteps):
         now, before = slice(2 * (k % 2), 2 * (k % 2) + 2), slice(2 - 2 * (k % 2), 4 - 2 * (k % 2))
-        latents, output = torch.zeros(2, 4, dtype=torch.float64)
-        latents[now.start], output[now.start + 1] = 1.0, 1.0
+        latents, output = torch.zeros(2, 1, 4, 1, 1, dtype=torch.float64)
+        latents[0, now.start], output[0, now.start + 1] = 1.0, 1.0
         seen.append(float(_scaled(probe, torch.ones(1, dtype=torch.float64), t)))
-        step = probe.step(output, t, latents, return_dict=False, **options)[0]
+        step = probe.step(output, t, latents, return_dict=False, **options)[0].flatten()
         memory = getattr(probe, "model_outputs", None)
-        kept = memory[-1][now].tolist() if memory else [0.0, 0.0]
+        kept = memory[-1].flatten()[now].tolist() if memory else [0.0, 0.0]
         rows.append([*step[now].tolist(), *(step[before].tolist() if k else [0.0, 0.0]), *kept])
     return rows, seen
 

@@ -136,7 +136,7 @@ def longcat():
     return pipe, {"prompt": "a red apple"}, network.proj_out
 
 
-def hunyuan(momentum=-0.5):
+def hunyuan(momentum=-0.5, start=3):
     network = diffusers.HunyuanImageTransformer2DModel(
         in_channels=4,
         out_channels=4,
@@ -160,7 +160,7 @@ def hunyuan(momentum=-0.5):
         scaling_factor=0.5,
     )
     guider = diffusers.guiders.AdaptiveProjectedMixGuidance(
-        adaptive_projected_guidance_momentum=momentum, adaptive_projected_guidance_start_step=3
+        adaptive_projected_guidance_momentum=momentum, adaptive_projected_guidance_start_step=start
     )
     pipe = diffusers.HunyuanImagePipeline(
         diffusers.FlowMatchEulerDiscreteScheduler(), vae, None, None, None, None, network, guider

@@ -108,14 +108,16 @@ class PipelineModel:
 
     @cached_property
     def multiple(self) -> int:
-        """What the sides of a picture must be multiples of, pixels; found by trying."""
-        for multiple in (self.downsampling * patch for patch in (1, 2, 4, 8)):
+        """What the sides of a picture must be multiples of, pixels; found by trying. Where no size that was tried is taken as it is, the
+        pipeline has sizes of its own, and names them when it is asked for another.
+        """
+        for multiple in (self.downsampling * patch for patch in (1, 2, 4, 8, 16)):
             try:
                 self._forms_at(7 * multiple, 7 * multiple)
                 return multiple
             except (ModelError, UsageError):
                 continue
-        raise ModelError(f"{type(self.pipeline).__name__} makes no picture of any size that was tried")
+        return self.downsampling
 
     def _runner(self, changes: Mapping[str, Any], scheduler: Any = None) -> Runner:
         return Runner(self.pipeline, self.arguments | dict(changes), scheduler)

@@ -60,7 +60,12 @@ class Runner:
     def __init__(self, pipeline: Any, call: Mapping[str, Any], scheduler: Any = None) -> None:
         self.call = dict(call)
         self.probe = probe(scheduler or pipeline.scheduler)
+        kind = type(pipeline)
+        fixed = {
+            "_execution_device": pipeline._execution_device
+        }  # else sought in all modules, again and again
         self.pipeline = copy.copy(pipeline)
+        self.pipeline.__class__ = type(kind.__name__, (kind,), fixed)
         self.decoded: Tensor | None = None
         self._visits: list[tuple[int, float | None]] = []
         vars(self.pipeline).update(_progress_bar_config={"disable": True})
@@ -72,10 +77,10 @@ class Runner:
             "watermark": None,
         }
         vars(self.pipeline).update({name: part for name, part in own.items() if hasattr(pipeline, name)})
-        for name in _methods(type(pipeline)):
+        for name in _methods(kind):
             if any(part in name for part in ENCODES) and "check" not in name:
                 vars(self.pipeline)[name] = memoised(getattr(self.pipeline, name))
-        function = inspect.unwrap(type(pipeline).__call__)  # without no_grad
+        function = inspect.unwrap(kind.__call__)  # without no_grad
         names = function.__globals__ | {"enumerate": self._enumerate}
         self._call = FunctionType(
             function.__code__, names, function.__name__, function.__defaults__, function.__closure__

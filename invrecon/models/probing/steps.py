@@ -27,44 +27,26 @@ def read_steps(scheduler: Any, options: Mapping[str, Any]) -> Schedule:
     Raises:
         ModelError: a step draws noise, isn't linear in latents and prediction, or remembers more than the step before it.
     """
-    kind, options = (
-        type(scheduler).__name__,
-        {name: value for name, value in options.items() if name != "generator"},
-    )
+    kind, given = type(scheduler).__name__, {k: v for k, v in options.items() if k != "generator"}
     device = scheduler.timesteps.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        try:
-            first, again = (_random_walk(scheduler, options, seed) for seed in (0, 1))
-            rows, _ = walk(copy.deepcopy(scheduler), dict(options))
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-            IndexError,
-            ImportError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:
-            raise ModelError(f"{kind} can't be inverted ({_line(error)}): {_cure(scheduler)}") from error
-    if not all(torch.equal(one, other) for one, other in zip(first, again, strict=True)):
-        told = ", ".join(
-            f"{name} {value}" for name, value in options.items() if isinstance(value, float) and value
-        )
-        raise ModelError(
-            f"{kind} adds noise at every step{told and f' ({told})'} and can't be inverted: "
-            + (f"leave out {told.split()[0]}, or " if told else "")
-            + _cure(scheduler)
-        )
-    inputs = _inputs(len(rows))
-    for k, row in enumerate(rows):
-        known = torch.stack([first[k], inputs[k + 1], *((first[k - 1], inputs[k]) if k else inputs[:2] * 0)])
-        told = torch.tensor(row[:4], dtype=torch.float64) @ known
-        if not (told - first[k + 1]).norm() <= 1e-4 * first[k + 1].norm():
-            raise ModelError(
-                f"{kind}'s steps can't be inverted: they aren't linear (clipping, thresholding), or remember more than "
-                f"the step before: {_cure(scheduler)}"
-            )
-    return schedule_of(copy.deepcopy(scheduler), **options)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            walks = [_random_walk(scheduler, given, seed) for seed in (0, 1)]
+            if not torch.equal(*walks):
+                raise ModelError(_noisy(scheduler, given))
+            rows, _ = walk(copy.deepcopy(scheduler), given)
+            if not _tells(rows, walks[0]):
+                raise ModelError(
+                    f"{kind}'s steps can't be inverted: they aren't linear (clipping, thresholding), or remember "
+                    f"more than the step before: {_cure(scheduler)}"
+                )
+            return schedule_of(copy.deepcopy(scheduler), **given)
+    except ModelError as error:
+        raise (
+            error if "pipe.scheduler" in str(error) else ModelError(f"{error}: {_cure(scheduler)}")
+        ) from error
+    except (ValueError, TypeError, AttributeError, IndexError, ImportError, RuntimeError) as error:
+        raise ModelError(f"{kind} can't be inverted ({_line(error)}): {_cure(scheduler)}") from error
 
 
 def input_scales(scheduler: Any) -> list[float]:
@@ -85,17 +67,36 @@ def _inputs(steps: int) -> Tensor:
     return torch.randn(steps + 1, VALUES, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def _random_walk(scheduler: Any, options: Mapping[str, Any], seed: int) -> list[Tensor]:
+def _random_walk(scheduler: Any, options: Mapping[str, Any], seed: int) -> Tensor:
+    """(T + 1, VALUES): latents from random ones, under random predictions; `seed` is that of the noise that `step` may draw."""
     scheduler, (latents, *predictions) = copy.deepcopy(scheduler), _inputs(len(scheduler.timesteps))
     torch.manual_seed(seed)
-    visited = [latents]
+    shape, visited = (1, VALUES // 4, 2, 2), [latents]
     for t, prediction in zip(scheduler.timesteps, predictions, strict=True):
-        shape = (1, VALUES // 4, 2, 2)
-        latents = scheduler.step(
-            prediction.view(shape), t, latents.view(shape), return_dict=False, **options
-        )[0].flatten()
-        visited.append(latents.double())
-    return visited
+        step = scheduler.step(
+            prediction.view(shape), t, visited[-1].view(shape), return_dict=False, **options
+        )
+        visited.append(step[0].flatten().double())
+    return torch.stack(visited)
+
+
+def _tells(rows: list[list[float]], visited: Tensor) -> bool:
+    """Whether the coefficients of `walk` foretell a random walk."""
+    inputs = _inputs(len(rows))
+    for k, row in enumerate(rows):
+        before = torch.stack((visited[k - 1], inputs[k])) if k else torch.zeros(2, VALUES)
+        known = torch.cat((torch.stack((visited[k], inputs[k + 1])), before))
+        foretold = torch.tensor(row[:4], dtype=torch.float64) @ known.double()
+        if not (foretold - visited[k + 1]).norm() <= 1e-4 * visited[k + 1].norm():
+            return False
+    return True
+
+
+def _noisy(scheduler: Any, options: Mapping[str, Any]) -> str:
+    asked = [name for name, value in options.items() if isinstance(value, float) and value]
+    told = "".join(f" ({name} {options[name]})" for name in asked)
+    leave = "".join(f"leave out {name}, or " for name in asked)
+    return f"{type(scheduler).__name__} adds noise at every step{told} and can't be inverted: {leave}{_cure(scheduler)}"
 
 
 def _cure(scheduler: Any) -> str:

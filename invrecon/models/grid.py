@@ -16,16 +16,19 @@ from invrecon.models.quiet import quiet
 def read_schedule(scheduler: SchedulerMixin, num_inference_steps: int, **grid: Any) -> Schedule:
     """The steps that `scheduler` takes, coefficients included, found by asking its own `step`.
 
-    A step is linear in the latents and the network's output, of this step and, in a sampler with a memory, of the one before:
+    A step is linear in the latents and the network's output, of this step and, in a sampler with a memory, of
+    the one before:
 
         x_{k+1} = A_k x_k + B_k u_k + C_k (P_{k-1} x_{k-1} + Q_{k-1} u_{k-1})
 
-    so that four numbers, sent through the whole walk side by side, tell all of them: one is x at even steps and else 0, one u at
-    even steps, the other two are x and u at odd steps. Spacing, offset, final alpha, Karras' sigmas and the order of the first and
-    last steps are thereby the scheduler's; no end point is computed a second time.
+    so that four numbers, sent through the whole walk side by side, tell all of them: one is x at even steps
+    and else 0, one u at even steps, the other two are x and u at odd steps. Spacing, offset, final alpha,
+    Karras' sigmas and the order of the first and last steps are thereby the scheduler's; no end point is
+    computed a second time.
 
-    Latents are noted as the network sees them, z_k = c_k x_k with c = 1 / sqrt(sigma² + 1) in sigma space, but for z_0, which is
-    the seed as the stock pipeline takes it, before init_noise_sigma: x_0 = init_noise_sigma z_0.
+    Latents are noted as the network sees them, z_k = c_k x_k with c = 1 / sqrt(sigma² + 1) in sigma space,
+    but for z_0, which is the seed as the stock pipeline takes it, before init_noise_sigma:
+    x_0 = init_noise_sigma z_0.
 
     Args:
         num_inference_steps: T.

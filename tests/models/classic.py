@@ -1,4 +1,5 @@
-"""Stable Diffusion, SDXL, LCM, Turbo, SD 3 and Flux, with their text encoders, under all that their networks may predict."""
+"""Stable Diffusion, SDXL, LCM, Turbo, SD 3 and Flux, with their text encoders, under all that their networks
+may predict."""
 
 from functools import cache, partial
 

@@ -1,4 +1,5 @@
-"""Pipelines whose calls hold more than prompts: images, masks, perturbed attention, guiders; and rarer families."""
+"""Pipelines whose calls hold more than prompts: images, masks, perturbed attention, guiders; and rarer
+families."""
 
 import diffusers
 import torch

@@ -1,4 +1,5 @@
-"""Pipelines of many families: the real classes of diffusers with tiny random networks, and the arguments that a user would give."""
+"""Pipelines of many families: the real classes of diffusers with tiny random networks, and the arguments that
+a user would give."""
 
 import diffusers
 import pytest
@@ -172,6 +173,16 @@ def sana(scheduler=None):
     return pipe, call, network.proj_out
 
 
+def flow_dpm():
+    """As Sana's checkpoints have it."""
+    return diffusers.DPMSolverMultistepScheduler(
+        beta_schedule="linear",
+        flow_shift=3.0,
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+    )
+
+
 def pixart():
     network = diffusers.PixArtTransformer2DModel(
         sample_size=8,
@@ -306,6 +317,7 @@ NEW = {  # name: how it is made, how much its last layer is scaled by, the usual
     "flux.2": (flux2, 1.0, {"guidance_scale": 4.0}, {"guidance_scale": 1.0}),
     "chroma": (chroma, 1.0, {"guidance_scale": 5.0}, {"guidance_scale": 1.0}),
     "sana": (sana, 0.5, {"guidance_scale": 4.5}, {"guidance_scale": 1.0}),
+    "sana dpm++": (lambda: sana(flow_dpm()), 0.2, {"guidance_scale": 4.5}, {"guidance_scale": 1.0}),
     "pixart": (pixart, 1.0, {"guidance_scale": 4.5}, {"guidance_scale": 1.0}),
     "auraflow": (aura_flow, 1.0, {"guidance_scale": 3.5}, {"guidance_scale": 1.0}),
     "lumina 2": (lumina2, 1.0, {"guidance_scale": 4.0}, {"guidance_scale": 1.0}),

@@ -36,7 +36,8 @@ def fidelity(one, other):
 
 
 def there_and_back(pipe, model, rtol=1e-4, **options):
-    """(dB between what the autoencoder made of a picture and what the stock call gives it back, evaluations a step, converged)."""
+    """(dB between what the autoencoder made of a picture and what the stock call gives it back, evaluations a
+    step, converged)."""
     call = model.arguments
     pixels = picture(call["height"], call["width"])
     denoiser, schedule = model.denoiser_and_schedule()

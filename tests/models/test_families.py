@@ -1,4 +1,5 @@
-"""Pipelines of every family there and back: the stock pipeline, called as its user would, has the last word."""
+"""Pipelines of every family there and back: the stock pipeline, called as its user would, has the last
+word."""
 
 import pytest
 import torch

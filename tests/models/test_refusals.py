@@ -94,7 +94,7 @@ def test_a_cache_between_steps():
 
     pipe, call = make(NEW["qwen"])
     pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=10.0))
-    assert "switch that off" in refused(pipe, call)
+    assert "switch off" in refused(pipe, call)
 
 
 def test_predictions_that_change_from_call_to_call():

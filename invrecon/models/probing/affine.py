@@ -39,7 +39,8 @@ class AffinePermutation:
 
 
 def read_affine(function: Callable[[Tensor], Tensor], like: Tensor) -> AffinePermutation:
-    """The affine permutation that `function` is: zeros tell the shift, ones the gain, an index in digits of base 64 the places.
+    """The affine permutation that `function` is: zeros tell the shift, ones the gain, an index in digits of
+    base 64 the places.
 
     Args:
         function: (n, *shape) -> (n, *another shape), of the same number of values.

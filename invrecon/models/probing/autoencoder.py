@@ -25,19 +25,18 @@ class Autoencoder:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """E(x), its mean where it is a distribution: (B, 3, H, W) in [-1, 1] -> (B, C, h, w), or (B, C, 1, h, w) with a frame axis."""
+        """E(x), its mean where it is a distribution: (B, 3, H, W) in [-1, 1] -> (B, C, h, w), or (B, C, 1, h,
+        w) with a frame axis."""
         return self._encode(pixels.unsqueeze(2) if self.has_frames else pixels)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """D(v): what the pipeline gives to its decoder -> (B, 3, H, W), not yet clamped to [-1, 1]. Differentiable; what the backward
-        pass keeps is made anew block by block (gradient checkpointing) where it would take more than half of the free memory.
+        """D(v): what the pipeline gives to its decoder -> (B, 3, H, W), not yet clamped to [-1, 1].
+        Differentiable; what the backward pass keeps is made anew block by block (gradient checkpointing)
+        where it would take more than half of the free memory.
         """
-        if (
-            latents.requires_grad
-            and self.vae._supports_gradient_checkpointing
-            and not self.vae.is_gradient_checkpointing
-        ):
-            if self._backward_bytes * latents.numel() > free_memory(self.device) / 2:
+        if latents.requires_grad and not self.vae.is_gradient_checkpointing:
+            large = self._backward_bytes * latents.numel() > free_memory(self.device) / 2
+            if large and self.vae._supports_gradient_checkpointing:
                 self.vae.enable_gradient_checkpointing()
         return self._decode(latents.to(self.device, torch.float32)).float().contiguous()
 

@@ -1,4 +1,5 @@
-"""What can't be derived from a pipeline: the meaning of its guidance argument, and what to leave out. Data only."""
+"""What can't be derived from a pipeline: the meaning of its guidance argument, and what to leave out. Data
+only."""
 
 import inspect
 from collections.abc import Mapping
@@ -12,10 +13,12 @@ class Conventions:
 
     Args:
         guidance: the argument that holds the guidance scale.
-        unguided: its value that means no guidance: 1 where the prediction is  neg + w (pos - neg),  0 where it is  pos + g (pos - neg).
+        unguided: its value that means no guidance: 1 where the prediction is  neg + w (pos - neg),  0 where
+            it is  pos + g (pos - neg).
         told: whether guidance is an input of the network, not a matter of two branches.
         negative: the negative prompt without which guidance is off, where there is such.
-        defaults: arguments for what would change prompt or size behind the caller's back, or cost at each call.
+        defaults: arguments for what would change prompt or size behind the caller's back, or cost at each
+            call.
     """
 
     guidance: str = "guidance_scale"

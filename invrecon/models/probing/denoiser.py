@@ -17,16 +17,19 @@ from invrecon.models.probing.runner import Runner, fresh
 class PipelineDenoiser:
     """u(z, t), what the pipeline gives to its scheduler's `step`, guidance included.
 
-    A batch goes through in one call, as `num_images_per_prompt`, where the pipeline takes that and its samples don't hang together;
-    else sample by sample. Differentiable in the latents.
+    A batch goes through in one call, as `num_images_per_prompt`, where the pipeline takes that and its
+    samples don't hang together; else sample by sample. Differentiable in the latents.
 
     Args:
         runner: calls the pipeline.
         forms: of the latents at this size.
-        timesteps: the grid. At a timestep that isn't on it the network is asked as at the step that is nearest.
+        timesteps: the grid. At a timestep that isn't on it the network is asked as at the step that is
+            nearest.
         input_scales: c of each step; the network sees c times the loop's latents.
-        start_scale: of the seed in the argument `latents=`; 1 where the pipeline itself scales by its scheduler's `init_noise_sigma`.
-        to_epsilon: (z, t, u) -> eps, for a network that doesn't predict the noise in a schedule that asks for it.
+        start_scale: of the seed in the argument `latents=`; 1 where the pipeline itself scales by its
+            scheduler's `init_noise_sigma`.
+        to_epsilon: (z, t, u) -> eps, for a network that doesn't predict the noise in a schedule that asks for
+            it.
     """
 
     def __init__(
@@ -47,7 +50,8 @@ class PipelineDenoiser:
         self._batched: bool | None = None if "num_images_per_prompt" in parameters(runner.pipeline) else False
 
     def given(self, **arguments: Any) -> "PipelineDenoiser":
-        """The same under other arguments of the pipeline, such as `negative_prompt_embeds`; gradients flow to those that require them."""
+        """The same under other arguments of the pipeline, such as `negative_prompt_embeds`; gradients flow to
+        those that require them."""
         other = copy.copy(self)
         other.arguments = self.arguments | arguments
         return other
@@ -61,7 +65,8 @@ class PipelineDenoiser:
         return self.at(conventions(self.runner.pipeline).unguided)
 
     def call(self, seed: Tensor) -> dict[str, Any]:
-        """The arguments with which the pipeline, under the scheduler that belongs to it, makes the picture of seed noise (1, C, h, w)."""
+        """The arguments with which the pipeline, under the scheduler that belongs to it, makes the picture of
+        seed noise (1, C, h, w)."""
         call = {name: fresh(value) for name, value in (self.runner.call | self.arguments).items()}
         return call | {"latents": self.forms.to_argument(seed * self.start_scale)}
 
@@ -75,7 +80,8 @@ class PipelineDenoiser:
 
     @property
     def rounding(self) -> float:
-        """Relative error that rounding may leave in a prediction: that of both branches, w and w - 1 times."""
+        """Relative error that rounding may leave in a prediction: that of both branches, w and w - 1
+        times."""
         weight = conventions(self.runner.pipeline).weight(self.guidance_scale)
         return torch.finfo(self.forms.like.dtype).eps * math.hypot(weight, weight - 1)
 

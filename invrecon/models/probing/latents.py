@@ -14,7 +14,7 @@ from torch import Tensor
 
 from invrecon.errors import ModelError
 from invrecon.models.probing.affine import AffinePermutation, read_affine
-from invrecon.models.probing.runner import Runner, Visit
+from invrecon.models.probing.runner import Runner, Visit, first_line
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def read_forms(runner: Runner) -> LatentForms:
     """Three to ten calls of the pipeline.
 
     Raises:
-        ModelError: the pipeline makes more than one picture, its latents can't be traced, or its prediction changes from call to call.
+        ModelError: the pipeline makes more than one picture, its latents can't be traced, or its prediction
+            changes from call to call.
     """
     kind = type(runner.pipeline).__name__
     with torch.no_grad(), torch.random.fork_rng(devices=_devices(runner)):
@@ -79,13 +80,11 @@ def read_forms(runner: Runner) -> LatentForms:
         try:
             decoding = read_affine(_decoding(runner, argument), like.float())
         except ValueError as error:
-            raise ModelError(
-                f"{kind} can't be inverted: the way of its latents to the autoencoder can't be undone ({error})"
-            ) from error
-    if decoding.place.ndim not in (3, 4) or (decoding.place.ndim == 4 and decoding.place.shape[1] != 1):
-        raise ModelError(
-            f"{kind} can't be inverted: it doesn't make one picture, but latents {tuple(decoding.place.shape)}"
-        )
+            way = "the way of its latents to the autoencoder can't be undone"
+            raise ModelError(f"{kind} can't be inverted: {way} ({error})") from error
+    made = tuple(decoding.place.shape)
+    if len(made) not in (3, 4) or (len(made) == 4 and made[1] != 1):
+        raise ModelError(f"{kind} can't be inverted: it doesn't make one picture, but latents {made}")
     return LatentForms(start, decoding, like.detach())
 
 
@@ -94,16 +93,12 @@ def _first(runner: Runner) -> Visit:
     try:
         own = runner.visit([0])
     except (ValueError, TypeError, RuntimeError, AttributeError, IndexError, KeyError, ImportError) as error:
-        raise ModelError(
-            f"{kind} can't be called so: {next(iter(str(error).splitlines()), type(error).__name__)}"
-        ) from error
-    sample, prediction = own.samples[0], own.predictions[0]
-    if len(sample) != 1:
-        raise ModelError(f"{kind} makes {len(sample)} pictures of these arguments: give one prompt")
-    if sample.shape != prediction.shape:
-        raise ModelError(
-            f"{kind} can't be inverted: it predicts {tuple(prediction.shape)} for latents {tuple(sample.shape)}"
-        )
+        raise ModelError(f"{kind} can't be called so: {first_line(error)}") from error
+    sample, prediction = tuple(own.samples[0].shape), tuple(own.predictions[0].shape)
+    if sample[0] != 1:
+        raise ModelError(f"{kind} makes {sample[0]} pictures of these arguments: give one prompt")
+    if sample != prediction:
+        raise ModelError(f"{kind} can't be inverted: it predicts {prediction} for latents {sample}")
     return own
 
 
@@ -126,9 +121,8 @@ def _read_start(runner: Runner, own: Visit) -> AffinePermutation | None:
         if not close(given.samples[0], like):
             continue
         if not close(given.predictions[0], own.predictions[0]):
-            raise ModelError(
-                f"{kind} can't be inverted: its prediction changes from call to call, though latents and arguments are the same"
-            )
+            change = "its prediction changes from call to call under the same latents and arguments"
+            raise ModelError(f"{kind} can't be inverted: {change}")
         return start
     raise ModelError(f"{kind} can't be inverted: what it makes of latents= can't be undone")
 

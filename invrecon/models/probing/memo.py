@@ -11,8 +11,9 @@ LIMIT = 64  # calls that are remembered
 
 
 def memoised(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, run once for the same arguments, without gradients. Tensors and other objects are the same while they are one object
-    that wasn't written to; a result that its user wrote to is made anew; where an argument requires a gradient, the function runs as it is.
+    """`function`, run once for the same arguments, without gradients. Tensors and other objects are the same
+    while they are one object that wasn't written to; a result that its user wrote to is made anew; where an
+    argument requires a gradient, the function runs as it is.
     """
     kept: dict[Any, tuple[Any, Any, Any]] = {}
 

@@ -39,7 +39,7 @@ class PipelineModel:
         self.device: torch.device = pipeline._execution_device
         self.autoencoder = Autoencoder(pipeline.vae, self.device)
         self._forms: dict[tuple[Any, Any], LatentForms] = {}
-        self._checked = False
+        self._checked: set[bool] = set()
 
     @classmethod
     def from_pipeline(cls, pipeline: Any, **call: Any) -> "PipelineModel":
@@ -47,7 +47,8 @@ class PipelineModel:
 
         Args:
             pipeline: any text-to-image pipeline of diffusers with a scheduler that draws no noise.
-            call: what its user would call it with: prompts or embeddings, steps, guidance, size, control images.
+            call: what its user would call it with: prompts or embeddings, steps, guidance, size, control
+                images.
 
         Raises:
             ModelError: it can't be inverted; the text says why, in one line.
@@ -67,37 +68,37 @@ class PipelineModel:
             changes: arguments in place of those that the model was made with.
 
         Raises:
-            ModelError: the scheduler draws noise or can't be undone, or something is carried from step to step.
+            ModelError: the scheduler draws noise or can't be undone, or something is carried from step to
+                step.
         """
         runner = self._runner(changes, scheduler)
         forms = self._forms_of(runner)
         start = runner.look(forms.to_argument(torch.zeros(1, *forms.shape, device=self.device)))
-        stepping, to_epsilon = released(runner.probe), None
-        config = stepping.config
-        if isinstance(stepping, DDIMScheduler) and config.prediction_type in ("v_prediction", "sample"):
-            if float(stepping.alphas_cumprod.min()) > 0:  # a noise level of 1 has no epsilon form
-                to_epsilon = ToEpsilon(stepping.alphas_cumprod, config.prediction_type)
-                stepping.register_to_config(prediction_type="epsilon")
+        stepping = released(runner.probe)
+        to_epsilon = _epsilon_form(stepping)
         schedule = read_steps(stepping, start.options)
+        scales = input_scales(stepping)
         scale = float(getattr(stepping, "init_noise_sigma", 1.0)) / start.start_scale
-        denoiser = PipelineDenoiser(
-            runner, forms, schedule.timesteps, input_scales(stepping), scale, to_epsilon
-        )
-        if not self._checked:
+        denoiser = PipelineDenoiser(runner, forms, schedule.timesteps, scales, scale, to_epsilon)
+        guided = denoiser.guidance_scale != denoiser.unguided().guidance_scale
+        if guided not in self._checked:
             check_stateless(denoiser)
-            self._checked = True
+            self._checked.add(guided)
         return denoiser, schedule
 
     def call(self, seed: Tensor, **changes: Any) -> dict[str, Any]:
-        """The arguments with which the user's pipeline makes the picture of seed noise (1, C, h, w):  `pipe(**model.call(seed))`."""
+        """The arguments with which the user's pipeline makes the picture of seed noise (1, C, h, w):
+        `pipe(**model.call(seed))`."""
         return self.denoiser_and_schedule(**changes)[0].call(seed)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Image latents z_0, the mean of E(x) as the loop has it: (B, 3, H, W) in [-1, 1] -> (B, C, h, w), float32."""
+        """Image latents z_0, the mean of E(x) as the loop has it: (B, 3, H, W) in [-1, 1] -> (B, C, h, w),
+        float32."""
         return self._forms_at(*pixels.shape[-2:]).from_decoder(self.autoencoder.encode(pixels))
 
     def decode(self, image_latents: Tensor) -> Tensor:
-        """Pixels of image latents: (B, C, h, w) -> (B, 3, H, W), float32, not yet clamped to [-1, 1]. Differentiable."""
+        """Pixels of image latents: (B, C, h, w) -> (B, 3, H, W), float32, not yet clamped to [-1, 1].
+        Differentiable."""
         height, width = (side * self.downsampling for side in image_latents.shape[-2:])
         return self.autoencoder.decode(self._forms_at(height, width).to_decoder(image_latents))
 
@@ -108,8 +109,9 @@ class PipelineModel:
 
     @cached_property
     def multiple(self) -> int:
-        """What the sides of a picture must be multiples of, pixels; found by trying. Where no size that was tried is taken as it is, the
-        pipeline has sizes of its own, and names them when it is asked for another.
+        """What the sides of a picture must be multiples of, pixels; found by trying. Where no size that was
+        tried is taken as it is, the pipeline has sizes of its own, and names them when it is asked for
+        another.
         """
         for multiple in (self.downsampling * patch for patch in (1, 2, 4, 8, 16)):
             try:
@@ -134,29 +136,38 @@ class PipelineModel:
             forms = read_forms(runner)
             made = tuple(side * self.downsampling for side in forms.shape[-2:])
             if made != (height or made[0], width or made[1]):
-                raise UsageError(
-                    f"{type(self.pipeline).__name__} makes {made[1]} x {made[0]} pixels of {width} x {height}: ask for these"
-                )
+                kind, asked = type(self.pipeline).__name__, f"{width} x {height}"
+                raise UsageError(f"{kind} makes {made[1]} x {made[0]} pixels of {asked}: ask for these")
             self._forms[height, width] = self._forms[made] = forms
         return self._forms[height, width]
 
 
+def _epsilon_form(scheduler: Any) -> ToEpsilon | None:
+    """Lets DDIM take the noise, which other methods of inversion build on, and returns what turns predictions
+    into it; None where they are the noise, or can't be turned, as at a noise level of 1."""
+    kind = scheduler.config.get("prediction_type")
+    if not isinstance(scheduler, DDIMScheduler) or kind not in ("v_prediction", "sample"):
+        return None
+    if float(scheduler.alphas_cumprod.min()) <= 0:
+        return None
+    scheduler.register_to_config(prediction_type="epsilon")
+    return ToEpsilon(scheduler.alphas_cumprod, kind)
+
+
 @torch.no_grad()
 def check_stateless(denoiser: PipelineDenoiser) -> None:
-    """Raises ModelError where a prediction hangs on the steps before it: no eps(z, t) exists then."""
-    runner, forms, last = denoiser.runner, denoiser.forms, len(denoiser.timesteps) - 1
-    if last == 0:
-        return
-    generator = torch.Generator().manual_seed(0)
-    one, other = (
-        forms.to_argument(z[None])
-        for z in torch.randn(2, *forms.shape, generator=generator).to(forms.like.device)
-    )
+    """Raises ModelError where a prediction hangs on the step before it: no eps(z, t) exists then. The steps
+    half-way and at the end are tried, alone and after the one before, which saw other latents."""
+    runner, forms, steps = denoiser.runner, denoiser.forms, len(denoiser.timesteps)
+    tried = [k for k in sorted({steps // 2, steps - 1}) if k > 0]
+    noise = torch.randn(2, *forms.shape, generator=torch.Generator().manual_seed(0)).to(forms.like.device)
+    one, other = forms.to_argument(noise).split(1)
     latents = one if forms.start is None else forms.start(one).to(one)
-    alone = runner.visit([last], latents=one).predictions[0]
-    after = runner.visit([last - 1, last], latents=other, answers=[latents, latents]).predictions[1]
-    if not close(after, alone):
-        raise ModelError(
-            f"{type(runner.pipeline).__name__}'s prediction hangs on the steps before it (momentum guidance, a cache), "
-            "which can't be inverted: switch that off"
-        )
+    for k in tried:
+        alone = runner.visit([k], latents=one).predictions[0]
+        after = runner.visit([k - 1, k], latents=other, answers=[latents, latents]).predictions[1]
+        if not close(after, alone):
+            raise ModelError(
+                f"{type(runner.pipeline).__name__}'s prediction hangs on the steps before it, which can't be "
+                "inverted: switch off momentum guidance or the cache"
+            )

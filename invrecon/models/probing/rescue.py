@@ -20,8 +20,8 @@ def networks(pipeline: Any) -> list[torch.nn.Module]:
 
 @contextmanager
 def in_float32(modules: list[torch.nn.Module]) -> Iterator[None]:
-    """Networks in float32 for the time of a `with` block, whatever they are given; every half is a float32, there and back again.
-    Weights that are offloaded one by one can't be turned so, and stay as they are.
+    """Networks in float32 for the time of a `with` block, whatever they are given; every half is a float32,
+    there and back again. Weights that are offloaded one by one can't be turned so, and stay as they are.
     """
     turned = [(m, next(m.parameters()).dtype) for m in modules if not next(m.parameters()).is_meta]
     with ExitStack() as stack, quiet():

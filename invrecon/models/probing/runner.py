@@ -21,7 +21,8 @@ from invrecon.models.probing.scheduler import Watch, probe
 from invrecon.models.quiet import quiet
 
 ENCODES = ("prompt", "encode", "ip_adapter", "prepare_image", "prepare_control_image")
-"""Parts of the names of methods that depend on their arguments only, and are called anew in each call of the pipeline."""
+"""Parts of the names of methods that depend on their arguments only, and are called anew in each call of the
+pipeline."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ class Visit:
 
 
 class Runner:
-    """A copy of a pipeline that shares all its parts, but has a probe for its scheduler; the user's is never touched.
+    """A copy of a pipeline that shares all its parts, but has a probe for its scheduler; the user's is never
+    touched.
 
-    Its `__call__` is the pipeline's own function, with an `enumerate` of ours: the loop over timesteps then meets only the steps that
-    are asked for, each with its true index, on the full grid.
+    Its `__call__` is the pipeline's own function, with an `enumerate` of ours: the loop over timesteps then
+    meets only the steps that are asked for, each with its true index, on the full grid.
 
     Args:
         pipeline: any pipeline of diffusers with a scheduler and an autoencoder.
@@ -98,7 +100,8 @@ class Runner:
         """One call of the pipeline, on `steps` alone.
 
         Args:
-            steps: indices into the grid, in rising order; or an index and the timestep that the network is told there.
+            steps: indices into the grid, in rising order; or an index and the timestep that the network is
+                told there.
             answers: what `step` returns at each; the latents that it is given, where left out.
             to_decoder: whether the call goes on to the decoder.
             changes: arguments in place of the user's.
@@ -131,7 +134,7 @@ class Runner:
 
     def _enumerate(self, iterable: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any]]:
         grid = self.probe.timesteps
-        inner = getattr(iterable, "iterable", iterable)  # of a progress bar
+        inner: Any = getattr(iterable, "iterable", iterable)  # of a progress bar
         same = inner is grid or (
             isinstance(inner, Tensor) and inner.shape == grid.shape and torch.equal(inner.to(grid), grid)
         )
@@ -159,13 +162,19 @@ class _Draws(TorchFunctionMode):
 
 
 def _watched_autoencoder(vae: Any, decode: Callable[..., Any]) -> Any:
-    """A copy that shares its weights, encodes once what it is given twice, and hands to `decode` what would be decoded, in float32."""
+    """A copy that shares its weights, encodes once what it is given twice, and hands to `decode` what would
+    be decoded, in float32."""
     copied, dtype = copy.copy(vae), vae.dtype
     copied.__class__ = type(type(vae).__name__, (type(vae),), {"dtype": torch.float32})
     encode = memoised(vae.encode)
     vars(copied)["encode"] = lambda pixels, *args, **options: encode(pixels.to(dtype), *args, **options)
     vars(copied)["decode"] = decode
     return copied
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, on one line."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _methods(kind: type) -> list[str]:
@@ -182,7 +191,8 @@ def fresh(value: Any) -> Any:
 
 
 def check_call(pipeline: Any, call: Mapping[str, Any]) -> None:
-    """Raises UsageError or ModelError where a pipeline isn't one that can be inverted, or can't be called so."""
+    """Raises UsageError or ModelError where a pipeline isn't one that can be inverted, or can't be called
+    so."""
     kind, there = type(pipeline).__name__, parameters(pipeline)
     for part in ("scheduler", "vae"):
         if getattr(pipeline, part, None) is None:

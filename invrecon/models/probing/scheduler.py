@@ -1,8 +1,9 @@
-"""A scheduler that only watches: it sits in the pipeline's place for one, and keeps what the pipeline gives to `step`."""
+"""A scheduler that only watches: it sits in the pipeline's place for one, and keeps what the pipeline gives
+to `step`."""
 
 import copy
 import inspect
-from functools import cache, wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
@@ -16,7 +17,8 @@ class Watch:
         predictions: of each visited step, as `step` was given them: the guided predictions.
         samples: the latents that came with them.
         options: what else `step` was given (eta, generator).
-        start_scale: `init_noise_sigma`, where the pipeline asked for it: the factor of the latents that it starts from.
+        start_scale: `init_noise_sigma`, where the pipeline asked for it: the factor of the latents that it
+            starts from.
         index: of the step that is visited next, for `scale_model_input`.
         answers: latents that `step` returns, one for each visit; those it was given, where left out.
     """
@@ -35,17 +37,20 @@ class Watch:
 
 
 def probe(scheduler: Any) -> Any:
-    """A copy of a scheduler whose `step` keeps what it is given and changes nothing. Its grid is the scheduler's own.
+    """A copy of a scheduler whose `step` keeps what it is given and changes nothing. Its grid is the
+    scheduler's own.
 
     `watch` is what it notes to; a pipeline starts from unscaled latents, since `init_noise_sigma` is 1.
     """
+    kind: Any = type(scheduler)
     copied = copy.deepcopy(scheduler)
-    copied.__class__ = _probe_class(type(scheduler))
+    copied.__class__ = _probe_class(kind)
     return copied
 
 
 def released(copied: Any) -> Any:
-    """A fresh copy of a probe that steps as the scheduler does, on the grid that the pipeline set, on the CPU."""
+    """A fresh copy of a probe that steps as the scheduler does, on the grid that the pipeline set, on the
+    CPU."""
     watch, copied.watch = copied.watch, None
     scheduler = copy.deepcopy(copied)
     copied.watch = watch
@@ -58,7 +63,7 @@ def released(copied: Any) -> Any:
     return scheduler
 
 
-@cache
+@lru_cache
 def _probe_class(base: Any) -> Any:
     signature = inspect.signature(base.step)
 
@@ -91,7 +96,7 @@ def _probe_class(base: Any) -> Any:
 
 def _start_scale(self: Any) -> float:
     own = getattr(type(self).__bases__[0], "init_noise_sigma", None)
-    scale = own.fget(self) if isinstance(own, property) else vars(self).get("init_noise_sigma")
+    scale = own.__get__(self) if isinstance(own, property) else vars(self).get("init_noise_sigma")
     if scale is None:
         raise AttributeError("init_noise_sigma")
     if getattr(self, "watch", None):

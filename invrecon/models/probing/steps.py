@@ -10,6 +10,7 @@ from torch import Tensor
 from invrecon.core.schedule import Schedule
 from invrecon.errors import ModelError
 from invrecon.models.grid import schedule_of, walk
+from invrecon.models.probing.runner import first_line
 
 INSTEAD = {
     "FlowMatchLCMScheduler": "FlowMatchEulerDiscreteScheduler",
@@ -25,7 +26,8 @@ def read_steps(scheduler: Any, options: Mapping[str, Any]) -> Schedule:
         options: what the pipeline gives to `step` besides prediction, timestep and latents.
 
     Raises:
-        ModelError: a step draws noise, isn't linear in latents and prediction, or remembers more than the step before it.
+        ModelError: a step draws noise, isn't linear in latents and prediction, or remembers more than the
+            step before it.
     """
     kind, given = type(scheduler).__name__, {k: v for k, v in options.items() if k != "generator"}
     device = scheduler.timesteps.device
@@ -36,17 +38,15 @@ def read_steps(scheduler: Any, options: Mapping[str, Any]) -> Schedule:
                 raise ModelError(_noisy(scheduler, given))
             rows, _ = walk(copy.deepcopy(scheduler), given)
             if not _tells(rows, walks[0]):
-                raise ModelError(
-                    f"{kind}'s steps can't be inverted: they aren't linear (clipping, thresholding), or remember "
-                    f"more than the step before: {_cure(scheduler)}"
-                )
+                why = "they aren't linear (clipping, thresholding), or remember more than the step before"
+                raise ModelError(f"{kind}'s steps can't be inverted: {why}: {_cure(scheduler)}")
             return schedule_of(copy.deepcopy(scheduler), **given)
     except ModelError as error:
-        raise (
-            error if "pipe.scheduler" in str(error) else ModelError(f"{error}: {_cure(scheduler)}")
-        ) from error
+        if "pipe.scheduler" in str(error):
+            raise
+        raise ModelError(f"{error}: {_cure(scheduler)}") from error
     except (ValueError, TypeError, AttributeError, IndexError, ImportError, RuntimeError) as error:
-        raise ModelError(f"{kind} can't be inverted ({_line(error)}): {_cure(scheduler)}") from error
+        raise ModelError(f"{kind} can't be inverted ({first_line(error)}): {_cure(scheduler)}") from error
 
 
 def input_scales(scheduler: Any) -> list[float]:
@@ -68,7 +68,8 @@ def _inputs(steps: int) -> Tensor:
 
 
 def _random_walk(scheduler: Any, options: Mapping[str, Any], seed: int) -> Tensor:
-    """(T + 1, VALUES): latents from random ones, under random predictions; `seed` is that of the noise that `step` may draw."""
+    """(T + 1, VALUES): latents from random ones, under random predictions; `seed` is that of the noise that
+    `step` may draw."""
     scheduler, (latents, *predictions) = copy.deepcopy(scheduler), _inputs(len(scheduler.timesteps))
     torch.manual_seed(seed)
     shape, visited = (1, VALUES // 4, 2, 2), [latents]
@@ -96,14 +97,11 @@ def _noisy(scheduler: Any, options: Mapping[str, Any]) -> str:
     asked = [name for name, value in options.items() if isinstance(value, float) and value]
     told = "".join(f" ({name} {options[name]})" for name in asked)
     leave = "".join(f"leave out {name}, or " for name in asked)
-    return f"{type(scheduler).__name__} adds noise at every step{told} and can't be inverted: {leave}{_cure(scheduler)}"
+    kind = type(scheduler).__name__
+    return f"{kind} adds noise at every step{told} and can't be inverted: {leave}{_cure(scheduler)}"
 
 
 def _cure(scheduler: Any) -> str:
     default = "DDIMScheduler" if hasattr(scheduler, "alphas_cumprod") else "FlowMatchEulerDiscreteScheduler"
     name = INSTEAD.get(type(scheduler).__name__, default)
     return f"use {name}: pipe.scheduler = {name}.from_config(pipe.scheduler.config)"
-
-
-def _line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

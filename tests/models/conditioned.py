@@ -92,6 +92,46 @@ def krea2():
     return pipe, call | masks, network.final_layer.linear
 
 
+class Templates:
+    """In place of a processor, which is asked for tokens though prompts are embeddings."""
+
+    def apply_chat_template(self, *_, **__):
+        return [[0] * 5]
+
+    def encode(self, _):
+        return [0]
+
+    @property
+    def tokenizer(self):
+        return self
+
+
+def qwen21():
+    network = diffusers.QwenImage21Transformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        context_in_dim=16,
+        axes_dims_rope=(8, 4, 4),
+    )
+    vae = diffusers.AutoencoderKLQwenImage21(
+        base_dim=8,
+        decoder_base_dim=8,
+        z_dim=4,
+        dim_mult=[1] * 5,
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True, True],
+        latents_mean=[0.1, 0.0, -0.1, 0.05],
+        latents_std=[0.2, 0.3, 0.2, 0.25],
+    )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    pipe = diffusers.QwenImage21Pipeline(scheduler, vae, None, Templates(), network)
+    size = {"height": 64, "width": 64}
+    return pipe, embeds(1, 7, 16, masks="prompt_embeds_mask") | size, network.proj_out
+
+
 def ernie():
     network = diffusers.ErnieImageTransformer2DModel(
         hidden_size=32,
@@ -181,6 +221,7 @@ CONDITIONED = {
     "ip-adapter": (ip_adapter, 1.0, GUIDED, UNGUIDED | {"ip_adapter_image_embeds": [torch.randn(1, 1, 16)]}),
     "pag": (perturbed_attention, 1.0, GUIDED, UNGUIDED),
     "krea 2": (krea2, 1.0, {"guidance_scale": 4.5}, {"guidance_scale": 0.0}),
+    "qwen 2.1": (qwen21, 1.0, {"true_cfg_scale": 4.0}, {"true_cfg_scale": 1.0}),
     "ernie": (ernie, 1.0, {"guidance_scale": 4.0}, UNGUIDED),
     "longcat": (longcat, 1.0, {"guidance_scale": 4.5}, UNGUIDED),
     "hunyuan": (lambda: hunyuan(None), 1.0, {}, {}),

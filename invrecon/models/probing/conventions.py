@@ -65,7 +65,9 @@ def parameters(pipeline: Any) -> Mapping[str, inspect.Parameter]:
 def completed(pipeline: Any, call: Mapping[str, Any]) -> dict[str, Any]:
     """A user's arguments, and what the table adds to them."""
     there, own = parameters(pipeline), conventions(pipeline)
-    full = {name: value for name, value in (_ANY | dict(own.defaults)).items() if name in there} | dict(call)
+    added = {name: value for name, value in (_ANY | dict(own.defaults)).items() if name in there}
+    beside = {name.removesuffix("_embeds"): None for name in call if name.endswith("prompt_embeds")}
+    full = added | {name: none for name, none in beside.items() if name in there} | dict(call)
     if own.negative and call.get("negative_prompt_embeds") is None and not call.get("negative_prompt"):
         full["negative_prompt"] = own.negative
     return full

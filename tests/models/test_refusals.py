@@ -97,6 +97,11 @@ def test_a_cache_between_steps():
     assert "switch off" in refused(pipe, call)
 
 
+def test_a_cache_that_the_first_step_fills():
+    pipe, call = make(CONDITIONED["qwen 2.1"])
+    assert "at one step alone" in refused(pipe, call | {"use_kv_cache": True})
+
+
 def test_predictions_that_change_from_call_to_call():
     pipe, call = stable_diffusion()
     pipe.unet.conv_in.register_forward_hook(lambda module, inputs, output: output + torch.randn_like(output))
@@ -125,6 +130,12 @@ def test_pipelines_of_other_kinds():
 def test_arguments_that_cannot_be(change, words):
     pipe, call = stable_diffusion()
     assert words in refused(pipe, call | change, UsageError)
+
+
+def test_modular_pipelines():
+    with quiet():
+        modular = diffusers.StableDiffusionXLModularPipeline()
+    assert "modular pipeline" in refused(modular, {})
 
 
 def test_arguments_that_the_pipeline_itself_refuses():

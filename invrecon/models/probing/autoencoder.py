@@ -64,7 +64,10 @@ class Autoencoder:
 
     @torch.no_grad()
     def _encode(self, pixels: Tensor) -> Tensor:
-        encoded = self.vae.encode(pixels.to(self.device, torch.float32))
+        pixels = pixels.to(self.device, torch.float32)
+        if self.vae.config.get("in_channels") == 4:  # Qwen-Image 2.1: with alpha, all opaque
+            pixels = torch.cat((pixels, torch.ones_like(pixels[:, :1])), 1)
+        encoded = self.vae.encode(pixels)
         for name in ("latent_dist", "latents", "latent"):
             if hasattr(encoded, name):
                 latents = getattr(encoded, name)
@@ -72,7 +75,7 @@ class Autoencoder:
         raise ModelError(f"{type(self.vae).__name__} can't be used: its encoder doesn't return latents")
 
     def _decode(self, latents: Tensor) -> Tensor:
-        pixels = self.vae.decode(latents).sample
+        pixels = self.vae.decode(latents).sample[:, :3]
         return pixels[:, :, 0] if pixels.ndim == 5 else pixels
 
 

@@ -42,7 +42,7 @@ _TABLE = {
     "LongCatImagePipeline": Conventions(defaults={"enable_prompt_rewrite": False}),
     "QwenImagePipeline": Conventions("true_cfg_scale", negative=" "),
     "QwenImageControlNetPipeline": Conventions("true_cfg_scale", negative=" "),
-    "QwenImage21Pipeline": Conventions("true_cfg_scale", negative=" "),
+    "QwenImage21Pipeline": Conventions("true_cfg_scale", negative=" ", defaults={"use_kv_cache": False}),
     "ZImagePipeline": Conventions(unguided=0.0),
     "ZImageControlNetPipeline": Conventions(unguided=0.0),
 }

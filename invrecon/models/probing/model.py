@@ -15,7 +15,7 @@ from invrecon.models.probing.conventions import completed
 from invrecon.models.probing.denoiser import PipelineDenoiser
 from invrecon.models.probing.epsilon import ToEpsilon
 from invrecon.models.probing.latents import LatentForms, close, read_forms
-from invrecon.models.probing.runner import Runner, check_call
+from invrecon.models.probing.runner import Runner, check_call, first_line
 from invrecon.models.probing.scheduler import released
 from invrecon.models.probing.steps import input_scales, read_steps
 
@@ -163,11 +163,15 @@ def check_stateless(denoiser: PipelineDenoiser) -> None:
     noise = torch.randn(2, *forms.shape, generator=torch.Generator().manual_seed(0)).to(forms.like.device)
     one, other = forms.to_argument(noise).split(1)
     latents = one if forms.start is None else forms.start(one).to(one)
+    kind = type(runner.pipeline).__name__
     for k in tried:
-        alone = runner.visit([k], latents=one).predictions[0]
-        after = runner.visit([k - 1, k], latents=other, answers=[latents, latents]).predictions[1]
+        try:
+            alone = runner.visit([k], latents=one).predictions[0]
+            after = runner.visit([k - 1, k], latents=other, answers=[latents, latents]).predictions[1]
+        except RuntimeError as error:
+            raise ModelError(f"{kind} can't be asked at one step alone: {first_line(error)}") from error
         if not close(after, alone):
+            cure = "switch off momentum guidance or the cache"
             raise ModelError(
-                f"{type(runner.pipeline).__name__}'s prediction hangs on the steps before it, which can't be "
-                "inverted: switch off momentum guidance or the cache"
+                f"{kind}'s prediction hangs on the steps before it, which can't be inverted: {cure}"
             )

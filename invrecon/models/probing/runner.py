@@ -194,6 +194,10 @@ def check_call(pipeline: Any, call: Mapping[str, Any]) -> None:
     """Raises UsageError or ModelError where a pipeline isn't one that can be inverted, or can't be called
     so."""
     kind, there = type(pipeline).__name__, parameters(pipeline)
+    if hasattr(pipeline, "blocks"):
+        raise ModelError(
+            f"{kind} can't be inverted: the loop of a modular pipeline can't be entered at one step"
+        )
     for part in ("scheduler", "vae"):
         if getattr(pipeline, part, None) is None:
             raise ModelError(f"{kind} can't be inverted: it has no {part}")

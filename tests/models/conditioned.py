@@ -216,10 +216,10 @@ def hunyuan(momentum=-0.5, start=3):
 
 GUIDED, UNGUIDED = {"guidance_scale": 5.0}, {"guidance_scale": 1.0}
 CONDITIONED = {
-    "sd": (stable_diffusion, 1.0, GUIDED, UNGUIDED),
-    "controlnet": (controlnet, 1.0, GUIDED, UNGUIDED),
-    "ip-adapter": (ip_adapter, 1.0, GUIDED, UNGUIDED | {"ip_adapter_image_embeds": [torch.randn(1, 1, 16)]}),
-    "pag": (perturbed_attention, 1.0, GUIDED, UNGUIDED),
+    "sd": (stable_diffusion, 0.5, GUIDED, UNGUIDED),
+    "controlnet": (controlnet, 0.5, GUIDED, UNGUIDED),
+    "ip-adapter": (ip_adapter, 0.5, GUIDED, UNGUIDED | {"ip_adapter_image_embeds": [torch.randn(1, 1, 16)]}),
+    "pag": (perturbed_attention, 0.5, GUIDED, UNGUIDED),
     "krea 2": (krea2, 1.0, {"guidance_scale": 4.5}, {"guidance_scale": 0.0}),
     "qwen 2.1": (qwen21, 1.0, {"true_cfg_scale": 4.0}, {"true_cfg_scale": 1.0}),
     "ernie": (ernie, 1.0, {"guidance_scale": 4.0}, UNGUIDED),

@@ -346,7 +346,7 @@ NEW = {  # name: how it is made, how much its last layer is scaled by, the usual
     "lumina 2": (lumina2, 1.0, {"guidance_scale": 4.0}, {"guidance_scale": 1.0}),
     "cogview4": (cogview4, 1.0, {"guidance_scale": 5.0}, {"guidance_scale": 1.0}),
     "hidream": (hidream, 1.0, {"guidance_scale": 5.0}, {"guidance_scale": 1.0}),
-    "kolors": (kolors, 0.1, {"guidance_scale": 5.0}, {"guidance_scale": 1.0}),
+    "kolors": (kolors, 0.05, {"guidance_scale": 5.0}, {"guidance_scale": 1.0}),
 }
 
 

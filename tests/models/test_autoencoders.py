@@ -1,4 +1,5 @@
-"""Every kind of autoencoder: there by the inverse of what the pipeline hands to the decoder, and back, differentiably."""
+"""Every kind of autoencoder: there by the inverse of what the pipeline hands to the decoder, and back,
+differentiably."""
 
 import diffusers
 import pytest

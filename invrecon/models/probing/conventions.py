@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from invrecon.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Conventions:
@@ -71,3 +73,34 @@ def completed(pipeline: Any, call: Mapping[str, Any]) -> dict[str, Any]:
     if own.negative and call.get("negative_prompt_embeds") is None and not call.get("negative_prompt"):
         full["negative_prompt"] = own.negative
     return full
+
+
+def translated(
+    pipeline: Any,
+    prompt: str,
+    negative_prompt: str,
+    num_inference_steps: int,
+    guidance_scale: float,
+    size: int,
+) -> dict[str, Any]:
+    """The arguments of a pipeline's call, by its own names.
+
+    Args:
+        guidance_scale: in the pipeline's own terms.
+        size: of both sides, pixels.
+
+    Raises:
+        UsageError: it takes no negative prompt, and one is given.
+    """
+    there, own = parameters(pipeline), conventions(pipeline)
+    if negative_prompt and "negative_prompt" not in there:
+        raise UsageError(f"{type(pipeline).__name__} takes no negative prompt: leave it out")
+    call = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "num_inference_steps": num_inference_steps,
+        own.guidance: guidance_scale,
+        "height": size,
+        "width": size,
+    }
+    return {name: value for name, value in call.items() if name in there}

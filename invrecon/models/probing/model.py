@@ -15,6 +15,7 @@ from invrecon.models.probing.conventions import completed
 from invrecon.models.probing.denoiser import PipelineDenoiser
 from invrecon.models.probing.epsilon import ToEpsilon
 from invrecon.models.probing.latents import LatentForms, close, read_forms
+from invrecon.models.probing.prompts import check_prompts
 from invrecon.models.probing.runner import Runner, check_call, first_line
 from invrecon.models.probing.scheduler import released
 from invrecon.models.probing.steps import input_scales, read_steps
@@ -72,6 +73,7 @@ class PipelineModel:
                 step.
         """
         runner = self._runner(changes, scheduler)
+        check_prompts(self.pipeline, runner.call)
         forms = self._forms_of(runner)
         start = runner.look(forms.to_argument(torch.zeros(1, *forms.shape, device=self.device)))
         stepping = released(runner.probe)
@@ -122,7 +124,8 @@ class PipelineModel:
         return self.downsampling
 
     def _runner(self, changes: Mapping[str, Any], scheduler: Any = None) -> Runner:
-        return Runner(self.pipeline, self.arguments | dict(changes), scheduler)
+        check_call(self.pipeline, changes)
+        return Runner(self.pipeline, completed(self.pipeline, self.arguments | dict(changes)), scheduler)
 
     def _forms_at(self, height: int, width: int) -> LatentForms:
         size = {"height": height, "width": width}

@@ -114,10 +114,15 @@ class Runner:
         watch = self.probe.watch = Watch([step for step, _ in self._visits], list(answers))
         given = {name: fresh(value) for name, value in (self.call | changes).items()}
         draws = _Draws()
-        with quiet(), nullcontext() if "latents" in given else draws:
-            self._call(
-                self.pipeline, **given, output_type="pt" if to_decoder else "latent", return_dict=False
-            )
+        given |= {"output_type": "pt" if to_decoder else "latent", "return_dict": False}
+        try:
+            with quiet(), nullcontext() if "latents" in given else draws:
+                self._call(self.pipeline, **given)
+        except Exception as error:
+            if not type(error).__module__.startswith("torch._dynamo"):
+                raise
+            reason = f"torch can't compile the network here ({first_line(error):.200})"
+            raise ModelError(f"{reason}: leave out --compile") from error
         if len(watch.predictions) != len(steps):
             raise ModelError(
                 f"{type(self.pipeline).__name__} doesn't loop over its scheduler's timesteps by enumerate, "

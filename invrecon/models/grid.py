@@ -114,7 +114,9 @@ def _memory(rows: list[list[float]]) -> Memory:
 
 def _signal(probe: Any, timestep: float, scale: float) -> float:
     """a / sqrt(a² + s²) at a timestep: all that `Schedule.levels` asks for."""
-    if not hasattr(probe, "alphas_cumprod") or probe.config.get("use_flow_sigmas"):  # a = 1 - sigma, s = sigma
+    if not hasattr(probe, "alphas_cumprod") or probe.config.get(
+        "use_flow_sigmas"
+    ):  # a = 1 - sigma, s = sigma
         sigma = timestep / probe.config.num_train_timesteps
         signal = (1 - sigma) / math.hypot(1 - sigma, sigma)
     elif scale != 1:  # in sigma space: a = 1, s = sigma

@@ -15,7 +15,7 @@ from invrecon.metrics import psnr
 from invrecon.models import load_model
 from invrecon.models.attention import depths, watched
 from invrecon.seedfile import load_seed, save_seed
-from tests.test_models import SCHEDULERS, save_checkpoint
+from tests.models.test_loading import SCHEDULERS, save_checkpoint
 
 PROMPT, OTHER = "a red apple on a blue background", "a red apple on a green background"
 QUICK = Settings(prompt=PROMPT, size=64, num_inference_steps=5, rtol=0.02, boost=False)

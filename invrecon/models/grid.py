@@ -44,13 +44,14 @@ def read_schedule(scheduler: SchedulerMixin, num_inference_steps: int, **grid: A
             rows, seen = _walk(probe)
         except Exception as error:  # a configuration from outside makes a scheduler fail in all ways
             raise ModelError(
-                f"the scheduler can't take {num_inference_steps} steps: {error or type(error).__name__}; try another number"
+                f"the scheduler can't take {num_inference_steps} steps "
+                f"({str(error) or type(error).__name__}): try another number, or another --sampler"
             ) from error
     if not all(math.isfinite(value) for row in rows for value in row):
         raise ModelError(
-            f"the scheduler's steps aren't finite: its noise schedule leaves no signal at timestep {timesteps[0]:.0f}, "
-            f"where a network that predicts {scheduler.config.get('prediction_type')} says nothing of the picture; "
-            "use --sampler euler, or set beta_end or timestep_spacing in scheduler_config.json"
+            "the scheduler's steps aren't finite: its noise schedule leaves no signal at timestep "
+            f"{timesteps[0]:.0f}, where a network that predicts {scheduler.config.get('prediction_type')} says "
+            "nothing of the picture; set beta_end or timestep_spacing in scheduler_config.json"
         )
     units = [
         float(getattr(probe, "init_noise_sigma", 1.0)),

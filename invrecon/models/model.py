@@ -113,7 +113,7 @@ class Model:
         return self.checkpoint.fingerprint((self.family.network, "vae", *self.family.encoders))
 
     def identity(self) -> dict[str, Any]:
-        """All that a seed's picture depends on besides the seed, as JSON with named fields; see `invrecon.models.identity`."""
+        """All that a seed's picture depends on besides the seed, as JSON; see `invrecon.models.identity`."""
         return describe(
             self.checkpoint, self.pipeline, self.scheduler, self.family.network, self.family.encoders
         )

@@ -1,4 +1,5 @@
-"""Values that a checkpoint brings along are checked where they are read, in one line that names the part or the setting."""
+"""Values that a checkpoint brings along are checked where they are read, in one line that names the part or
+the setting."""
 
 import math
 

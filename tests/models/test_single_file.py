@@ -1,4 +1,5 @@
-"""Single .safetensors files: what they say of themselves, what they lack, and what isn't a checkpoint at all."""
+"""Single .safetensors files: what they say of themselves, what they lack, and what isn't a checkpoint at
+all."""
 
 import json
 
@@ -278,7 +279,8 @@ REFERENCE = {
 
 @pytest.mark.parametrize("text", REFERENCE)
 def test_the_tokenizer_gives_the_ids_of_openai_s(text):
-    """Those of Stable Diffusion 2, and of XL's second encoder, pad with "!", and so read each "!" as padding."""
+    """Those of Stable Diffusion 2, and of XL's second encoder, pad with "!", and so read each "!" as
+    padding."""
     for kind in ("sd1", "sd2"):
         tokenizer = tokenizers.bundled_tokenizer(tokenizers.LAYOUTS / kind / "tokenizer")
         if kind == "sd1" or "!" not in text:

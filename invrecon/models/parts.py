@@ -93,7 +93,13 @@ def from_file(part: str, kind: Any, folder: Path, file: SingleFile, dtype: torch
     if len(known & weights.keys()) > len(known) / 2:  # diffusers' own names already
         converted = weights
     else:
-        converted = _converter(kind)(config=config, checkpoint=dict(weights))
+        try:
+            converted = _converter(kind)(config=config, checkpoint=dict(weights))
+        except (KeyError, IndexError) as error:
+            raise ModelError(
+                f"lacks weights that its configuration asks for ({telling_line(error)}): "
+                "name a diffusers folder of the same architecture with --base"
+            ) from error
     missing, unexpected = module.load_state_dict(converted, strict=False, assign=True)
     if kind is diffusers.UNet2DConditionModel:
         taken = {id(value) for value in converted.values()}

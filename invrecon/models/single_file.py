@@ -156,6 +156,12 @@ class SingleFile:
             if not network and any(re.search(pattern, name) for name in self.shapes):
                 raise ModelError(f"{self.path} is {what}, not a checkpoint: {cure}")
         self.check_types()
+        lora = re.compile(OTHER_THINGS[0][0])
+        if network and (name := next(filter(lora.search, self.shapes), None)):
+            raise ModelError(
+                f"{self.path} has a LoRA beside its weights ({name}), which would be left out: "
+                "merge it, or take it out"
+            )
         if network and self.kind in NEVER:
             raise ModelError(
                 f"{self.path} is {self.kind}, which can't be inverted: name one that draws from text alone"

@@ -194,11 +194,17 @@ class Model:
 
         Raises:
             UsageError: a prompt is longer than the text encoder takes.
+            ModelError: the text encoders can't run as they are configured.
         """
         for text in (prompt, negative_prompt):
             self._check_length(text)
-        with quiet():
-            return self._conditions(prompt, negative_prompt)
+        try:
+            with quiet():
+                return self._conditions(prompt, negative_prompt)
+        except (ValueError, IndexError, TypeError, ArithmeticError) as error:
+            raise ModelError(
+                f"{self.name}: its text encoders can't run ({error}): set their config.json right, or fetch them again"
+            ) from error
 
     def words(self, prompt: str) -> Words:
         """The words of a prompt and the places of their tokens.

@@ -34,11 +34,6 @@ def replacing(path: Path, overwrite: bool = True) -> Iterator[Path]:
                 _publish(partial, path)
         finally:
             partial.unlink(missing_ok=True)
-    except FileExistsError as error:
-        raise InvreconError(
-            f"{printable(path)} has come to be meanwhile, by another run perhaps, and is kept; "
-            "overwrite it with --force or choose another --out"
-        ) from error
     except OSError as error:
         cause = printable(error.strerror or error)
         raise InvreconError(
@@ -56,18 +51,29 @@ def remove_unfinished() -> None:
 
 
 def _publish(partial: Path, path: Path) -> None:
-    """Gives a file its name unless that is taken. Raises FileExistsError where it is."""
+    """Gives a file its name unless that is taken, in which case it raises InvreconError."""
     try:
-        os.link(partial, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links: the name is taken by an empty file, which is then replaced
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        _unfinished.add(path)
         try:
-            os.replace(partial, path)
-        except BaseException:
-            path.unlink(missing_ok=True)
+            os.link(partial, path)
+        except FileExistsError:
             raise
-        finally:
-            _unfinished.discard(path)
+        except OSError:
+            _publish_without_links(partial, path)
+    except FileExistsError as error:
+        raise InvreconError(
+            f"{printable(path)} has come to be meanwhile, by another run perhaps, and is kept; "
+            "overwrite it with --force or choose another --out"
+        ) from error
+
+
+def _publish_without_links(partial: Path, path: Path) -> None:
+    """Takes the name with an empty file, which only one process can do, and replaces that."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    _unfinished.add(path)
+    try:
+        os.replace(partial, path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        _unfinished.discard(path)

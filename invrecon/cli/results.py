@@ -118,28 +118,23 @@ def _shown(row: Row) -> str | None:
 def _show_curve(output: Output, row: Row) -> None:
     """What each guidance scale left of a photo."""
     forms = {
-        "guidance_scale": "g",
         "psnr": ".2f",
         "latent_fidelity_db": ".1f",
         "evaluations_per_step": ".1f",
-        "converged_steps": "d",
+        "converged_steps": "",
         "seed_norm": ".3f",
+        "holds": "",
     }
-    titles = (
-        "guidance",
-        "PSNR\ndB",
-        "latent\ndB",
-        "evaluations\n/step",
-        "converged\nsteps",
-        "seed\nnorm",
-        "holds",
-    )
-    table = [
-        (*(cell(probe[name], form) for name, form in forms.items()), "yes" if probe["holds"] else "no")
-        for probe in row["guidance_curve"]
-    ]
+    titles = ("PSNR\ndB", "latent\ndB", "evaluations\n/step", "converged\nsteps", "seed\nnorm", "holds")
+    table = []
+    for probe in row["guidance_curve"]:
+        counted = f"{probe['converged_steps']} of {row['steps']}"
+        told = probe | {"converged_steps": counted, "holds": "yes" if probe["holds"] else "no"}
+        table.append(
+            (f"{probe['guidance_scale']:g}", *(cell(told[name], form) for name, form in forms.items()))
+        )
     output.line()
     output.line(f"{row['input']}: {row['verdict']}")
     output.line()
-    output.table(titles, table)
+    output.table(("guidance", *titles), table)
     output.line()

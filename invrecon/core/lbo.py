@@ -23,9 +23,8 @@ from invrecon.settings import Effort
 from invrecon.solve import Criterion, Limit, Outcome, Result, make_strategy
 
 ROUNDING_UNITS = 16  # units in the last place of the latents: the residual that their own rounding may leave
-WORTHWHILE = (
-    0.4  # part of the rounding level below which a smaller residual costs evaluations and gains little
-)
+# No step is solved to less than this part of what rounding may leave: evaluations would gain next to nothing
+ROUNDING_SHARE = 0.4
 MAX_RELAXATION = 3.0  # see `solve.Criterion`
 
 
@@ -240,7 +239,8 @@ class _Inverter:
         rounding, steps, done = self._rounding(sample, transition), len(self.schedule), len(self.noises)
         floor: Limit = rounding
         rtol: Limit = max(
-            self.effort.rtol / (growth(transition.signal) * steps), WORTHWHILE * rounding * transition.signal
+            self.effort.rtol / (growth(transition.signal) * steps),
+            ROUNDING_SHARE * rounding * transition.signal,
         )
         most: float = self.effort.max_evaluations
         if self.budget:

@@ -1,4 +1,5 @@
-"""Checkpoints: the only room that knows diffusers. What leaves it is a `Model` of plain tensors and functions."""
+"""Checkpoints: the only room that knows diffusers. What leaves it is a `Model` of plain tensors and
+functions."""
 
 from __future__ import annotations
 
@@ -50,16 +51,20 @@ def load_model(
         device: "auto" takes CUDA, then Apple's MPS, then the CPU.
         dtype: of the networks: "float32", "float16" or "bfloat16". Latents and autoencoder stay float32.
         revision, variant: of a hub id; variant of a folder's weights too.
-        base: for a single file, the diffusers folder or hub id that its configuration, tokenizers and missing parts come from.
+        base: for a single file, the diffusers folder or hub id that its configuration, tokenizers and
+            missing parts come from.
         vae: a folder or .safetensors file with another autoencoder; "" for the checkpoint's own.
-        offload: "model" or "sequential" keeps parts on the CPU while they don't work (diffusers' own offload; CUDA only).
-        tiling: whether the autoencoder works in tiles, which takes less memory and differs a little at their seams.
-        compiled: whether torch.compile makes a program of the network, at its first use and again for another shape.
+        offload: "model" or "sequential" keeps parts on the CPU while they don't work (diffusers' own
+            offload; CUDA only).
+        tiling: whether the autoencoder works in tiles, which takes less memory and differs a little at their
+            seams.
+        compiled: whether torch.compile makes a program of the network, at its first use and again for
+            another shape.
 
-    On CUDA float32 products are taken in TF32, for the whole process: ten bits of mantissa, relative errors of about 5e-4 each. The
-    way up and the way down share them; a program without TF32 sees a slightly different network. After loading,
-    `torch.set_float32_matmul_precision("highest")` takes it back for products, `torch.backends.cudnn.allow_tf32 = False` for
-    convolutions, which torch itself lets have it.
+    On CUDA float32 products are taken in TF32, for the whole process: ten bits of mantissa, relative errors
+    of about 5e-4 each. The way up and the way down share them; a program without TF32 sees a slightly
+    different network. After loading, `torch.set_float32_matmul_precision("highest")` takes it back for products,
+    `torch.backends.cudnn.allow_tf32 = False` for convolutions, which torch itself lets have it.
 
     Raises:
         ModelError: it isn't there, is damaged, isn't safetensors, or can't be inverted.

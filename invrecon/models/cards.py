@@ -1,4 +1,5 @@
-"""Model cards: checkpoints by short names, with the settings that suit them. Read from cards.toml, without torch."""
+"""Model cards: checkpoints by short names, with the settings that suit them. Read from cards.toml, without
+torch."""
 
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,7 +19,8 @@ class Card:
         prediction: what the network predicts: "epsilon", "v_prediction" or "flow".
         memory: what a run needs, or that it wasn't measured.
         hub: its hub id; "" for those that come with the package.
-        seen: when the hub id was last seen in public to be there, "" where that isn't known; none was fetched for the card.
+        seen: when the hub id was last seen in public to be there, "" where that isn't known; none was
+            fetched for the card.
         note: what else a user should know.
         settings: of a run, by the names of `invrecon.settings.Settings`; defaults where the user doesn't say otherwise.
     """

@@ -27,8 +27,10 @@ class Checkpoint:
         name: as the user knows it.
         path: of the folder or file.
         variant: of the weights' names ("fp16"), "" for those without.
-        base: for a single file, the diffusers folder that its configuration, tokenizers and missing parts come from.
-        vae: a folder or a .safetensors file with another autoencoder, which takes the place of the checkpoint's own.
+        base: for a single file, the diffusers folder that its configuration, tokenizers and missing parts
+            come from.
+        vae: a folder or a .safetensors file with another autoencoder, which takes the place of the
+            checkpoint's own.
     """
 
     name: str
@@ -52,7 +54,8 @@ class Checkpoint:
         return str(self._index.get("_class_name"))
 
     def open(self, pipeline: Any, dtype: str) -> Any:
-        """The pipeline on the CPU, all parts in `dtype`; safetensors only, no network, no code but diffusers' own.
+        """The pipeline on the CPU, all parts in `dtype`; safetensors only, no network, no code but
+        diffusers' own.
 
         Args:
             pipeline: a pipeline class of diffusers.
@@ -101,19 +104,22 @@ class Checkpoint:
                 )
             if owner[0] not in ("diffusers", "transformers"):
                 raise ModelError(
-                    f"can't load the model {self.name}: {part} is code of its own ({owner[0]}), which isn't run"
+                    f"can't load the model {self.name}: {part} is code of its own ({owner[0]}), which "
+                    "isn't run"
                 )
             found[part] = (owner[0], owner[1])
         return found
 
     def check(self) -> None:
-        """Raises ModelError where a part that model_index.json names is missing, or has pickled weights only."""
+        """Raises ModelError where a part that model_index.json names is missing, or has pickled weights
+        only."""
         networks = [part for part, owner in self.parts.items() if is_network(*owner)]
         for part in self.parts:
             folder = self.folder / part
             if not folder.is_dir():
                 raise ModelError(
-                    f"can't load the model {self.name}: model_index.json names {part}, but there is no folder {folder}"
+                    f"can't load the model {self.name}: model_index.json names {part}, but there is no "
+                    f"folder {folder}"
                 )
             if part in networks and not self._elsewhere(part):
                 self._check_weights(folder)
@@ -128,7 +134,8 @@ class Checkpoint:
         return digest(tuple(file for files in self.sources(parts).values() for file in files))
 
     def sources(self, parts: tuple[str, ...]) -> dict[str, tuple[tuple[str, Path], ...]]:
-        """(label, path) of the weight files of each part; those in a single file are together under "file"."""
+        """(label, path) of the weight files of each part; those in a single file are together under
+        "file"."""
         found: dict[str, tuple[tuple[str, Path], ...]] = {"file": (("", self.path),)} if self.base else {}
         for part in sorted(parts):
             if part == "vae" and self.vae:
@@ -166,7 +173,8 @@ class Checkpoint:
             )
         if pickled := pickled_files(folder):
             raise ModelError(
-                f"{folder} has pickled weights only ({pickled[0].name}), which could run code: {HOW_TO_CONVERT}"
+                f"{folder} has pickled weights only ({pickled[0].name}), which could run code: "
+                f"{HOW_TO_CONVERT}"
             )
         others = sorted(
             {path.stem.partition(".")[2].partition("-")[0] for path in folder.glob("*.safetensors")}

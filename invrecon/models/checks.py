@@ -1,4 +1,5 @@
-"""Whether the parts of a pipeline are fit for use, and fit together: values that came from files, checked before any work."""
+"""Whether the parts of a pipeline are fit for use, and fit together: values that came from files, checked
+before any work."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ _BETWEEN = {  # settings of schedulers that must be finite numbers in a range
 
 
 def check_parts(pipeline: Any, network: str, encoders: tuple[str, ...]) -> None:
-    """Checks networks, autoencoder and tokenizers of a pipeline in memory; tokenizers that know no length get their encoder's.
+    """Checks networks, autoencoder and tokenizers of a pipeline in memory; tokenizers that know no length
+    get their encoder's.
 
     Raises:
         ModelError: weights aren't finite, or parts don't fit together; the text names them.
@@ -69,12 +71,14 @@ def check_autoencoder(vae: Any) -> None:
 
 
 def check_scheduler(config: Mapping[str, Any]) -> None:
-    """Raises ModelError where a scheduler's configuration is no noise schedule; the text, "has ...", names the setting."""
+    """Raises ModelError where a scheduler's configuration is no noise schedule; the text, "has ...", names
+    the setting."""
     for name, (low, high) in _BETWEEN.items():
         value = config.get(name)
         if value is not None and not (_is_number(value) and low <= value <= high):
             raise ModelError(
-                f"has the {name} {value!r:.40}, not a number from {low} to {high}: set it in scheduler_config.json"
+                f"has the {name} {value!r:.40}, not a number from {low} to {high}: set it in "
+                "scheduler_config.json"
             )
     betas = config.get("trained_betas")
     if betas is not None and not (
@@ -97,7 +101,8 @@ def _check_tokenizer(tokenizer: Any, name: str, encoder: Any) -> None:
         )
     if len(tokenizer) > encoder.config.vocab_size:
         raise ModelError(
-            f"its {name} knows {len(tokenizer)} tokens, its text encoder {encoder.config.vocab_size}: they don't belong together"
+            f"its {name} knows {len(tokenizer)} tokens, its text encoder {encoder.config.vocab_size}: they "
+            "don't belong together"
         )
 
 
@@ -107,7 +112,8 @@ def _check_width(pipeline: Any, network: str, encoders: list[Any]) -> None:
     gives = sum(encoder.config.hidden_size for encoder in encoders if encoder is not None)
     if isinstance(takes, int) and takes != gives:
         raise ModelError(
-            f"its {network} takes text embeddings of width {takes}, its text encoders give {gives}: they don't belong together"
+            f"its {network} takes text embeddings of width {takes}, its text encoders give {gives}: they "
+            "don't belong together"
         )
 
 

@@ -9,11 +9,15 @@ from typing import Any
 from invrecon.errors import ModelError
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-HOW_TO_CONVERT = "convert it where you trust it: load it with diffusers and save_pretrained(folder), which writes safetensors"
+HOW_TO_CONVERT = (
+    "convert it where you trust it: load it with diffusers and save_pretrained(folder), "
+    "which writes safetensors"
+)
 
 
 def weight_files(folder: Path, variant: str) -> list[Path]:
-    """The safetensors files of a part that are loaded: those of the variant, or else those of none; sorted."""
+    """The safetensors files of a part that are loaded: those of the variant, or else those of none;
+    sorted."""
     files = sorted(folder.glob("*.safetensors"))
     return [path for path in files if variant and f".{variant}" in path.stem] or [
         path for path in files if "." not in path.stem
@@ -42,7 +46,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def digest(files: tuple[tuple[str, Path], ...]) -> str:
-    """SHA-256 over labels and bytes of files; read once, since it may be many gigabytes, and again where they changed.
+    """SHA-256 over labels and bytes of files; read once, since it may be many gigabytes, and again where
+    they changed.
 
     Args:
         files: (label, path) of each; "" for no label.

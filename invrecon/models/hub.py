@@ -8,10 +8,12 @@ from invrecon.errors import ModelError
 
 
 def fetch(hub_id: str, revision: str = "", variant: str = "") -> Path:
-    """A hub checkpoint's folder in the cache, fetched as needed: what model_index.json names, safetensors only.
+    """A hub checkpoint's folder in the cache, fetched as needed: what model_index.json names, safetensors
+    only.
 
     Raises:
-        ModelError: it isn't there, isn't safetensors, is gated, or the network can't be reached (or HF_HUB_OFFLINE forbids it).
+        ModelError: it isn't there, isn't safetensors, is gated, or the network can't be reached (or
+        HF_HUB_OFFLINE forbids it).
     """
     from invrecon.models.quiet import quiet
 
@@ -31,7 +33,8 @@ def fetch(hub_id: str, revision: str = "", variant: str = "") -> Path:
 
 
 def sentence(error: BaseException, hub_id: str, revision: str = "", variant: str = "") -> str:
-    """One line that says what went wrong and what to do: of an error or of its causes, the first that is known."""
+    """One line that says what went wrong and what to do: of an error or of its causes, the first that is
+    known."""
     causes = list(_causes(error))
     for cause in causes:
         if known := _known(cause, hub_id, revision):
@@ -70,7 +73,8 @@ def _known(cause: BaseException, hub_id: str, revision: str) -> str | None:
         ),
         (
             errors.RemoteEntryNotFoundError,
-            "is on the hub, but is no checkpoint in the diffusers layout: it has no model_index.json, or lacks a file that it names",
+            "is on the hub, but is no checkpoint in the diffusers layout: it has no model_index.json, or "
+            "lacks a file that it names",
         ),
         (
             errors.OfflineModeIsEnabled,
@@ -81,9 +85,9 @@ def _known(cause: BaseException, hub_id: str, revision: str) -> str | None:
         if isinstance(cause, kind):
             return f"{hub_id} {text}"
     if status == 401:
-        return f"{hub_id} can't be fetched: the hub does not accept the log-in (401); log in anew with `hf auth login`"
+        return f"{hub_id} can't be fetched: the hub refuses the log-in (401); use `hf auth login`"
     if status == 403:
-        return f"{hub_id} can't be fetched: this log-in may not (403); ask for access on its page, or use a token that may read it"
+        return f"{hub_id} can't be fetched: this log-in may not (403); ask for access on its page"
     if status is not None:
         return f"{hub_id} can't be fetched: the hub answers {status}; try again later"
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):

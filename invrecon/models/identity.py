@@ -1,8 +1,12 @@
-"""What a seed's picture depends on besides the seed: named fields that a seed file can keep, and what differs later.
+"""What a seed's picture depends on besides the seed: named fields for a seed file, and what differs later.
 
-As JSON: {"weights": {part: SHA-256}, "configuration": {part: {setting: value}}, "tokenizers": {name: SHA-256}, "attachments": {name:
-value}}. Parts are those of the pipeline ("unet", "vae", "text_encoder", ...), "scheduler" among the configurations; weights in a
-single file are together under "file". Lists of more than 32 values are kept as their SHA-256.
+As JSON:
+
+    {"weights": {part: SHA-256}, "configuration": {part: {setting: value}}, "tokenizers": {name: SHA-256},
+     "attachments": {name: value}}
+
+Parts are those of the pipeline ("unet", "vae", "text_encoder", ...), "scheduler" among the configurations;
+weights in a single file are together under "file". Lists of more than 32 values are kept as their SHA-256.
 """
 
 import hashlib

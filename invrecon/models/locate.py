@@ -19,12 +19,14 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def locate(name: str, revision: str = "", variant: str = "", base: str = "", vae: str = "") -> Checkpoint:
-    """The checkpoint that `name` means. The network is asked only where a hub id, or the card of one, is named.
+    """The checkpoint that `name` means. The network is asked only where a hub id, or the card of one, is
+    named.
 
     Args:
         name: a card's name, a diffusers folder, a .safetensors file, or a hub id.
         revision, variant: branch, tag or commit of a hub id; and of its weights, or a folder's ("fp16").
-        base: for a single file, the diffusers folder or hub id that its configuration, tokenizers and missing parts come from.
+        base: for a single file, the diffusers folder or hub id that its configuration, tokenizers and
+            missing parts come from.
         vae: a folder or .safetensors file with another autoencoder; "" for the checkpoint's own.
 
     Raises:
@@ -58,7 +60,8 @@ def _locate(name: str, revision: str, variant: str, base: str) -> Checkpoint:
             f"{name} is a folder without model_index.json: not a checkpoint in the diffusers layout"
         )
     raise ModelError(
-        f"no model {name!r}: give a card's name ({', '.join(cards())}), a diffusers folder, a .safetensors file or a hub id"
+        f"no model {name!r}: give a card's name ({', '.join(cards())}), a diffusers folder, a .safetensors "
+        "file or a hub id"
     )
 
 
@@ -74,7 +77,8 @@ def _single_file(path: Path, variant: str, base: str) -> Checkpoint:
         return Checkpoint(str(path), path, variant, found)
     if not (LAYOUTS / file.kind).is_dir():
         raise ModelError(
-            f"{path} is of {file.kind}, and holds weights alone: name a diffusers folder or hub id of the same with --base"
+            f"{path} is of {file.kind}, and holds weights alone: name a diffusers folder or hub id of the "
+            "same with --base"
         )
     return Checkpoint(str(path), path, variant, LAYOUTS / file.kind)
 
@@ -87,12 +91,14 @@ def _base(base: str, variant: str) -> Path:
 
 
 def _autoencoder(path: Path) -> Path:
-    """A folder with an autoencoder's config.json, the `vae` of a checkpoint's folder, or a .safetensors file."""
+    """A folder with an autoencoder's config.json, the `vae` of a checkpoint's folder, or a .safetensors
+    file."""
     if path.suffix == ".safetensors" and path.is_file():
         return path
     found = next((folder for folder in (path, path / "vae") if (folder / "config.json").is_file()), None)
     if found is None:
         raise ModelError(
-            f"no autoencoder at {path}: name a folder with its config.json, a checkpoint's folder, or a .safetensors file"
+            f"no autoencoder at {path}: name a folder with its config.json, a checkpoint's folder, or a "
+            ".safetensors file"
         )
     return found

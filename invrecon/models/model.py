@@ -121,7 +121,7 @@ class Model:
         return self.checkpoint.fingerprint((self.family.network, "vae", *self.family.encoders))
 
     def identity(self) -> dict[str, Any]:
-        """All that a seed's picture depends on besides the seed, as JSON with named fields; see `invrecon.models.identity`."""
+        """All that a seed's picture depends on besides the seed, as JSON; see `invrecon.models.identity`."""
         return describe(
             self.checkpoint, self.pipeline, self.scheduler, self.family.network, self.family.encoders
         )
@@ -215,6 +215,7 @@ class Model:
 
         Raises:
             UsageError: a prompt is longer than the text encoder takes.
+            ModelError: the text encoders can't run as they are configured.
         """
         self._check_length("prompt", prompt)
         self._check_length("negative prompt", negative_prompt)

@@ -1,4 +1,5 @@
-"""The parts of a pipeline that hold weights: each is loaded by its own class, and all of its weights come from a file."""
+"""The parts of a pipeline that hold weights: each is loaded by its own class, and all of its weights come
+from a file."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from invrecon.models.single_file import SingleFile
 
 
 def class_of(library: str, name: str) -> Any:
-    """A class of diffusers or transformers. Raises ModelError where the installed version has none of that name."""
+    """A class of diffusers or transformers. Raises ModelError where the installed version has none of that
+    name."""
     found = getattr({"diffusers": diffusers, "transformers": transformers}[library], name, None)
     if not isinstance(found, type):
         raise ModelError(f"{library} has no class {name}: a newer version of {library} may have it")
@@ -91,7 +93,13 @@ def from_file(part: str, kind: Any, folder: Path, file: SingleFile, dtype: torch
     if len(known & weights.keys()) > len(known) / 2:  # diffusers' own names already
         converted = weights
     else:
-        converted = _converter(kind)(config=config, checkpoint=dict(weights))
+        try:
+            converted = _converter(kind)(config=config, checkpoint=dict(weights))
+        except (KeyError, IndexError) as error:
+            raise ModelError(
+                f"lacks weights that its configuration asks for ({telling_line(error)}): "
+                "name a diffusers folder of the same architecture with --base"
+            ) from error
     missing, unexpected = module.load_state_dict(converted, strict=False, assign=True)
     if kind is diffusers.UNet2DConditionModel:
         taken = {id(value) for value in converted.values()}
@@ -161,7 +169,8 @@ def _check_whole(
     if missing := sorted(missing):
         total = len(module.state_dict())
         raise ModelError(
-            f"lacks {len(missing)} of its {total} weights ({missing[0]}), which would be random: {_cause(missing, others)}"
+            f"lacks {len(missing)} of its {total} weights ({missing[0]}), which would be random: "
+            f"{_cause(missing, others)}"
         )
 
 
@@ -169,5 +178,5 @@ def _cause(missing: list[str], others: Collection[str]) -> str:
     for name in sorted(others):
         for short, long in ((missing[0], name), (name, missing[0])):
             if long.endswith(f".{short}"):
-                return f"the file names them with another prefix ({name}); save it again with save_pretrained(folder)"
+                return f"the file names them with another prefix ({name}); save it again"
     return "the file isn't whole, or its configuration is of another architecture; fetch or save it again"

@@ -109,7 +109,8 @@ class SingleFile:
             raise ModelError(f"{path} is not a whole .safetensors file ({error})") from error
 
     def prefix(self, part: str) -> str | None:
-        """Of the names of a part's weights; "" where the file holds that part alone, None where it doesn't hold it."""
+        """Of the names of a part's weights; "" where the file holds that part alone, None where it doesn't
+        hold it."""
         if any(name in self.shapes for name in BARE.get(part, ())):
             return ""
         return next(
@@ -120,7 +121,8 @@ class SingleFile:
         return self.prefix(part) is not None
 
     def weights(self, part: str) -> dict[str, Tensor]:
-        """The weights of a part: a U-Net's or transformer's with `NETWORK` before their names, others without prefix."""
+        """The weights of a part: a U-Net's or transformer's with `NETWORK` before their names, others
+        without prefix."""
         prefix = self.prefix(part) or ""
         own = (
             NETWORK
@@ -135,11 +137,13 @@ class SingleFile:
             }
 
     def check_types(self) -> None:
-        """Raises ModelError where weights are no plain numbers: quantised, with scales of their own, or complex."""
+        """Raises ModelError where weights are no plain numbers: quantised, with scales of their own, or
+        complex."""
         odd = (name for name in self.shapes if self.types[name] in ODD_TYPES or re.search(SCALED, name))
         if name := next(odd, None):
             raise ModelError(
-                f"{self.path} has weights that are quantised or no plain numbers ({name}, {self.types[name]}): "
+                f"{self.path} has weights that are quantised or no plain numbers ({name}, "
+                f"{self.types[name]}): "
                 "name a checkpoint of 16 or 32 bits"
             )
 
@@ -152,6 +156,12 @@ class SingleFile:
             if not network and any(re.search(pattern, name) for name in self.shapes):
                 raise ModelError(f"{self.path} is {what}, not a checkpoint: {cure}")
         self.check_types()
+        lora = re.compile(OTHER_THINGS[0][0])
+        if network and (name := next(filter(lora.search, self.shapes), None)):
+            raise ModelError(
+                f"{self.path} has a LoRA beside its weights ({name}), which would be left out: "
+                "merge it, or take it out"
+            )
         if network and self.kind in NEVER:
             raise ModelError(
                 f"{self.path} is {self.kind}, which can't be inverted: name one that draws from text alone"
@@ -199,7 +209,8 @@ class SingleFile:
 
     @property
     def prediction(self) -> str | None:
-        """What the file says that its network predicts: "epsilon" or "v_prediction"; None where it says nothing.
+        """What the file says that its network predicts: "epsilon" or "v_prediction"; None where it says
+        nothing.
 
         Raises:
             ModelError: it says two things, or what can't be inverted.
@@ -211,17 +222,20 @@ class SingleFile:
             said.add(MODELSPEC[spec])
         if len(said) > 1:
             raise ModelError(
-                f"{self.path} says that it predicts {' and '.join(sorted(said))}: convert it to a diffusers folder, "
+                f"{self.path} says that it predicts {' and '.join(sorted(said))}: convert it to a "
+                "diffusers folder, "
                 "whose scheduler_config.json says which"
             )
         return next(iter(said), None)
 
     def corrected(self, scheduler: Any, guess: bool) -> Any:
-        """A scheduler of diffusers with the facts that the file tells, which belong to its weights: prediction type, and zero
+        """A scheduler of diffusers with the facts that the file tells, which belong to its weights:
+        prediction type, and zero
         terminal SNR (arXiv:2305.08891), which is sampled at trailing timesteps.
 
         Args:
-            guess: whether Stable Diffusion 2 that tells nothing is taken for v-prediction where ComfyUI does so, by the
+            guess: whether Stable Diffusion 2 that tells nothing is taken for v-prediction where ComfyUI does
+                so, by the
                 spread of one of its weights.
         """
         from diffusers import DDIMScheduler

@@ -24,7 +24,8 @@ def bundled_tokenizer(folder: Path) -> Any:
 
 @cache
 def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """(ids by token, merges) of CLIP's byte pair encoding, as openai/CLIP's SimpleTokenizer makes them of its merges:
+    """(ids by token, merges) of CLIP's byte pair encoding, as openai/CLIP's SimpleTokenizer makes them of
+    its merges:
     256 bytes, the same at a word's end, one token for each merge, and the two special ones; 49,408 in all."""
     lines = lzma.decompress((LAYOUTS / "clip_merges.txt.xz").read_bytes()).decode().splitlines()
     merges = [(left, right) for left, _, right in (line.partition(" ") for line in lines)]

@@ -7,7 +7,8 @@ from invrecon.errors import UsageError
 
 
 def rewritten(pipeline: Any, tokenizer: Any, text: str) -> str:
-    """A prompt as the stock pipeline gives it to a tokenizer: learnt words of several vectors name all of them."""
+    """A prompt as the stock pipeline gives it to a tokenizer: learnt words of several vectors name all of
+    them."""
     rewrite = getattr(pipeline, "maybe_convert_prompt", None)
     return str(rewrite(text, tokenizer)) if rewrite and text else text
 

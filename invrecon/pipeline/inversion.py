@@ -138,14 +138,14 @@ def _summary(
 ) -> PhotoInversion:
     """Args: evaluations: of the network, by the objective of boosting."""
     steps, rounds = len(run.sampler.schedule), boost.rounds if boost else []
-    if run.search:
-        evaluations += run.search.evaluations
     if method == "ddim":
         evaluations += steps * (len(rounds) or 1)
     else:
         evaluations += sum(one.evaluations for one in rounds) if boost else inversion.evaluations
     if run.search:
-        evaluations += run.search.evaluations - run.search.inversion.evaluations
+        evaluations += run.search.evaluations
+        if method == "lbo":  # its inversion is the search's, which was counted
+            evaluations -= run.search.inversion.evaluations
     plain = boost.plain if boost else inversion
     healths = health(inversion.latents), health(plain.latents) if plain else None
     rescued = sorted(rescued_at(run.sampler.denoiser), reverse=True)

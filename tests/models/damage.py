@@ -1,6 +1,8 @@
-"""Damaged checkpoints, drawn at random: loading and checking one must end in a result or in one line, never in another error.
+"""Damaged checkpoints, drawn at random: loading and checking one must end in a result or in one line, never
+in another error.
 
-usage: python -m tests.models.damage [COUNT] [FIRST_SEED]      prints what came out, and the seeds that failed; exits 1 if any did
+usage: python -m tests.models.damage [COUNT] [FIRST_SEED]      prints what came out, and the seeds that
+    failed; exits 1 if any did
 """
 
 import json

@@ -1,4 +1,5 @@
-"""A hub on 127.0.0.1 for the real `huggingface_hub` client: the repository someone/tiny of a folder's files, and repositories
+"""A hub on 127.0.0.1 for the real `huggingface_hub` client: the repository someone/tiny of a folder's files,
+and repositories
 someone/error-STATUS-CODE that answer every request with that error.
 
 usage: hub_server.py FOLDER      prints its port, serves until its stdin closes
@@ -42,7 +43,7 @@ class Hub(BaseHTTPRequestHandler):
         file = FOLDER / "/".join(parts[4:])
         return self.file(file) if file.is_file() else self.answer(404, "EntryNotFound")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def entry(self, name):
         data = (FOLDER / name).read_bytes()

@@ -1,4 +1,5 @@
-"""Fifty damaged checkpoints, drawn anew at each run; `python -m tests.models.damage 1 SEED` shows one again."""
+"""Fifty damaged checkpoints, drawn anew at each run; `python -m tests.models.damage 1 SEED` shows one
+again."""
 
 import random
 

@@ -1,4 +1,5 @@
-"""Values that a checkpoint brings along are checked where they are read, in one line that names the part or the setting."""
+"""Values that a checkpoint brings along are checked where they are read, in one line that names the part or
+the setting."""
 
 import math
 
@@ -149,6 +150,13 @@ def test_a_length_that_is_none(folder, tmp_path, length):
     path = copy(folder, tmp_path / "m")
     configure(path / "tokenizer" / "tokenizer_config.json", model_max_length=length)
     assert load_model(str(path), device="cpu").pipeline.tokenizer.model_max_length == 32
+
+
+def test_a_text_encoder_that_can_t_run_is_told(mini, tmp_path):
+    path = checkpoints.save(tmp_path / "flux", checkpoints.flux, mini.pipeline.tokenizer)
+    configure(path / "text_encoder_2" / "config.json", relative_attention_max_distance=-1)
+    with pytest.raises(ModelError, match="its text encoders can't run"):
+        load_model(str(path), device="cpu").conditions("a red apple")
 
 
 def test_weights_that_float16_can_t_hold(folder, tmp_path):

@@ -1,4 +1,5 @@
-"""The hub, by its own client against a small server on 127.0.0.1: what is fetched, kept, and told when it fails."""
+"""The hub, by its own client against a small server on 127.0.0.1: what is fetched, kept, and told when it
+fails."""
 
 import json
 import os
@@ -45,7 +46,8 @@ def hub(folder):
 
 
 def ask(address, cache, *questions, **environment):
-    """What `model_folder(name, revision, variant)` gives, in a process of its own: the client reads its environment at import."""
+    """What `model_folder(name, revision, variant)` gives, in a process of its own: the client reads its
+    environment at import."""
     local = {
         "HF_ENDPOINT": address,
         "HF_HUB_CACHE": str(cache),
@@ -59,7 +61,8 @@ def ask(address, cache, *questions, **environment):
     done = subprocess.run(
         [sys.executable, "-c", FETCH], input=text, capture_output=True, text=True, env=env, check=False
     )
-    assert len(lines := done.stdout.splitlines()) == len(questions), done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(questions), done.stderr
     return lines
 
 

@@ -1,4 +1,5 @@
-"""Checkpoints of the real architecture with small random weights, saved and loaded through the path that users take."""
+"""Checkpoints of the real architecture with small random weights, saved and loaded through the path that
+users take."""
 
 import dataclasses
 import shutil

@@ -1,4 +1,5 @@
-"""Single .safetensors files: what they say of themselves, what they lack, and what isn't a checkpoint at all."""
+"""Single .safetensors files: what they say of themselves, what they lack, and what isn't a checkpoint at
+all."""
 
 import json
 
@@ -145,6 +146,14 @@ def test_contradictions_and_what_can_t_be_inverted_are_refused(folders, file):
     assert "EDM" in refused(file, base=str(folders["sd1"]))
 
 
+def test_a_lora_in_the_file_and_a_base_of_another_family_are_told(folders, file):
+    said = refused(file, base=str(folders["sdxl"]))
+    assert "label_emb.0.0.weight" in said
+    assert "same architecture with --base" in said
+    rewrite(file, lambda w: w | {"lora_te_text_model_encoder_layers_0.lora_down.weight": torch.zeros(2, 2)})
+    assert "has a LoRA beside its weights" in refused(file, base=str(folders["sd1"]))
+
+
 def test_weights_that_have_no_place_are_not_dropped_in_silence(folders, file):
     rewrite(file, lambda w: w | {"model.diffusion_model.time_embed.cond_proj.weight": torch.zeros(64, 16)})
     assert "cond_proj" in (said := refused(file, base=str(folders["sd1"])))
@@ -278,7 +287,8 @@ REFERENCE = {
 
 @pytest.mark.parametrize("text", REFERENCE)
 def test_the_tokenizer_gives_the_ids_of_openai_s(text):
-    """Those of Stable Diffusion 2, and of XL's second encoder, pad with "!", and so read each "!" as padding."""
+    """Those of Stable Diffusion 2, and of XL's second encoder, pad with "!", and so read each "!" as
+    padding."""
     for kind in ("sd1", "sd2"):
         tokenizer = tokenizers.bundled_tokenizer(tokenizers.LAYOUTS / kind / "tokenizer")
         if kind == "sd1" or "!" not in text:

@@ -1,6 +1,6 @@
 """From references to new pictures, on mini at its smallest."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ from invrecon.errors import InputError, UsageError
 from invrecon.metrics import psnr
 from invrecon.models import model_folder
 from invrecon.models.quiet import quiet
-from invrecon.pipeline import find_reference
+from invrecon.pipeline import find_reference, of_common_size
 from invrecon.seedfile import load_seed
 
-QUICK = Settings(size=64, num_inference_steps=4, rtol=0.05, prompt="a red apple")
-GUIDED = dataclasses.replace(QUICK, guidance_scale=2.0)
+QUICK = Settings(size=64, fit="crop", num_inference_steps=4, rtol=0.05, prompt="a red apple")
+GUIDED = replace(QUICK, guidance_scale=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_seed_that_belongs_to_no_photo_is_refused_where_one_is_needed(mini, re
 def test_the_same_random_seed_gives_the_same_pictures_and_a_larger_count_only_adds_some(mini, references):
     few = list(imagine(references, mini, QUICK, Imagining(count=2)))
     more = list(imagine(references, mini, QUICK, Imagining(count=3)))
-    other = list(imagine(references, mini, dataclasses.replace(QUICK, seed=1), Imagining(count=2)))
+    other = list(imagine(references, mini, replace(QUICK, seed=1), Imagining(count=2)))
     for one, same, different in zip(few, more, other, strict=False):
         assert torch.equal(one.seed.latents, same.seed.latents)
         assert np.array_equal(pixels(one.picture), pixels(same.picture))
@@ -98,7 +98,7 @@ def test_a_straight_path_returns_the_photos_at_its_ends_and_loses_the_norm_betwe
 ):
     straight = list(interpolate(*references, mini, QUICK, Imagining(frames=3, path_kind="linear")))
     curved = list(interpolate(*references, mini, QUICK, Imagining(frames=3)))
-    back = reconstruct(photos[0], mini, dataclasses.replace(QUICK, boost=False))
+    back = reconstruct(photos[0], mini, replace(QUICK, boost=False))
     assert np.array_equal(pixels(straight[0].picture), pixels(back.square))
     assert straight[1].health.norm < 0.8 * min(references[0].health.norm, references[1].health.norm)
     assert all(abs(one.health.norm - 1) < 0.02 for one in curved)
@@ -116,13 +116,13 @@ def test_photos_and_their_seed_files_are_the_same_references(mini, references, p
 
 
 def test_references_are_inverted_without_guidance_and_boosting(mini, photos, references):
-    loud = find_reference(photos[0], mini, dataclasses.replace(QUICK, guidance_scale=7.5, boost=True))
+    loud = find_reference(photos[0], mini, replace(QUICK, guidance_scale=7.5, boost=True))
     assert torch.equal(loud.seed.latents, references[0].seed.latents)
 
 
 def test_refinement_brings_the_picture_closer_to_the_reference_and_says_what_it_cost(mini, references):
     settings, target = Imagining(count=1, spread=0.5, refine=3), references[0].seed.image_latents
-    plain = next(imagine(references[:1], mini, QUICK, dataclasses.replace(settings, refine=0)))
+    plain = next(imagine(references[:1], mini, QUICK, replace(settings, refine=0)))
     refined = next(imagine(references[:1], mini, QUICK, settings))
     distances = [
         ((one.seed.image_latents - target).norm() / target.norm()).item() ** 2 for one in (plain, refined)
@@ -134,10 +134,24 @@ def test_refinement_brings_the_picture_closer_to_the_reference_and_says_what_it_
     assert refined.seed.header["imagined"]["refinement"]["evaluations"] == 56
 
 
-def test_a_seed_of_another_size_is_refused(mini, references, tmp_path):
+def test_a_seed_of_another_size_is_refused(mini, references, photos, tmp_path):
     save_seed(references[0].seed, tmp_path / "x.seed.safetensors")
-    with pytest.raises(InputError, match="64 x 64 pixels, not for --size 128"):
-        find_reference(tmp_path / "x.seed.safetensors", mini, dataclasses.replace(QUICK, size=128))
+    with pytest.raises(
+        InputError, match="is a seed for 64x64 pixels, not for 72x64; make it anew with --size"
+    ):
+        list(imagine([photos[0], tmp_path / "x.seed.safetensors"], mini, replace(QUICK, size="72x64")))
+
+
+def test_whole_photos_of_different_shapes_are_brought_to_one(mini, photos, references):
+    """120 x 90 and 80 x 90: about 1.09 to 1."""
+    whole = replace(QUICK, fit="whole", size=96)
+    common = of_common_size(photos, mini, whole)
+    assert (common.size, common.fit) == ("104x96", "crop")
+    assert {find_reference(one, mini, common).seed.latents.shape[2:] for one in photos} == {(12, 13)}
+    assert next(imagine(photos, mini, whole, Imagining(count=1))).picture.size == (104, 96)
+    assert (
+        of_common_size([photos[0], references[0]], mini, whole).size == "64x64"
+    )  # a seed's size can't change
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,12 @@ def test_regeneration_loses_next_to_nothing_against_the_autoencoder(mini, photo)
 
 
 def test_solvers_find_the_same_seed(mini, photo):
-    settings = Settings(size=64, num_inference_steps=25, rtol=5e-5, max_evaluations=300, boost=False)
+    settings = Settings(size=64, num_inference_steps=12, rtol=5e-5, max_evaluations=300, boost=False)
     found = [
         invert(photo, mini, dataclasses.replace(settings, solver=name))
         for name in ("auto", "anderson", "picard", "adam")
     ]
-    assert [inversion.converged_steps for inversion in found] == [25] * 4
+    assert [inversion.converged_steps for inversion in found] == [12] * 4
     for inversion in found[1:]:
         assert latent_fidelity(found[0].seed.latents, inversion.seed.latents) > 55
 
@@ -89,7 +89,7 @@ def test_image_latents_are_the_encoder_s_mean_times_the_scale(mini, stock, photo
     pixels = to_tensor(plan_canvas(loaded.rgb.size, 128, "crop").place(loaded.rgb))
     with torch.no_grad():
         expected = stock.vae.encode(pixels).latent_dist.mean * stock.vae.config.scaling_factor
-    found = invert(photo, mini, QUICK).seed.image_latents
+    found = invert(photo, mini, dataclasses.replace(QUICK, fit="crop")).seed.image_latents
     torch.testing.assert_close(
         found, expected, rtol=2e-6, atol=1.5e-5
     )  # layouts differ, and so does rounding: by 8e-6
@@ -152,7 +152,7 @@ def test_progress_is_reported_to_the_end(mini, photo):
 
 
 def test_a_boosted_seed_beats_the_encoder_ceiling_through_the_stock_pipeline(mini, photo, tmp_path):
-    result = reconstruct(photo, mini, BOOSTED)
+    result = reconstruct(photo, mini, dataclasses.replace(BOOSTED, ablation=True))
     assert result.psnr > result.encoder_ceiling_db + 0.5
     assert result.psnr > max(result.lbo_psnr, result.ilb_psnr, result.ddim_psnr)
     assert result.lbo_psnr == pytest.approx(result.encoder_ceiling_db, abs=0.2)
@@ -166,6 +166,29 @@ def test_a_boosted_seed_beats_the_encoder_ceiling_through_the_stock_pipeline(min
     header = load_seed(tmp_path / "x.seed.safetensors").header
     assert len(header["boost"]["rounds"]) == 2
     assert header["health"]["norm"] == pytest.approx(result.inversion.health.norm)
+
+
+def test_without_ablation_boosting_inverts_once_and_loses_nothing(mini, photo):
+    result = reconstruct(photo, mini, BOOSTED)
+    assert result.psnr > result.encoder_ceiling_db + 0.5
+    assert [one.decoder_steps for one in result.inversion.boosted.rounds] == [20]
+    assert (result.lbo_psnr, result.ilb_psnr, result.inversion.plain_health) == (None, None, None)
+    both = reconstruct(photo, mini, dataclasses.replace(BOOSTED, ablation=True))
+    assert result.inversion.evaluations < both.inversion.evaluations
+    assert abs(result.psnr - both.psnr) < 0.5
+
+
+@pytest.mark.parametrize(("fit", "seen"), [("whole", (144, 112)), ("pad", (128, 102)), ("crop", (128, 128))])
+def test_figures_are_those_of_what_the_model_saw_and_of_the_photo(mini, photo, fit, seen):
+    result = reconstruct(photo, mini, dataclasses.replace(QUICK, fit=fit))
+    left, top, right, bottom = result.inversion.subject.canvas.seen
+    assert (right - left, bottom - top) == seen
+    box = (left, top, right, bottom)
+    assert result.psnr == psnr(result.original.crop(box), result.square.crop(box))
+    shown = Image.open(photo).crop((20, 0, 180, 160)) if fit == "crop" else Image.open(photo)
+    assert result.picture.size == shown.size
+    assert result.psnr_photo == psnr(shown, result.picture)
+    assert (np.asarray(result.picture) == np.asarray(shown)).all(-1).mean() < 0.05
 
 
 def test_the_decoder_ceiling_is_above_what_boosting_reaches(mini, photo):

@@ -1,0 +1,25 @@
+"""A network's output as the noise in the latents."""
+
+from torch import Tensor
+
+
+class ToEpsilon:
+    """eps of what a network predicts (a = sqrt(abar_t), s = sqrt(1 - abar_t)):
+
+        v_prediction: eps = a u + s z        sample: eps = (z - a u) / s
+
+    Args:
+        alphas_cumprod: abar, (1000,), all above 0.
+        prediction_type: "v_prediction" or "sample".
+    """
+
+    def __init__(self, alphas_cumprod: Tensor, prediction_type: str) -> None:
+        self.alphas_cumprod = alphas_cumprod.tolist()
+        self.prediction_type = prediction_type
+
+    def __call__(self, latents: Tensor, timestep: float, output: Tensor) -> Tensor:
+        abar = self.alphas_cumprod[int(timestep)]
+        a, s = abar**0.5, (1 - abar) ** 0.5
+        if self.prediction_type == "v_prediction":
+            return a * output + s * latents
+        return (latents - a * output) / s

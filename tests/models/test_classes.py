@@ -1,0 +1,68 @@
+"""Folders saved by other pipelines that hold the same network."""
+
+import pytest
+
+from invrecon.errors import ModelError
+from invrecon.models import load_model
+from invrecon.models.families import FAMILIES, SAME_NETWORK
+from tests import checkpoints
+from tests.models.weights import configure, copy
+
+MADE = {
+    "StableDiffusionPipeline": checkpoints.stable_diffusion,
+    "StableDiffusionXLPipeline": checkpoints.stable_diffusion_xl,
+    "StableDiffusion3Pipeline": checkpoints.stable_diffusion_3,
+    "FluxPipeline": checkpoints.flux,
+}
+
+
+@pytest.fixture(scope="module")
+def folders(mini, tmp_path_factory):
+    out = tmp_path_factory.mktemp("families")
+    return {name: checkpoints.save(out / name, make, mini.pipeline.tokenizer) for name, make in MADE.items()}
+
+
+@pytest.mark.parametrize("name", SAME_NETWORK)
+def test_the_network_is_loaded_as_the_one_that_draws_from_text(folders, tmp_path, name):
+    kind = SAME_NETWORK[name]
+    path = copy(folders[kind], tmp_path / "m")
+    configure(path / "model_index.json", _class_name=name)
+    model = load_model(str(path), device="cpu")
+    assert model.family is FAMILIES[kind]
+    assert type(model.pipeline).__name__ == kind
+    assert model.fingerprint == load_model(str(folders[kind]), device="cpu").fingerprint
+
+
+def test_a_published_lcm_folder(mini, tmp_path):
+    """With what such folders name besides: a safety checker and a feature extractor, which aren't loaded."""
+    path = checkpoints.save(tmp_path / "lcm", checkpoints.lcm, mini.pipeline.tokenizer)
+    configure(
+        path / "model_index.json",
+        _class_name="LatentConsistencyModelPipeline",
+        safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
+        feature_extractor=["transformers", "CLIPImageProcessor"],
+        requires_safety_checker=True,
+    )
+    model = load_model(str(path), device="cpu").with_sampler("ddim")
+    assert model.schedule(4).timesteps[0] == 999
+
+
+@pytest.mark.parametrize("channels", [5, 8, 9])
+def test_a_network_that_takes_more_than_the_latents_is_refused(mini, tmp_path, channels):
+    path = checkpoints.save(
+        tmp_path / "m",
+        checkpoints.stable_diffusion,
+        mini.pipeline.tokenizer,
+        in_channels=channels,
+        out_channels=4,
+    )
+    configure(path / "model_index.json", _class_name="StableDiffusionInpaintPipeline")
+    with pytest.raises(ModelError, match=f"takes {channels} channels"):
+        load_model(str(path), device="cpu")
+
+
+def test_an_unknown_class_is_told_by_its_name(folders, tmp_path):
+    path = copy(folders["StableDiffusionPipeline"], tmp_path / "m")
+    configure(path / "model_index.json", _class_name="StableDiffusionControlNetPipeline")
+    with pytest.raises(ModelError, match="it is a StableDiffusionControlNetPipeline"):
+        load_model(str(path), device="cpu")

@@ -62,6 +62,6 @@ def run_audit(
 
 
 def row_key(run: Run, photo: AuditPhoto, settings: Settings) -> str:
-    """The journal's key of a run: all that its figures depend on. Audits of earlier versions have the same."""
+    """The journal's key of a run: all that its figures depend on. It is the same as in earlier versions."""
     boosting = boosting_key(settings) if run.boosted else ()
     return key(photo.identity, *asdict(run).values(), settings.rtol, *boosting)

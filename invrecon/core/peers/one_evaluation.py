@@ -21,17 +21,20 @@ def uni_inv(evaluations: int | None = None) -> Peer:
 
     where e is carried from step to step. In the terms of `core.lbo` that is an extrapolation of order 0 and
     one Picard iteration. One evaluation a step, and one more at the start, e = eps(z_0, t_1). With a budget
-    of n: n iterations z <- f(z) a step, and e is eps at the last z that f was evaluated at.
+    of n > 1: n iterations z <- f(z) a step, in the first one less for its start, and e is eps at the last z
+    that f was evaluated at.
     """
+
+    budget = evaluations or 1
 
     @torch.no_grad()
     def invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
         up = list(reversed(transitions(guided, schedule)))
-        latents, noise = image_latents, guided(image_latents, up[0].timestep)
+        latents, noise, times = image_latents, guided(image_latents, up[0].timestep), max(1, budget - 1)
         for transition in up:
             target, start = latents, transition.up(latents, noise)
             start = start if is_finite(start) else target
-            latents = iterate(partial(f, transition, target), start, evaluations or 1)
+            latents, times = iterate(partial(f, transition, target), start, times), budget
             noise = transition.implied_noise(target, latents)
         return Stored(latents, {})
 

@@ -1,6 +1,5 @@
 """Options: those that several commands share, and those that follow from the table of settings."""
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,14 +41,8 @@ def option(setting: Setting) -> Any:
         more["metavar"] += f"|{setting.pattern_shown}"
     if setting.kind and (words or setting.pattern):
         more["parser"] = _or_text(setting, words)
-    help = f"{setting.help} [default: {setting.shown or _show(setting.default)}]"
+    help = f"{setting.help} [default: {setting.default_text}]"
     return Annotated[kind | None, typer.Option(*setting.flags, help=help, **more)]
-
-
-def _show(default: Any) -> str:
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    return {"": "empty", math.inf: "none"}.get(default, str(default))
 
 
 def _or_text(setting: Setting, words: Sequence[str]) -> Callable[[str], Any]:

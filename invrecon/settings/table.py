@@ -87,6 +87,15 @@ class Setting:
             raise UsageError(f"{self.name} must be {kinds}, not {type(value).__name__}")
 
     @property
+    def default_text(self) -> str:
+        """The default as help shows it."""
+        if self.default is None and not (self.shown or self.optional or self.kind is None):
+            return "required"
+        if self.shown or isinstance(self.default, bool):
+            return self.shown or ("on" if self.default else "off")
+        return {"": "empty", math.inf: "none", None: "none"}.get(self.default, str(self.default))
+
+    @property
     def _or(self) -> str:
         """What may stand in a number's place."""
         return "".join(f"{word} or " for word in self.words) if self.kind else ""

@@ -1,0 +1,96 @@
+"""The page of all settings, configs/README.md, from their table. `python -m invrecon.settings.reference` prints it."""
+
+from typing import Any
+
+from invrecon.settings.auto_guidance import AutoGuidance
+from invrecon.settings.boosting import Boosting
+from invrecon.settings.checkpoint import Checkpoint
+from invrecon.settings.editing import EditSettings
+from invrecon.settings.effort import Effort
+from invrecon.settings.framing import Framing
+from invrecon.settings.hardware import Hardware
+from invrecon.settings.imagining import Imagining
+from invrecon.settings.recipe import Sampling
+from invrecon.settings.run import Settings
+from invrecon.settings.table import Setting, settings_of
+
+SECTIONS = {
+    "What the photo is": Sampling,
+    "How the model sees it": Framing,
+    "Quality and time: inversion": Effort,
+    "Quality and time: boosting": Boosting,
+    "Quality and time: the search for guidance": AutoGuidance,
+    "Model": Checkpoint,
+    "Hardware": Hardware,
+    "Edits (`edit` only)": EditSettings,
+    "New pictures (`imagine` only)": Imagining,
+}
+
+HEAD = """# Options and presets
+
+A preset is a TOML file of settings: `invrecon reconstruct photo.jpg --config configs/smoke.toml`. Options on the command line override
+it, and it overrides the settings that suit a model (`invrecon models show NAME`). `Settings(...)` in Python takes the same names.
+
+| preset | what it is for |
+|---|---|
+| [mini.toml](mini.toml) | all defaults, spelled out: copy it to write your own |
+| [smoke.toml](smoke.toml) | a run that ends in seconds, to see that all works |
+| [audit-quick.toml](audit-quick.toml) | `invrecon audit` in minutes |
+| [audit-full.toml](audit-full.toml) | `invrecon audit` in hours, as the published tables were made |
+
+The tables below are printed by `python -m invrecon.settings.reference > configs/README.md`; a test holds that they are up to date. A command's
+own options (`--out`, `--json`, `--force`, `--resume` and the like) are in its `--help`. Settings of edits and new pictures are options only, not
+keys of a preset. Where a row has no option: `auto_guidance` is `--guidance-scale auto`, `to` is `--to TEXT`, `weights` are `--weight
+WORD=NUMBER`.
+"""
+
+
+def reference() -> str:
+    """The whole page, Markdown."""
+    tables = [f"## {title}\n\n{_table(group)}" for title, group in SECTIONS.items()]
+    rest = [one for name, one in settings_of(Settings).items() if not _is_shown(name)]
+    return "\n".join([HEAD, *tables, f"## Other\n\n{_rows(rest)}"])
+
+
+def _is_shown(name: str) -> bool:
+    return any(name in settings_of(group) for group in SECTIONS.values())
+
+
+def _table(group: Any) -> str:
+    return _rows(list(settings_of(group).values()))
+
+
+def _rows(settings: list[Setting]) -> str:
+    lines = ["| option | name | values | default | what it does |", "|---|---|---|---|---|"]
+    for one in settings:
+        option = ", ".join(f"`{flag.replace('/', '`, `')}`" for flag in one.flags)
+        cells = (option, f"`{one.name}`", _values(one), one.default_text, one.help)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _values(one: Setting) -> str:
+    words = [f"`{word}`" for word in (*one.words, *(["auto"] if one.auto else []))]
+    if one.pattern:
+        words.append(f"`{one.pattern_shown}`")
+    if one.kind in (int, float):
+        words.insert(0, _range(one))
+    kinds: dict[Any, str] = {bool: "on, off", str: "text"}
+    return " or ".join(words) if words else kinds.get(one.kind, "WORD=NUMBER")
+
+
+def _range(one: Setting) -> str:
+    number = (
+        f"a multiple of {one.multiple_of}"
+        if one.multiple_of > 1
+        else "whole"
+        if one.kind is int
+        else "number"
+    )
+    if one.high > 1e15:
+        return f"{number}, {one.low:g} or more"
+    return f"{number}, {one.low:g} to {one.high:.10g}"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

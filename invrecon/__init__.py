@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from invrecon.models import load_model
+    from invrecon.models.model import Model
     from invrecon.pipeline import (
         boost,
         edit,
@@ -28,6 +29,7 @@ __all__ = [
     "EditSettings",
     "Effort",
     "Imagining",
+    "Model",
     "Recipe",
     "Settings",
     "boost",
@@ -49,6 +51,7 @@ _ROOMS = {
     "EditSettings": "settings",
     "Effort": "settings",
     "Imagining": "settings",
+    "Model": "models.model",
     "Recipe": "settings",
     "Settings": "settings",
     "boost": "pipeline",

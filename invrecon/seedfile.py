@@ -61,6 +61,11 @@ class Seed:
 def save_seed(seed: Seed, path: Path | str, overwrite: bool = True) -> None:
     """Writes beside `path`, then renames, so that there is never half a file.
 
+    Args:
+        seed: of an inversion, an edit or a new picture.
+        path: by custom it ends in `.seed.safetensors`.
+        overwrite: whether a file that is there may be replaced.
+
     Raises:
         InvreconError: the file can't be written, or exists and isn't to be overwritten.
     """
@@ -74,6 +79,12 @@ def save_seed(seed: Seed, path: Path | str, overwrite: bool = True) -> None:
 
 def load_seed(path: Path | str) -> Seed:
     """Reads and checks a seed file; nothing in it is ever executed.
+
+    Args:
+        path: a seed file of format 1 or 2.
+
+    Returns:
+        Its tensors and its header, in the form of format 2.
 
     Raises:
         InputError: it is missing, damaged, or not a seed file; the text says which.

@@ -1,0 +1,1 @@
+"""The program `invrecon`: commands that parse, load, run and save."""

@@ -66,6 +66,9 @@ def load_model(
     different network. After loading, `torch.set_float32_matmul_precision("highest")` takes it back for products,
     `torch.backends.cudnn.allow_tf32 = False` for convolutions, which torch itself lets have it.
 
+    Returns:
+        Its encoder, decoder, denoiser and schedules, ready on the device.
+
     Raises:
         ModelError: it isn't there, is damaged, isn't safetensors, or can't be inverted.
     """

@@ -30,6 +30,7 @@ def has_variant(folder: Path, variant: str) -> bool:
 
 
 def pickled_files(folder: Path) -> list[Path]:
+    """The files of a part that could hold code, which are never opened; sorted."""
     return sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
 
 

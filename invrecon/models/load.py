@@ -95,6 +95,7 @@ def place(pipeline: Any, device: torch.device, offload: str) -> None:
 
 
 def pick_device(device: str) -> torch.device:
+    """The device of that name, which must be there; "auto" takes CUDA, then MPS, then the CPU."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(kind for kind, available in there.items() if available))

@@ -57,12 +57,18 @@ def edit(
     prompt and settings.
 
     Args:
+        source: an image file, or a seed file.
+        model: from `load_model`.
         edits: one or several; None repeats the edit that a seed file's header holds.
         settings: of the inversion; for a seed file only its prompt counts, which must be the seed's if it
             isn't empty. Boosted seeds keep more of the photo; plain ones (`boost=False`) are found sooner.
+        on_progress: called after every step with (stage, steps done, steps in all).
         photo: what a seed file was made from, to give the picture the photo's size.
         mask: a picture of the photo's size, white where the edit may happen.
         inversion: how a photo's seed is found; "ddim" for comparisons.
+
+    Returns:
+        A picture with its seed for each edit, in order, and the plain reconstruction.
 
     Raises:
         InputError: photo, seed file or mask can't be used, or don't belong together.

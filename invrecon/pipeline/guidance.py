@@ -94,6 +94,15 @@ def find_guidance(
 
     A guidance scale is taken to fail if a smaller one was seen to (see `core.guidance`).
 
+    Args:
+        photo: an image file.
+        model: from `load_model`.
+        settings: with a prompt.
+        on_progress: called after every step with (stage, steps done, steps in all).
+
+    Returns:
+        The scale, its inversion, and what each scale that was tried left of the photo.
+
     Raises:
         InputError: the photo can't be used.
         UsageError, ModelError: the settings don't fit the model, or the prompts are alike, so that guidance

@@ -71,7 +71,10 @@ def imagine(
 
     Args:
         references: photos, seed files, or what `find_reference` made of them.
+        model: from `load_model`.
+        settings: of inversions and of the new pictures; the defaults where it is None.
         imagining: how many, how far away, and how much refinement.
+        on_progress: called after every step with (stage, steps done, steps in all).
 
     Yields:
         Pictures one by one, the same ones for the same `settings.seed`.
@@ -101,8 +104,19 @@ def interpolate(
     imagining: Imagining | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Imagined]:
-    """Pictures along the path between two photos' seeds, its ends among them, evenly spaced; see
-    `imagine`.
+    """Pictures along the path between two photos' seeds, its ends among them, evenly spaced.
+
+    Args:
+        a, b: photos, seed files, or what `find_reference` made of them.
+        model, settings, on_progress: as for `imagine`.
+        imagining: how many pictures, and by which path.
+
+    Yields:
+        Pictures one by one, from a to b.
+
+    Raises:
+        InputError: a reference can't be used.
+        UsageError, ModelError: the settings don't fit the model.
     """
     settings, imagining = settings or Settings(), imagining or Imagining()
     scene = _Scene(find_references((a, b), model, settings, on_progress), model, settings)

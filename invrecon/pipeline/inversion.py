@@ -72,8 +72,15 @@ def invert(
     Boosting.
 
     Args:
+        photo: an image file, of any size.
+        model: from `load_model`.
+        settings: the defaults where it is None.
+        on_progress: called after every step with (stage, steps done, steps in all).
         method: "ddim" puts plain DDIM inversion in the place of Latent Bias Optimization, for comparisons; it
             keeps no records.
+
+    Returns:
+        The seed noise, (1, C, h, w) float32, and what it took to find it.
 
     Raises:
         InputError: the photo can't be used.
@@ -92,6 +99,10 @@ def invert_batch(
 ) -> list[PhotoInversion | InvreconError]:
     """`invert` for several photos at once: each call of the network carries all that are still unsolved at a
     step.
+
+    Args:
+        photos: image files, of any size; those of one shape go together.
+        model, settings, on_progress, method: as for `invert`.
 
     Returns:
         One for each photo, in order, as if it were inverted alone. In place of one that can't be used stands

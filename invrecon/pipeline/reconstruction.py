@@ -77,6 +77,15 @@ def reconstruct(
 
     A seed file brings its own prompt, steps and guidance; `settings` are for photos.
 
+    Args:
+        source: an image file of any size, or a seed file.
+        model: from `load_model`; for a seed file the one that it was made with.
+        settings: the defaults where it is None.
+        on_progress: called after every step with (stage, steps done, steps in all).
+
+    Returns:
+        The picture, its seed, and figures that compare it with the photo, dB.
+
     Raises:
         InputError: the photo or seed file can't be used, or the seed was made with another model.
         UsageError, ModelError: the settings don't fit the model.
@@ -94,7 +103,18 @@ def reconstruct_batch(
     settings: Settings | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Reconstruction | InvreconError]:
-    """`reconstruct` for several photos at once: see `invert_batch`, which returns and raises alike."""
+    """`reconstruct` for several photos at once.
+
+    Args:
+        photos: image files, of any size; those of one shape go together.
+        model, settings, on_progress: as for `reconstruct`.
+
+    Returns:
+        One for each photo, in order, as if it were alone; in place of one that can't be used, its error.
+
+    Raises:
+        UsageError, ModelError: the settings don't fit the model.
+    """
     return run_photos(photos, _work, model, settings or Settings(), on_progress)
 
 
@@ -108,6 +128,14 @@ def boost(
 ) -> Reconstruction:
     """Boosts the image latents of a photo, or of a seed file that was made from `photo`, and regenerates it
     from the new seed.
+
+    Args:
+        source: an image file, or a seed file, whose own prompt, steps, guidance and size are kept.
+        model, settings, on_progress: as for `reconstruct`.
+        photo: what a seed file was made from.
+
+    Returns:
+        The picture, its seed, and figures that compare it with the photo, dB.
 
     Raises:
         InputError: `source` or `photo` can't be used, or don't belong together.

@@ -83,7 +83,11 @@ def verify(
         photo: the photo that it was made from.
         model: says where the checkpoint lies; its sampling is not used, but to split off the part of
             guidance.
+        on_progress: called after every step with (stage, steps done, steps in all).
         matrix: whether to try other step counts, samplers and dtypes too.
+
+    Returns:
+        The stock pipeline's picture, its figures against the photo, and where the loss comes from, dB.
 
     Raises:
         InputError: seed file or photo can't be used, or don't belong together.

@@ -1,4 +1,4 @@
-"""The page of all settings, configs/README.md, from their table. `python -m invrecon.settings.reference` prints it."""
+"""The page of all settings, configs/README.md, from their table: `python -m invrecon.settings.reference`."""
 
 from typing import Any
 
@@ -28,8 +28,9 @@ SECTIONS = {
 
 HEAD = """# Options and presets
 
-A preset is a TOML file of settings: `invrecon reconstruct photo.jpg --config configs/smoke.toml`. Options on the command line override
-it, and it overrides the settings that suit a model (`invrecon models show NAME`). `Settings(...)` in Python takes the same names.
+A preset is a TOML file of settings: `invrecon reconstruct photo.jpg --config configs/smoke.toml`. Options
+on the command line override it, and it overrides the settings that suit a model (`invrecon models show
+NAME`). `Settings(...)` in Python takes the same names.
 
 | preset | what it is for |
 |---|---|
@@ -38,9 +39,10 @@ it, and it overrides the settings that suit a model (`invrecon models show NAME`
 | [audit-quick.toml](audit-quick.toml) | `invrecon audit` in minutes |
 | [audit-full.toml](audit-full.toml) | `invrecon audit` in hours, as the published tables were made |
 
-The tables below are printed by `python -m invrecon.settings.reference > configs/README.md`; a test holds that they are up to date. A command's
-own options (`--out`, `--json`, `--force`, `--resume` and the like) are in its `--help`. Settings of edits and new pictures are options only, not
-keys of a preset. Where a row has no option: `auto_guidance` is `--guidance-scale auto`, `to` is `--to TEXT`, `weights` are `--weight
+The tables below are printed by `python -m invrecon.settings.reference > configs/README.md`; a test holds
+that they are up to date. A command's own options (`--out`, `--json`, `--force`, `--resume` and the like)
+are in its `--help`. Settings of edits and new pictures are options only, not keys of a preset. Where a row
+has no option: `auto_guidance` is `--guidance-scale auto`, `to` is `--to TEXT`, `weights` are `--weight
 WORD=NUMBER`.
 """
 

@@ -16,12 +16,14 @@ TRACKS = {
 
 
 def number(value: float | None, digits: int) -> str:
+    """A figure with so many digits after the point; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def method_cell(name: str, notes: Mapping[str, str]) -> str:
+    """A method's name as HTML, with a mark that leads to its note."""
     note = notes.get(name)
     dagger = (
         f'<a class="dagger" href="#notes" title="{escape(note)}" aria-label="see the note">†</a>'
@@ -32,6 +34,7 @@ def method_cell(name: str, notes: Mapping[str, str]) -> str:
 
 
 def items(items: Iterable[str]) -> str:
+    """A list, of HTML texts."""
     return "<ul>" + ("".join(f"<li>{item}</li>" for item in items) or "<li>None.</li>") + "</ul>"
 
 

@@ -93,6 +93,7 @@ def _differences(rows: Sequence[Row]) -> list[str]:
 
 
 def equal_budgets(tables: Sequence[Row], notes: Mapping[str, str]) -> str:
+    """Per setting a table of all methods at each budget of evaluations a step."""
     page, equal = "", [table for table in tables if table["budget"] is not None]
     for setting, boosted in dict.fromkeys((table["setting"], table["boosted"]) for table in equal):
         page += f"<h3>{escape(setting)}{', from boosted latents' if boosted else ''}</h3>"

@@ -24,6 +24,7 @@ def verdict(verdict: Sequence[Row]) -> str:
 
 
 def losses(photos: Sequence[Row], losses: Sequence[Row]) -> str:
+    """Where each photo loses PSNR: the ceilings, and what is left after each stage, dB."""
     stages = {loss["photo"]: loss for loss in losses}
     head = [
         "Photo",
@@ -73,6 +74,7 @@ def _spread(values: Sequence[float | None], ideal: float) -> str:
 
 
 def failures(runs: Sequence[Row], notes: Mapping[str, str]) -> str:
+    """The runs that ended in an error, with that."""
     head = ["Method", "Photo", "Setting", "Budget", "Error"]
     body = [
         [
@@ -86,6 +88,7 @@ def failures(runs: Sequence[Row], notes: Mapping[str, str]) -> str:
 
 
 def origin(summary: Row) -> str:
+    """What the figures were made with: model, versions, settings."""
     facts = {
         "model": summary["model"]["name"],
         "fingerprint": summary["model"]["fingerprint"],

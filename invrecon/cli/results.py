@@ -42,6 +42,8 @@ _MORE_COLUMNS: Columns = {
     "lbo_psnr": ("LBO\nalone", ".2f"),
     "ilb_psnr": ("ILB\nalone", ".2f"),
     "latent_fidelity_db": ("latent\ndB", ".1f"),
+}
+_SEED_COLUMNS: Columns = {
     "plain_seed_norm": ("seed norm\nplain", ".3f"),
     "seed_norm": ("seed\nnorm", ".3f"),
     "seed_autocorrelation": ("auto-\ncorrelation", ".3f"),
@@ -94,7 +96,7 @@ def show_results(output: Output, rows: Sequence[Row]) -> None:
     if not done:
         return
     told = [row | {"gain": _gain(row), "shown": _shown(row)} for row in done]
-    output.figures("file", [row["input"] for row in done], told, [_COLUMNS, _MORE_COLUMNS])
+    output.figures("file", [row["input"] for row in done], told, [_COLUMNS, _MORE_COLUMNS, _SEED_COLUMNS])
     for row in done:
         if row.get("guidance_curve"):
             _show_curve(output, row)

@@ -14,7 +14,7 @@ from invrecon.cli.inputs import check_input
 from invrecon.cli.output import Output, Tables
 from invrecon.cli.tables import Columns
 from invrecon.errors import InputError, UsageError
-from invrecon.settings import Checkpoint, Recipe, Settings, settings_of
+from invrecon.settings import Checkpoint, Framing, Sampling, Settings, settings_of
 
 if TYPE_CHECKING:
     from invrecon.audit.speed.measurement import Speed
@@ -54,8 +54,8 @@ _MORE_COLUMNS: Columns = {
         130: "interrupted",
     },
     only=[
-        *settings_of(Checkpoint), *settings_of(Recipe), "rtol", "fit", "device", "dtype", "offload",
-        "compile", "seed",
+        *settings_of(Checkpoint), *settings_of(Sampling), "rtol", *settings_of(Framing), "device", "dtype",
+        "offload", "compile", "seed",
     ],
     without=["sampler"],
 )  # fmt: skip

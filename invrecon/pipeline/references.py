@@ -90,7 +90,7 @@ def of_common_size(
 
     Files that can't be read have no say.
     """
-    if settings.exact_size or settings.fit != "whole":
+    if settings.exact_size or settings.fit != "whole" or len(references) == 1:
         return settings
     ratios = []
     for each in references:

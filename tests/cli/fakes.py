@@ -11,11 +11,21 @@ from typer.testing import CliRunner
 from invrecon.cli.app import app
 from invrecon.core.health import Health
 from invrecon.errors import InvreconError, ModelError, UsageError
+from invrecon.image import plan_canvas
 from invrecon.pipeline.verification import Losses, Variant, Verification
 from invrecon.seedfile import Seed
 
 FILES = ["output", "seed_file", "compare_file"]
-QUALITY = ["psnr", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr", "ilb_psnr"]
+QUALITY = [
+    "psnr",
+    "psnr_photo",
+    "ssim",
+    "encoder_ceiling_db",
+    "decoder_ceiling_db",
+    "ddim_psnr",
+    "lbo_psnr",
+    "ilb_psnr",
+]
 LATENTS = ["latent_fidelity_db", "ddim_latent_fidelity_db"]
 EFFORT = ["steps", "converged_steps", "evaluations", "evaluations_per_step"]
 HEALTH = [
@@ -29,11 +39,17 @@ FIELDS = [
     *EFFORT,
     *HEALTH,
     "seconds",
+    "seen",
     "guidance_scale",
     "guidance_curve",
     "resumed",
     "error",
 ]
+
+
+SUBJECT = SimpleNamespace(  # a photo of 640 x 480
+    canvas=plan_canvas((640, 480), 256, "whole"), photo=SimpleNamespace(rgb=Image.new("RGB", (640, 480)))
+)
 
 
 class Pipeline:
@@ -68,6 +84,7 @@ class Pipeline:
         }
         return SimpleNamespace(
             seed=seed,
+            subject=SUBJECT,
             guidance=None,
             **effort,
             health=Health(1.0, 0.0, 0.01),
@@ -103,6 +120,7 @@ class Pipeline:
         }
         figures = {
             "psnr": self.psnr,
+            "psnr_photo": 28.0,
             "ssim": 0.9,
             "encoder_ceiling_db": 31.0,
             "ddim_psnr": 20.0,
@@ -140,10 +158,12 @@ def _header():
         "negative_prompt": "",
         "guidance_scale": 1.0,
         "num_inference_steps": 1,
+        "sampler": "ddim",
         "dtype": "float32",
-        "size": 64,
+        "width": 64,
+        "height": 64,
     }
-    return {"format": 1, "model": "mini", "fingerprint": "0", "scheduler": {}, "timesteps": [1]} | settings
+    return {"format": 2, "model": "mini", "fingerprint": "0", "scheduler": {}, "timesteps": [1]} | settings
 
 
 def photo(name: str) -> str:

@@ -183,7 +183,7 @@ def _advice(run: Run, subject: Subject, inversion: Inversion, rescued: Collectio
     """What a person should know: where the search found no border, steps that did not converge, and steps
     taken in float32.
     """
-    search, records, dtype = run.search, inversion.records, run.settings.dtype
+    search, records, dtype = run.search, inversion.records, str(run.model.dtype).removeprefix("torch.")
     advice = [note for note in (subject.photo.note, _padding(run, subject)) if note]
     if search and not search.bracketed:
         advice.append(search.verdict)

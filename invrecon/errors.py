@@ -1,4 +1,6 @@
-"""What can go wrong, as sentences for a person. Every message names the cause and, where there is one, the cure."""
+"""What can go wrong, as sentences for a person. Every message names the cause and, where there is one, the
+cure.
+"""
 
 
 class InvreconError(Exception):

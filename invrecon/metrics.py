@@ -14,7 +14,8 @@ _ALEXNET = "alexnet-owt-7be5be79.pth"
 def psnr(a: Image.Image, b: Image.Image, where: Image.Image | None = None) -> float:
     """Peak signal-to-noise ratio of 8-bit pictures of one size, dB; infinite where they are equal.
 
-    10 log10(255² / mean((a - b)²)) over all pixels and channels; with `where` (mode L, of the same size, not all black), weighed by it.
+    10 log10(255² / mean((a - b)²)) over all pixels and channels; with `where` (mode L, of the same size, not
+    all black), weighed by it.
     """
     difference = np.asarray(a.convert("RGB"), np.float64) - np.asarray(b.convert("RGB"), np.float64)
     weights = None if where is None else np.asarray(where, np.float64)
@@ -25,7 +26,8 @@ def psnr(a: Image.Image, b: Image.Image, where: Image.Image | None = None) -> fl
 def ssim(a: Image.Image, b: Image.Image) -> float:
     """Structural similarity in [-1, 1] of 8-bit pictures of one size, mean over pixels and colours.
 
-    The standard setting: Gaussian window of 11 pixels and sigma 1.5 (Wang et al. 2004, doi:10.1109/TIP.2003.819861).
+    The standard setting: Gaussian window of 11 pixels and sigma 1.5 (Wang et al. 2004,
+    doi:10.1109/TIP.2003.819861).
     """
     import torch
     from torchmetrics.functional.image import structural_similarity_index_measure
@@ -37,7 +39,8 @@ def ssim(a: Image.Image, b: Image.Image) -> float:
 
 
 def lpips(a: Image.Image, b: Image.Image) -> float | None:
-    """Learned perceptual distance (arXiv:1801.03924, AlexNet), lower is closer; None where its weights aren't on the machine.
+    """Learned perceptual distance (arXiv:1801.03924, AlexNet), lower is closer; None where its weights aren't
+    on the machine.
 
     Needs torchvision and its AlexNet weights in torch's cache; nothing is downloaded.
     """

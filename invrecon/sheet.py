@@ -24,7 +24,8 @@ class Panel:
 def compare_sheet(panels: Sequence[Panel]) -> Image.Image:
     """One row of the panels' pictures on white, RGB, all as large as the first, but at least 256 pixels wide.
 
-    Captions stand below, shortened where they are wider than their picture. Raises ValueError where there is no panel.
+    Captions stand below, shortened where they are wider than their picture. Raises ValueError where there is
+    no panel.
     """
     if not panels:
         raise ValueError("a sheet needs at least one panel")
@@ -53,7 +54,9 @@ def compare_sheet(panels: Sequence[Panel]) -> Image.Image:
 
 
 def contact_sheet(groups: Sequence[Sequence[Panel]], columns: int = 4) -> Image.Image:
-    """Groups of panels below each other, each begun on a row of its own and wrapped after `columns` panels; see `compare_sheet`."""
+    """Groups of panels below each other, each begun on a row of its own and wrapped after `columns` panels;
+    see `compare_sheet`.
+    """
     rows = [
         compare_sheet(group[first : first + columns])
         for group in groups
@@ -87,9 +90,11 @@ def _caption(
 
 
 def error_map(a: Image.Image, b: Image.Image, gain: float = 8) -> Image.Image:
-    """The absolute difference of two pictures of one size, averaged over colours and times `gain`, in false colours (RGB).
+    """The absolute difference of two pictures of one size, averaged over colours and times `gain`, in false
+    colours (RGB).
 
-    Black is none, pale yellow is 255 / gain levels of 8 bits or more. Raises ValueError where the sizes differ.
+    Black is none, pale yellow is 255 / gain levels of 8 bits or more. Raises ValueError where the sizes
+    differ.
     """
     if a.size != b.size:
         raise ValueError(f"can't compare pictures of {a.size} and {b.size} pixels")

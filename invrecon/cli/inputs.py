@@ -58,7 +58,9 @@ def check_input(source: Path) -> None:
 
 
 def check_header(source: Path) -> None:
-    """Raises InputError or OSError where the first bytes of an input are those of no photo and no seed file."""
+    """Raises InputError or OSError where the first bytes of an input are those of no photo and no seed
+    file.
+    """
     if is_seed_file(source):
         check_seed_header(source)
     else:

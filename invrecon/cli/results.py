@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]  # what became of one input, by the names of JSON_FIELDS; one that isn't there is None
 
 _QUALITY = (
-    "psnr", "psnr_photo", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr", "ilb_psnr",
-    "latent_fidelity_db", "ddim_latent_fidelity_db",
+    "psnr", "psnr_photo", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr",
+    "ilb_psnr", "latent_fidelity_db", "ddim_latent_fidelity_db",
 )  # fmt: skip
 _EFFORT = ("steps", "converged_steps", "evaluations", "evaluations_per_step")
 _HEALTH = tuple(
@@ -69,7 +69,9 @@ def inversion_figures(inversion: "PhotoInversion") -> Row:
 
 
 def _seen(inversion: "PhotoInversion") -> dict[str, Any]:
-    """What the model saw of a photo: the size of its canvas, of the photo on it, and of the photo itself, pixels."""
+    """What the model saw of a photo: the size of its canvas, of the photo on it, and of the photo itself,
+    pixels.
+    """
     canvas = inversion.subject.canvas
     left, top, right, bottom = canvas.seen
     return {

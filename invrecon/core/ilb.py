@@ -34,8 +34,8 @@ class BoostBudget:
         rounds: descents, each followed by an inversion, >= 0.
         decoder_steps: passes through the decoder and back between two inversions, fewer where they stop
             gaining.
-        plain_first: whether E(x) itself is inverted before the first descent, which costs an inversion and tells what boosting
-            wins. Without it descent begins at E(x), as if an inversion lost nothing.
+        plain_first: whether E(x) itself is inverted before the first descent, which costs an inversion and
+            tells what boosting wins. Without it descent begins at E(x), as if an inversion lost nothing.
         target_psnr: of the regenerated picture, dB.
         seconds: after so long no round is begun, and no block of ten decoder steps.
     """

@@ -90,7 +90,8 @@ def plan_canvas(photo_size: Size, size: int | Size, fit: Fit, multiple: int = 8)
         picture = (size, size) if isinstance(size, int) else size
     if picture[0] % multiple or picture[1] % multiple:
         raise UsageError(
-            f"size must have sides that are multiples of {multiple} for this model, not {picture[0]}x{picture[1]}"
+            f"size must have sides that are multiples of {multiple} for this model, "
+            f"not {picture[0]}x{picture[1]}"
         )
     if fit == "stretch":
         return Canvas(photo_size, picture, fit, (0, 0, *photo_size))

@@ -78,7 +78,8 @@ def load_photo(path: Path) -> Photo:
 
 
 def check_photo_file(path: Path) -> None:
-    """Looks at the header of a picture, without decoding it. What may be wrong with the pixels is seen by `load_photo`.
+    """Looks at the header of a picture, without decoding it. What may be wrong with the pixels is seen by
+    `load_photo`.
 
     Raises:
         InputError: the file holds no picture that `load_photo` takes; the message doesn't name it.

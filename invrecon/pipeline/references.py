@@ -131,7 +131,8 @@ def find_references(
             sizes = [f"{each.recipe.width}x{each.recipe.height}" for each in (one, first)]
             name = "a reference" if one is source else source
             raise InputError(
-                f"{name}: is a seed for {sizes[0]} pixels, not for {sizes[1]}; make it anew with --size {sizes[1]}"
+                f"{name}: is a seed for {sizes[0]} pixels, not for {sizes[1]}; "
+                f"make it anew with --size {sizes[1]}"
             )
         references.append(one)
     return references

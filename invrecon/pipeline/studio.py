@@ -88,10 +88,10 @@ class Studio:
                 f"a seed for {self.recipe.sampler} can't be edited: its steps depend on those before; "
                 "use --sampler ddim"
             )
-        self.source = model.denoiser(self.recipe)
+        denoiser = model.denoiser(self.recipe)
         seed = origin.seed.latents.to(model.device)
-        self.trajectory = trace(self.source, self.schedule, seed, self._on_step("regenerating"))
-        self.pixels = self._decode(self.trajectory[-1])
+        self.source = trace(denoiser, self.schedule, seed, self._on_step("regenerating"))
+        self.pixels = self._decode(self.source.trajectory[-1])
         self.reconstruction = to_image(self.pixels, model.dtype)
         self.word_masks: dict[tuple[str, float | None], Tensor] = {}
 
@@ -105,8 +105,6 @@ class Studio:
             latents = branches.edit(
                 self.source,
                 self._target(settings),
-                self.schedule,
-                self.trajectory,
                 mode,
                 attention,
                 mask=area,
@@ -139,10 +137,10 @@ class Studio:
         """The seed of the target branch where it isn't the source's."""
         if area is None or settings.to == self.recipe.prompt:
             return None
-        return forget(self.trajectory[0], area, settings.forget)
+        return forget(self.source.trajectory[0], area, settings.forget)
 
     def _grid(self) -> tuple[int, int]:
-        height, width = self.trajectory[0].shape[-2:]
+        height, width = self.source.trajectory[0].shape[-2:]
         return height, width
 
     def _on_step(self, stage: str) -> OnStep | None:
@@ -176,8 +174,8 @@ class Studio:
     def _mask_of_words(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
         source, target = things(self.model.words(self.recipe.prompt), self.model.words(to))
         plain = replace(self.recipe, prompt=to, negative_prompt="", guidance_scale=1.0)
-        pairs = [(self.source, source), (self.model.denoiser(plain), target)]
-        mask = attention_mask(pairs, self.schedule, self.trajectory, attention, threshold)
+        pairs = [(self.source.denoiser, source), (self.model.denoiser(plain), target)]
+        mask = attention_mask(pairs, self.schedule, self.source.trajectory, attention, threshold)
         return along_edges(pixel_mask(mask, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)
 
     def _finish(self, settings: EditSettings, square: Image, mask: Tensor | None, seconds: float) -> Edited:

@@ -36,7 +36,8 @@ class Framing(Group):
         for side in self.exact_size or ():
             if not MIN_SIDE <= side <= MAX_SIDE or side % 8:
                 raise UsageError(
-                    f"size must have sides that are multiples of 8 from {MIN_SIDE} to {MAX_SIDE}, not {self.size}"
+                    f"size must have sides that are multiples of 8 from {MIN_SIDE} to {MAX_SIDE}, "
+                    f"not {self.size}"
                 )
 
     @property

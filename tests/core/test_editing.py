@@ -57,7 +57,7 @@ def seed():
 
 def test_the_source_branch_is_plain_generation(seed):
     schedule = ddim_schedule(10)
-    trajectory = trace(CurvedDenoiser(), schedule, seed)
+    trajectory = trace(CurvedDenoiser(), schedule, seed).trajectory
     assert len(trajectory) == 11
     assert torch.equal(trajectory[-1], generate(CurvedDenoiser(), schedule, seed))
 
@@ -65,20 +65,20 @@ def test_the_source_branch_is_plain_generation(seed):
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
 def test_sdedit_under_the_same_denoiser_is_the_source_and_at_0_under_any(seed, strength):
     schedule, source = ddim_schedule(10), CurvedDenoiser()
-    trajectory = trace(source, schedule, seed)
-    assert torch.equal(
-        edit(source, source, schedule, trajectory, sdedit(strength), Attention()), trajectory[-1]
-    )
-    other = edit(source, GaussianDenoiser(2.0), schedule, trajectory, sdedit(strength), Attention())
+    branch = trace(source, schedule, seed)
+    trajectory = branch.trajectory
+    assert torch.equal(edit(branch, source, sdedit(strength), Attention()), trajectory[-1])
+    other = edit(branch, GaussianDenoiser(2.0), sdedit(strength), Attention())
     assert torch.equal(other, trajectory[-1]) == (strength == 0)
 
 
 def test_outside_of_the_mask_the_target_is_the_source(seed):
     schedule, source = ddim_schedule(10), CurvedDenoiser()
-    trajectory = trace(source, schedule, seed)
+    branch = trace(source, schedule, seed)
+    trajectory = branch.trajectory
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., :4] = 1
-    edited = edit(source, GaussianDenoiser(2.0), schedule, trajectory, Mode(), Attention(), mask=mask)
+    edited = edit(branch, GaussianDenoiser(2.0), Mode(), Attention(), mask=mask)
     assert torch.equal(edited[..., 4:], trajectory[-1][..., 4:])
     assert (edited - trajectory[-1])[..., :4].abs().min() > 0.01
 
@@ -184,7 +184,7 @@ def test_mutual_self_attention_begins_at_its_step_and_layer():
 def test_the_attention_to_a_changed_thing_marks_its_place(seed):
     attention, schedule = Attention(), ddim_schedule(10)
     looking = Looking(attention)
-    trajectory = trace(looking, schedule, seed)
+    trajectory = trace(looking, schedule, seed).trajectory
     old, new = things(words("a apple on a pear"), words("a plum on a pear"))
     mask = attention_mask([(looking, old), (looking, new)], schedule, trajectory, attention)
     assert mask[0, 0, 4].tolist() == pytest.approx([1, 1, 1, 2 / 3, 1 / 3, 0, 0, 0])

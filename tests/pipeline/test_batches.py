@@ -14,10 +14,10 @@ QUICK = Settings(size=64, num_inference_steps=5, boost=False)
 
 @pytest.fixture
 def photos(photo):
-    """Three photos of other shapes, the middle one broken."""
+    """Three photos of one shape, the middle one broken."""
     flipped = photo.with_name("flipped.png")
     with Image.open(photo) as image:
-        image.transpose(Image.Transpose.ROTATE_90).point(lambda v: 255 - v // 2).save(flipped)
+        image.transpose(Image.Transpose.ROTATE_180).point(lambda v: 255 - v // 2).save(flipped)
     broken = photo.with_name("broken.png")
     broken.write_bytes(photo.read_bytes()[:300])
     return [photo, broken, flipped]
@@ -35,6 +35,19 @@ def test_a_broken_photo_of_a_batch_is_set_aside_and_the_others_have_their_own_se
         assert one.seed.header["photo"] == alone.seed.header["photo"]
         assert latent_fidelity(alone.seed.latents, one.seed.latents) > 80
     assert first.seconds == last.seconds
+
+
+def test_photos_of_other_shapes_are_inverted_apart(mini, photos):
+    turned = photos[0].with_name("turned.png")
+    with Image.open(photos[0]) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(turned)
+    seen = []
+    wide, tall, flipped = invert_batch(
+        [photos[0], turned, photos[2]], mini, QUICK, lambda *step: seen.append(step)
+    )
+    assert seen == [("inverting", done, 5) for done in range(1, 6)] * 2
+    assert wide.seed.latents.shape == flipped.seed.latents.shape == (1, 12, 7, 9)
+    assert tall.seed.latents.shape == (1, 12, 9, 7)
 
 
 def test_boosted_reconstructions_of_a_batch_are_those_of_each_photo(mini, photos):

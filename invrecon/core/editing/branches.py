@@ -43,25 +43,36 @@ class Mode:
     control: Control | None = None
 
 
+@dataclass(frozen=True)
+class SourceBranch:
+    """The branch that regenerates the photo.
+
+    Args:
+        trajectory: z_T to z_0, T + 1 latents (B, C, h, w). The last are those that `generate` gives.
+    """
+
+    denoiser: Denoiser
+    schedule: Schedule
+    trajectory: Sequence[Tensor]
+
+
 @torch.no_grad()
 def trace(
     denoiser: Denoiser, schedule: Schedule, seed: Tensor, on_step: OnStep | None = None
-) -> list[Tensor]:
-    """The source branch, z_T to z_0: T + 1 latents (B, C, h, w). The last are those that `generate` gives."""
+) -> SourceBranch:
+    """The source branch of seed noise, (B, C, h, w)."""
     trajectory = [seed]
     for done, transition in enumerate(transitions(denoiser, schedule), 1):
         trajectory.append(transition.down(trajectory[-1]))
         if on_step:
             on_step(done, len(schedule))
-    return trajectory
+    return SourceBranch(denoiser, schedule, trajectory)
 
 
 @torch.no_grad()
 def edit(
-    source: Denoiser,
+    source: SourceBranch,
     target: Denoiser,
-    schedule: Schedule,
-    trajectory: Sequence[Tensor],
     mode: Mode,
     attention: Attention,
     *,
@@ -72,17 +83,18 @@ def edit(
     """The target branch. In every mode, equal prompts give the source branch.
 
     Args:
-        source, target: denoisers that share the layers of `attention`.
-        trajectory: what `trace` made of `source`.
+        source: of which `trace` made a trajectory.
+        target: a denoiser that shares the layers of `attention` with the source's.
         mask: (1, 1, h, w) in [0, 1]; after each step  z <- z_source + mask (z - z_source).
         seed: what the target starts from in place of the source's seed, where it starts with the first step.
 
     Returns:
         Edited image latents, (B, C, h, w).
     """
+    schedule, trajectory = source.schedule, source.trajectory
     first = round(mode.start * len(schedule))
     latents = trajectory[first] if first or seed is None else seed
-    sources = transitions(source, schedule)
+    sources = transitions(source.denoiser, schedule)
     for k, transition in list(enumerate(transitions(target, schedule)))[first:]:
         progress = k / len(schedule)
         if mode.control and mode.control.steers(progress):

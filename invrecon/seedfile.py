@@ -58,6 +58,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from invrecon.errors import InputError, UsageError
+from invrecon.formats import DTYPES
 from invrecon.settings import SAMPLERS, Recipe
 from invrecon.writing import replacing
 
@@ -182,6 +183,8 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
     for key, whole in (("schedule", _is_schedule), ("identity", _is_identity)):
         if key in header and not whole(header[key]):
             raise InputError(f"{path}: damaged seed file, header field {key!r} is not as it should be")
+    if header["dtype"] not in DTYPES:
+        raise InputError(f"{path}: damaged seed file, its dtype is {header['dtype']!r:.20}")
     if header["sampler"] not in SAMPLERS[1:]:
         raise InputError(
             f"{path}: damaged seed file, or of a later invrecon: its sampler is {header['sampler']!r:.20}"
@@ -210,11 +213,13 @@ def _check_tensors(path: Path, latents: Tensor, image_latents: Tensor) -> None:
     for name, tensor in (("latents", latents), ("image_latents", image_latents)):
         if tensor.dtype != torch.float32 or tensor.ndim != 4 or len(tensor) != 1 or tensor.numel() == 0:
             raise InputError(
-                f"{path}: damaged seed file, {name} is {tensor.dtype} {tuple(tensor.shape)}, not float32 (1, C, h, w)"
+                f"{path}: damaged seed file, {name} is {tensor.dtype} {tuple(tensor.shape)}, "
+                "not float32 (1, C, h, w)"
             )
         if not math.isfinite(tensor.abs().max().item()):
             raise InputError(f"{path}: damaged seed file, {name} has values that are not finite")
     if latents.shape != image_latents.shape:
         raise InputError(
-            f"{path}: damaged seed file, latents {tuple(latents.shape)} and image_latents {tuple(image_latents.shape)} differ"
+            f"{path}: damaged seed file, latents {tuple(latents.shape)} and "
+            f"image_latents {tuple(image_latents.shape)} differ"
         )

@@ -81,7 +81,9 @@ def differences(
             if old == new or (old in _UNSAID and new in _UNSAID):
                 continue
             if kind in ("weights", "tokenizers"):
-                found.append(Difference(f"{name} {kind}".removesuffix(" tokenizers"), _short(old), _short(new)))
+                found.append(
+                    Difference(f"{name} {kind}".removesuffix(" tokenizers"), _short(old), _short(new))
+                )
             else:
                 found.append(Difference(name, _said(old), _said(new)))
     return found
@@ -92,9 +94,7 @@ def contents(checkpoint: Checkpoint) -> str:
     tokenizers.
     """
     weights = [
-        file
-        for files in checkpoint.sources(tuple(sorted(checkpoint.parts))).values()
-        for file in files
+        file for files in checkpoint.sources(tuple(sorted(checkpoint.parts))).values() for file in files
     ]
     tables = [
         (str(path.relative_to(checkpoint.folder)), path)

@@ -46,10 +46,9 @@ class Tiling:
             self.autoencoder.use_tiling = self.used(width, height)
 
     def _exceeds_tile(self, width: int, height: int) -> bool:
-        side = getattr(self.autoencoder, "tile_sample_min_size", None)
-        widest = side or getattr(self.autoencoder, "tile_sample_min_width", 0)
-        highest = side or getattr(self.autoencoder, "tile_sample_min_height", 0)
-        return width > widest or height > highest
+        side = getattr(self.autoencoder, "tile_sample_min_size", 0)
+        limits = [getattr(self.autoencoder, f"tile_sample_min_{name}", side) for name in ("width", "height")]
+        return width > limits[0] or height > limits[1]
 
     def _fits(self, width: int, height: int) -> bool:
         self._layer_bytes = self._layer_bytes or self._measure()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from invrecon.models import Model
 
 
+TILES = "the autoencoder works in tiles (--tiling), for want of memory: the picture may lose several dB"
+_WAYS = {True: "in tiles", False: "as a whole"}
 TOLERANCE = 1e-4  # relative, of a step's coefficients: float32's rounding over a thousand noise levels
 
 
@@ -41,26 +43,30 @@ def check_model(seed: Seed, path: Path, model: Model) -> None:
         _check_schedule(header, path, schedule_header(schedule, form))
 
 
+def unchecked(seed: Seed) -> list[str]:
+    """What `check_model` couldn't check, since the seed file is of an earlier invrecon."""
+    missing = [name for name in ("identity", "schedule", "tiling") if name not in seed.header]
+    if not missing:
+        return []
+    return [f"made by an earlier invrecon, which didn't note {', '.join(missing)}: these are not checked"]
+
+
 def caveats(seed: Seed, model: Model) -> list[str]:
-    """What a person should know before a seed that `check_model` let pass is regenerated: what couldn't be
-    checked, and in what the model is set up otherwise than the one it was found with.
+    """What a person should know of a seed that `check_model` let pass and that is regenerated: what wasn't
+    checked, and where the model runs otherwise than when the seed was found.
     """
     header, recipe = seed.header, seed.recipe
-    told = []
-    if missing := [name for name in ("identity", "schedule", "tiling") if name not in header]:
-        told.append(
-            f"the seed file is of an earlier invrecon and says nothing of the model's {', '.join(missing)}: "
-            "only weights and timesteps were checked"
-        )
+    told = unchecked(seed)
     dtype = str(model.dtype).removeprefix("torch.")
     if header["dtype"] != dtype:
         told.append(f"found in {header['dtype']}, regenerated in {dtype}: expect less")
     tiled = model.tiled(recipe.width, recipe.height)
     if header.get("tiling", tiled) != tiled:
-        ways = {True: "in tiles", False: "as a whole"}
         told.append(
-            f"the picture was encoded {ways[header['tiling']]}, and is decoded {ways[tiled]}: expect less"
+            f"the photo was encoded {_WAYS[header['tiling']]}, and is decoded {_WAYS[tiled]}: expect less"
         )
+    elif tiled:
+        told.append(TILES)
     return told
 
 

@@ -9,6 +9,7 @@ from invrecon.cli.tables import Columns, cell
 
 if TYPE_CHECKING:
     from invrecon.pipeline import PhotoInversion, Reconstruction
+    from invrecon.pipeline.subject import Subject
 
 Row = dict[str, Any]  # what became of one input, by the names of JSON_FIELDS; one that isn't there is None
 
@@ -22,8 +23,8 @@ _HEALTH = tuple(
 )
 FILES = ("output", "seed_file", "compare_file")
 JSON_FIELDS = (
-    "input", *FILES, *_QUALITY, *_EFFORT, *_HEALTH, "seconds", "seen", "guidance_scale", "guidance_curve",
-    "resumed", "error",
+    "input", *FILES, *_QUALITY, *_EFFORT, *_HEALTH, "seconds", "seen", "tiling", "guidance_scale",
+    "guidance_curve", "resumed", "error",
 )  # fmt: skip
 
 _COLUMNS: Columns = {
@@ -61,7 +62,7 @@ def inversion_figures(inversion: "PhotoInversion") -> Row:
     return (
         guidance
         | effort
-        | {"seen": _seen(inversion)}
+        | {"seen": seen(inversion.subject), "tiling": inversion.seed.header["tiling"]}
         | {
             f"{plain}seed_{name}": value
             for plain, health in healths.items()
@@ -70,16 +71,16 @@ def inversion_figures(inversion: "PhotoInversion") -> Row:
     )
 
 
-def _seen(inversion: "PhotoInversion") -> dict[str, Any]:
+def seen(subject: "Subject") -> dict[str, Any]:
     """What the model saw of a photo: the size of its canvas, of the photo on it, and of the photo itself,
     pixels.
     """
-    canvas = inversion.subject.canvas
+    canvas = subject.canvas
     left, top, right, bottom = canvas.seen
     return {
         "size": list(canvas.size),
         "photo": [right - left, bottom - top],
-        "of": list(canvas.shown(inversion.subject.photo.rgb).size),
+        "of": list(canvas.shown(subject.photo.rgb).size),
         "fit": canvas.fit,
     }
 
@@ -87,7 +88,7 @@ def _seen(inversion: "PhotoInversion") -> dict[str, Any]:
 def reconstruction_figures(result: "Reconstruction") -> Row:
     """The fields of a row that a reconstruction fills."""
     found = inversion_figures(result.inversion) if result.inversion else {}
-    return found | {name: getattr(result, name) for name in (*_QUALITY, "seconds")}
+    return found | {name: getattr(result, name) for name in (*_QUALITY, "seconds", "tiling", "advice")}
 
 
 def show_results(output: Output, rows: Sequence[Row]) -> None:

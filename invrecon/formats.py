@@ -8,6 +8,7 @@ from invrecon.errors import InputError
 
 CHECKPOINT_ENDINGS = (".safetensors", ".sft")
 
+DTYPES = ("float32", "float16", "bfloat16")  # of networks
 _MAX_HEADER = 100 << 20  # bytes; what safetensors itself allows
 
 
@@ -27,7 +28,18 @@ def check_seed_header(path: Path) -> None:
         _check(file)
 
 
-def _check(file: BinaryIO) -> None:
+def seed_dtype(path: Path) -> str | None:
+    """In what precision a seed file's network ran; None where the file is damaged or doesn't say."""
+    try:
+        with path.open("rb") as file:
+            found = json.loads(_check(file)).get("dtype")
+    except (InputError, OSError, ValueError, RecursionError, AttributeError):
+        return None
+    return found if found in DTYPES else None
+
+
+def _check(file: BinaryIO) -> str:
+    """The document in the header of a seed file."""
     size = int.from_bytes(file.read(8), "little")
     header: Any = None
     if size <= _MAX_HEADER:
@@ -40,3 +52,4 @@ def _check(file: BinaryIO) -> None:
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or "invrecon" not in metadata:
         raise InputError("a safetensors file, but not a seed file of invrecon")
+    return str(metadata["invrecon"])

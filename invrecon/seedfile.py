@@ -2,7 +2,48 @@
 
 Tensors: `latents`, the seed noise as the stock pipeline takes it, and `image_latents`, z_0; both (1, C, h,
 w), float32. `mask`, where an edit was confined to a part of the picture: (H, W), uint8, 255 where it may
-happen. Header: one JSON document under the key `invrecon`; its fields are those of `REQUIRED` and more.
+happen. Header: one JSON object under the key `invrecon`. Its fields in format 2, those of `REQUIRED` first:
+
+    format              int: 2
+    model               str: the model's name, as its user gave it
+    fingerprint         str: SHA-256 over names and bytes of the weight files
+    scheduler           {"class": str, "config": object}: diffusers' scheduler that the seed is for
+    timesteps           [number]: t_0 >= t_1 >= ..., what the network is given at each step
+    num_inference_steps int
+    prompt, negative_prompt   str
+    guidance_scale      number: 1 means none
+    sampler             str: "ddim", "euler" or "dpm++"
+    dtype               str: of the network that the seed was found with: "float32", "float16", "bfloat16"
+    width, height       int: of the picture, pixels
+    guidance_argument   str: the name of the pipeline's argument that takes guidance_scale
+    schedule            object: the sampler's steps as numbers. Step k takes the latents z to
+                        A_k z + B_k e(c_k z, t_k) + C_k x_(k-1), where e is what the network predicts and
+                        x_(k-1) = P z + Q e of the step before. {"prediction": str, in what form e is taken
+                        ("epsilon", "v_prediction", "sample", "flow"), "A", "B", "scales" (c): [number],
+                        "memory": {"C", "P", "Q": [number]}, or null for a sampler without memory}
+    identity            object: what the picture depends on besides the seed; see `models.identity`
+    tiling              bool: whether the autoencoder worked in tiles
+    versions            {package: str}: of invrecon, torch, diffusers and transformers
+
+    of a photo's seed:
+    inversion           str: "lbo" or "ddim"
+    solver, rtol        str, number: how each step was solved, and how exactly
+    photo               {"sha256": str, of the file; "size": [width, height], pixels; "fit": "crop", "pad" or
+                        "stretch"; "box": [left, top, right, bottom], the part of the photo that is seen, or
+                        with "pad" the part of the picture that shows it, pixels}
+    steps               [object]: one a step, in the order of inversion; "float32": whether it was taken in
+                        float32 because the network in `dtype` gave values that aren't finite
+    boost               object, or null without boosting: its weights and its rounds
+    guidance_curve      [object], or null: the search for the guidance scale
+    health, plain_health   object: statistics of the seed, and of the seed before boosting or null
+
+    of others:
+    edit                object: the settings of an edit that starts from the seed
+    imagined            object: the references that a new seed was drawn from, and how
+
+Format 1 has one side, `size`, in place of width and height, may lack `sampler`, which is "ddim" then, and
+has none of `guidance_argument`, `schedule`, `identity` and `tiling`. Fields that a reader doesn't know are
+left alone.
 """
 
 import json
@@ -17,6 +58,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from invrecon.errors import InputError, UsageError
+from invrecon.formats import DTYPES
 from invrecon.settings import SAMPLERS, Recipe
 from invrecon.writing import replacing
 
@@ -39,6 +81,14 @@ REQUIRED: dict[str, type | tuple[type, ...]] = {
     "width": int,
     "height": int,
 }
+OPTIONAL: dict[str, type] = {
+    "guidance_argument": str,
+    "schedule": dict,
+    "identity": dict,
+    "tiling": bool,
+    "versions": dict,
+}
+"""Fields that format 1 and the first files of format 2 don't have."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +188,14 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
             raise InputError(
                 f"{path}: damaged seed file, header field {key!r} is missing or of the wrong type"
             )
+    for key, kind in OPTIONAL.items():
+        if key in header and not isinstance(header[key], kind):
+            raise InputError(f"{path}: damaged seed file, header field {key!r} is of the wrong type")
+    for key, whole in (("schedule", _is_schedule), ("identity", _is_identity)):
+        if key in header and not whole(header[key]):
+            raise InputError(f"{path}: damaged seed file, header field {key!r} is not as it should be")
+    if header["dtype"] not in DTYPES:
+        raise InputError(f"{path}: damaged seed file, its dtype is {header['dtype']!r:.20}")
     if header["sampler"] not in SAMPLERS[1:]:
         raise InputError(
             f"{path}: damaged seed file, or of a later invrecon: its sampler is {header['sampler']!r:.20}"
@@ -145,15 +203,34 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
     return header
 
 
+def _is_schedule(schedule: dict[str, Any]) -> bool:
+    memory = schedule.get("memory")
+    lists = [schedule.get(name) for name in ("A", "B", "scales")]
+    if memory is not None:
+        lists += [memory.get(name) for name in "CPQ"] if isinstance(memory, dict) else [None]
+    return isinstance(schedule.get("prediction"), str) and all(
+        isinstance(each, list) and all(isinstance(value, int | float) for value in each) for each in lists
+    )
+
+
+def _is_identity(identity: dict[str, Any]) -> bool:
+    return all(
+        isinstance(identity.get(kind), dict)
+        for kind in ("weights", "configuration", "tokenizers", "attachments")
+    )
+
+
 def _check_tensors(path: Path, latents: Tensor, image_latents: Tensor) -> None:
     for name, tensor in (("latents", latents), ("image_latents", image_latents)):
         if tensor.dtype != torch.float32 or tensor.ndim != 4 or len(tensor) != 1 or tensor.numel() == 0:
             raise InputError(
-                f"{path}: damaged seed file, {name} is {tensor.dtype} {tuple(tensor.shape)}, not float32 (1, C, h, w)"
+                f"{path}: damaged seed file, {name} is {tensor.dtype} {tuple(tensor.shape)}, "
+                "not float32 (1, C, h, w)"
             )
         if not math.isfinite(tensor.abs().max().item()):
             raise InputError(f"{path}: damaged seed file, {name} has values that are not finite")
     if latents.shape != image_latents.shape:
         raise InputError(
-            f"{path}: damaged seed file, latents {tuple(latents.shape)} and image_latents {tuple(image_latents.shape)} differ"
+            f"{path}: damaged seed file, latents {tuple(latents.shape)} and "
+            f"image_latents {tuple(image_latents.shape)} differ"
         )

@@ -109,9 +109,9 @@ def test_transformers_4_finds_its_own_names_in_what_is_exported_and_in_mini(chec
 
 
 def test_mini_s_noise_schedule_is_the_recipe_s_and_skips_the_lowest_levels(mini):
-    assert mini.scheduler.config.trained_betas == denoiser.scheduler().config.trained_betas
+    assert mini.scheduler("auto").config.trained_betas == denoiser.scheduler().config.trained_betas
     whole = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
-    abar = mini.scheduler.alphas_cumprod
+    abar = mini.scheduler("auto").alphas_cumprod
     torch.testing.assert_close(abar[0], whole[0])
     torch.testing.assert_close(
         abar[1 : 1000 - denoiser.SKIPPED], whole[1 + denoiser.SKIPPED :], rtol=1e-5, atol=0

@@ -12,7 +12,7 @@ from invrecon.cli.output import Output
 from invrecon.cli.results import Row, show_results
 from invrecon.cli.resume import Earlier
 from invrecon.errors import InputError, InvreconError, ModelError, UsageError
-from invrecon.formats import is_seed_file
+from invrecon.formats import is_seed_file, seed_dtype
 from invrecon.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def run_batch(
 ) -> list[Row]:
     """Does the job for all inputs and reports each.
 
-    Photos are done in batches of the settings' size, seed files one by one, since each has its own settings.
+    Photos are done in batches of the settings' size, seed files one by one, since each has its own settings;
+    and in the dtype that each was found in, where the settings leave it open.
 
     Returns:
         One row an input, whose "error" is None where all went well.
@@ -81,12 +82,8 @@ def run_batch(
     rows = run.plan(inputs)
     todo = [number for number, row in enumerate(rows) if row["error"] is None and not row["resumed"]]
     told = 0
-    if todo:
-        model = load(settings, output)
-        for batch in _batches(todo, rows, model, settings):
-            done = run.do([rows[number] for number in batch], model, _place(batch, len(rows)))
-            for number, row in zip(batch, done, strict=True):
-                rows[number] = row
+    for dtype, numbers in groupby(todo, lambda number: _dtype(rows[number]["input"], settings)):
+        for batch in run.do_all(list(numbers), rows, dtype):
             run.tell(rows[told : batch[-1] + 1])
             told = batch[-1] + 1
     run.tell(rows[told:])
@@ -125,6 +122,17 @@ class _Run:
     def _may_overwrite(self, source: Path, files: Files) -> bool:
         mine = self.earlier is not None and self.earlier.begun(source, files.values())
         return self.target.force or mine
+
+    def do_all(self, numbers: Sequence[int], rows: list[Row], dtype: str) -> Iterator[list[int]]:
+        """Does inputs of one dtype, by their numbers, with a model that is loaded for them; yields the
+        numbers of each batch as its rows are there.
+        """
+        model = load(self.settings, self.output, dtype)
+        for batch in _batches(numbers, rows, model, self.settings):
+            done = self.do([rows[number] for number in batch], model, _place(batch, len(rows)))
+            for number, row in zip(batch, done, strict=True):
+                rows[number] = row
+            yield batch
 
     def do(self, batch: Sequence[Row], model: "Model", place: str) -> list[Row]:
         """The rows of inputs that are done together."""
@@ -173,6 +181,12 @@ def _batches(
             yield alike[first : first + size]
 
 
+def _dtype(source: Path, settings: Settings) -> str:
+    """In what precision the network runs for an input: a seed file's own, unless the settings say one."""
+    own = seed_dtype(source) if settings.dtype == "auto" and is_seed_file(source) else None
+    return own or settings.network_dtype
+
+
 def _place(batch: Sequence[int], total: int) -> str:
     """Which of all inputs these are, for people: 3/9, or 3-6/9."""
     first, last = batch[0] + 1, batch[-1] + 1
@@ -189,15 +203,15 @@ def attempt(work: Callable[[], Any]) -> list[Any]:
         return [error]
 
 
-def load(settings: Settings, output: Output) -> "Model":
-    """The model that the settings name, with a bar while it loads."""
+def load(settings: Settings, output: Output, dtype: str = "") -> "Model":
+    """The model that the settings name, with a bar while it loads; in `dtype` where that isn't empty."""
     from invrecon.models import load_model
 
     with output.progress(f"loading {settings.model}"):
         return load_model(
             settings.model,
             settings.device,
-            settings.dtype,
+            dtype or settings.network_dtype,
             revision=settings.revision,
             variant=settings.variant,
             base=settings.base,

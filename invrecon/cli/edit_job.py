@@ -85,7 +85,14 @@ class EditJob:
         save.png(_sheet(result, self.swept), files["compare_file"])
         figures = inversion_figures(result.inversion) if result.inversion else {}
         prompt = result.edits[0].seed.header["prompt"]
-        return figures | {"prompt": prompt, "edits": told, "psnr": result.psnr, "seconds": result.seconds}
+        return (
+            figures
+            | {"prompt": prompt, "edits": told, "psnr": result.psnr}
+            | {
+                "seconds": result.seconds,
+                "advice": result.advice,
+            }
+        )
 
 
 def _figures(one: "Edited") -> dict[str, Any]:

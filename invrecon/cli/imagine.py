@@ -14,7 +14,6 @@ from invrecon.cli.gallery import Gallery, Report, figures_of
 from invrecon.cli.inputs import Target, check_header, check_input, check_output, failure, make_folder
 from invrecon.cli.output import Tables
 from invrecon.errors import InputError, InvreconError, ModelError, UsageError
-from invrecon.image import is_photo_file
 from invrecon.settings import AutoGuidance, Boosting, Imagining, Settings, settings_of
 
 if TYPE_CHECKING:
@@ -134,6 +133,8 @@ def _unfold(sources: Sequence[Path], report: Report) -> list[Path]:
 
 
 def _pictures_in(folder: Path) -> list[Path]:
+    from invrecon.image import is_photo_file
+
     pictures = sorted(
         path for path in folder.iterdir() if not path.name.startswith(".") and is_photo_file(path)
     )
@@ -149,19 +150,22 @@ def _invert(
 
     Without any that can, no model is loaded.
     """
-    usable = [source for source in dict.fromkeys(sources) if _is_usable(source, report)]
+    distinct = list(dict.fromkeys(sources))
+    errors = {source: error for source in distinct if (error := _error_of(source))}
+    model: Model | None = None
     references: dict[Path, Reference] = {}
-    if not usable:
-        return None, references
-    from invrecon import pipeline
+    if usable := [source for source in distinct if source not in errors]:
+        from invrecon import pipeline
 
-    model = load(settings, report.output)
-    common = pipeline.of_common_size(usable, model, settings)
-    if common != settings:
-        say(f"all references are seen at {common.size} pixels; --size WIDTHxHEIGHT takes another shape")
-    for number, source in enumerate(usable, 1):
+        model = load(settings, report.output)
+        common = pipeline.of_common_size(usable, model, settings)
+        if common != settings:
+            say(f"all references are seen at {common.size} pixels; --size WIDTHxHEIGHT takes another shape")
+    for number, source in enumerate(distinct, 1):
         try:
-            with report.output.progress(f"{number}/{len(usable)} {source.name}") as on_progress:
+            if model is None or source in errors:
+                raise errors[source]
+            with report.output.progress(f"{number}/{len(distinct)} {source.name}") as on_progress:
                 one = pipeline.find_reference(source, model, common, on_progress)
         except (UsageError, ModelError):
             raise  # no reference can be used with these
@@ -175,12 +179,11 @@ def _invert(
     return model, references
 
 
-def _is_usable(source: Path, report: Report) -> bool:
-    """Whether an input is a photo or a seed file; it is told of one that isn't."""
+def _error_of(source: Path) -> InputError | OSError | None:
+    """Why an input can't be a photo or a seed file; None where it can."""
     try:
         check_input(source)
         check_header(source)
     except (InputError, OSError) as error:
-        report.add({"kind": "reference"} | failure(source, error))
-        return False
-    return True
+        return error
+    return None

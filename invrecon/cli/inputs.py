@@ -12,7 +12,6 @@ from invrecon.cli.boundary import say
 from invrecon.cli.results import Row
 from invrecon.errors import InputError, InvreconError, UsageError, printable
 from invrecon.formats import check_seed_header, is_seed_file
-from invrecon.image import check_photo_file
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,9 @@ def check_header(source: Path) -> None:
     """Raises InputError or OSError where the first bytes of an input are those of no photo and no seed
     file.
     """
-    if is_seed_file(source):
-        check_seed_header(source)
-    else:
-        check_photo_file(source)
+    from invrecon.image import check_photo_file
+
+    (check_seed_header if is_seed_file(source) else check_photo_file)(source)
 
 
 def check_output(path: Path, inputs: Sequence[Path], owners: dict[Path, Path], force: bool) -> None:

@@ -9,6 +9,7 @@ from invrecon.cli.tables import Columns, cell
 
 if TYPE_CHECKING:
     from invrecon.pipeline import PhotoInversion, Reconstruction
+    from invrecon.pipeline.subject import Subject
 
 Row = dict[str, Any]  # what became of one input, by the names of JSON_FIELDS; one that isn't there is None
 
@@ -22,8 +23,8 @@ _HEALTH = tuple(
 )
 FILES = ("output", "seed_file", "compare_file")
 JSON_FIELDS = (
-    "input", *FILES, *_QUALITY, *_EFFORT, *_HEALTH, "seconds", "seen", "guidance_scale", "guidance_curve",
-    "resumed", "error",
+    "input", *FILES, *_QUALITY, *_EFFORT, *_HEALTH, "seconds", "seen", "tiling", "guidance_scale",
+    "guidance_curve", "resumed", "error",
 )  # fmt: skip
 
 _COLUMNS: Columns = {
@@ -42,6 +43,8 @@ _MORE_COLUMNS: Columns = {
     "lbo_psnr": ("LBO\nalone", ".2f"),
     "ilb_psnr": ("ILB\nalone", ".2f"),
     "latent_fidelity_db": ("latent\ndB", ".1f"),
+}
+_SEED_COLUMNS: Columns = {
     "plain_seed_norm": ("seed norm\nplain", ".3f"),
     "seed_norm": ("seed\nnorm", ".3f"),
     "seed_autocorrelation": ("auto-\ncorrelation", ".3f"),
@@ -59,7 +62,7 @@ def inversion_figures(inversion: "PhotoInversion") -> Row:
     return (
         guidance
         | effort
-        | {"seen": _seen(inversion)}
+        | {"seen": seen(inversion.subject), "tiling": inversion.seed.header["tiling"]}
         | {
             f"{plain}seed_{name}": value
             for plain, health in healths.items()
@@ -68,16 +71,16 @@ def inversion_figures(inversion: "PhotoInversion") -> Row:
     )
 
 
-def _seen(inversion: "PhotoInversion") -> dict[str, Any]:
+def seen(subject: "Subject") -> dict[str, Any]:
     """What the model saw of a photo: the size of its canvas, of the photo on it, and of the photo itself,
     pixels.
     """
-    canvas = inversion.subject.canvas
+    canvas = subject.canvas
     left, top, right, bottom = canvas.seen
     return {
         "size": list(canvas.size),
         "photo": [right - left, bottom - top],
-        "of": list(canvas.shown(inversion.subject.photo.rgb).size),
+        "of": list(canvas.shown(subject.photo.rgb).size),
         "fit": canvas.fit,
     }
 
@@ -85,7 +88,7 @@ def _seen(inversion: "PhotoInversion") -> dict[str, Any]:
 def reconstruction_figures(result: "Reconstruction") -> Row:
     """The fields of a row that a reconstruction fills."""
     found = inversion_figures(result.inversion) if result.inversion else {}
-    return found | {name: getattr(result, name) for name in (*_QUALITY, "seconds")}
+    return found | {name: getattr(result, name) for name in (*_QUALITY, "seconds", "tiling", "advice")}
 
 
 def show_results(output: Output, rows: Sequence[Row]) -> None:
@@ -94,7 +97,7 @@ def show_results(output: Output, rows: Sequence[Row]) -> None:
     if not done:
         return
     told = [row | {"gain": _gain(row), "shown": _shown(row)} for row in done]
-    output.figures("file", [row["input"] for row in done], told, [_COLUMNS, _MORE_COLUMNS])
+    output.figures("file", [row["input"] for row in done], told, [_COLUMNS, _MORE_COLUMNS, _SEED_COLUMNS])
     for row in done:
         if row.get("guidance_curve"):
             _show_curve(output, row)

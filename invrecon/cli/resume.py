@@ -10,18 +10,24 @@ from typing import Any
 from invrecon.errors import InvreconError, UsageError
 from invrecon.journal import Journal
 from invrecon.jsonable import jsonable
+from invrecon.models import model_contents
 from invrecon.settings import Hardware, Settings, settings_of
 
-_WITHOUT_EFFECT = set(settings_of(Hardware)) - {"dtype"}  # on the result: they change how soon it comes
+_WITHOUT_EFFECT = set(settings_of(Hardware)) - {"dtype", "tiling"}
+"""Settings that change how soon a result comes, and the result by rounding alone: device, offload, batch size
+and compilation.
+"""
 
 
 class Earlier:
     """Notes in `.invrecon.jsonl` beside the results: inputs that were begun, and figures of finished ones.
 
-    An input is known by its bytes, the settings, and the files it is written to.
+    An input is known by its bytes, the settings, the files that the model is loaded from, and the files it is
+    written to.
 
     Raises:
         UsageError: the notes can't be read.
+        ModelError: the model isn't there.
     """
 
     def __init__(self, out: Path, settings: Settings) -> None:
@@ -35,6 +41,8 @@ class Earlier:
         self.settings = {
             name: value for name, value in asdict(settings).items() if name not in _WITHOUT_EFFECT
         }
+        place = (settings.model, settings.revision, settings.variant, settings.base)
+        self.model = model_contents(*place)
 
     def begun(self, source: Path, files: Collection[Path]) -> bool:
         """Whether the files are an earlier run's own, and may be replaced."""
@@ -60,5 +68,6 @@ class Earlier:
             ) from error
 
     def _key(self, source: Path, files: Collection[Path]) -> str:
-        told = json.dumps([self.settings, sorted(str(path.absolute()) for path in files)], sort_keys=True)
+        places = sorted(str(path.absolute()) for path in files)
+        told = json.dumps([self.settings, self.model, places], sort_keys=True)
         return hashlib.sha256(source.read_bytes() + told.encode()).hexdigest()

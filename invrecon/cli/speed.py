@@ -14,7 +14,7 @@ from invrecon.cli.inputs import check_input
 from invrecon.cli.output import Output, Tables
 from invrecon.cli.tables import Columns
 from invrecon.errors import InputError, UsageError
-from invrecon.settings import Checkpoint, Recipe, Settings, settings_of
+from invrecon.settings import Checkpoint, Framing, Sampling, Settings, settings_of
 
 if TYPE_CHECKING:
     from invrecon.audit.speed.measurement import Speed
@@ -54,8 +54,8 @@ _MORE_COLUMNS: Columns = {
         130: "interrupted",
     },
     only=[
-        *settings_of(Checkpoint), *settings_of(Recipe), "rtol", "fit", "device", "dtype", "offload",
-        "compile", "seed",
+        *settings_of(Checkpoint), *settings_of(Sampling), "rtol", *settings_of(Framing), "device", "dtype",
+        "offload", "compile", "seed",
     ],
     without=["sampler"],
 )  # fmt: skip
@@ -125,7 +125,7 @@ def _load(settings: Settings, shape: str | None, output: Output) -> "Model":
     if settings.offload != "none":
         raise UsageError("a network with random weights isn't offloaded: leave out --offload or --shape")
     with output.progress(f"making {shape}"):
-        return random_model(shape, settings.device, settings.dtype, compiled=settings.compile)
+        return random_model(shape, settings.device, settings.network_dtype, compiled=settings.compile)
 
 
 def _measure(
@@ -164,7 +164,7 @@ def _context(model: "Model", settings: Settings) -> dict[str, Any]:
         "model": model.name,
         "device": torch.cuda.get_device_name(model.device) if on_cuda else model.device.type,
         "threads": torch.get_num_threads(),
-        "dtype": settings.dtype,
+        "dtype": settings.network_dtype,
         "size": settings.size,
         "steps": settings.num_inference_steps,
         "guidance_scale": settings.guidance_scale,

@@ -9,15 +9,17 @@ import typer
 
 from invrecon.cli import options
 from invrecon.cli.batch import exit_code, load
+from invrecon.cli.boundary import say
 from invrecon.cli.command import command
 from invrecon.cli.output import Output
+from invrecon.cli.results import seen
 from invrecon.cli.tables import cell
 from invrecon.settings import Checkpoint, Settings, settings_of
 
 if TYPE_CHECKING:
     from invrecon.pipeline import Verification
 
-_FIGURES = ("psnr", "ssim", "latent_fidelity_db", "seconds")
+_FIGURES = ("psnr", "psnr_photo", "ssim", "latent_fidelity_db", "seconds")
 
 
 @command(
@@ -33,7 +35,7 @@ _FIGURES = ("psnr", "ssim", "latent_fidelity_db", "seconds")
         3: "the picture falls short of --min-psnr",
         130: "interrupted",
     },
-    only=[*settings_of(Checkpoint), "device"],
+    only=[*settings_of(Checkpoint), "device", "dtype"],
 )
 def verify(
     seed_file: Annotated[Path, typer.Argument(metavar="SEED", help="A seed file.")],
@@ -49,14 +51,19 @@ def verify(
     """Regenerate a seed through diffusers' own pipeline and compare it with its photo.
 
     The pipeline, its scheduler and its loop are diffusers'; none of invrecon's sampling is used. Says where
-    the loss comes from.
+    the loss comes from. Runs in float32 unless --dtype says otherwise, whatever the seed was found in: in
+    half precision stock diffusers rounds the latents too, and loses more.
     """
     from invrecon import pipeline
 
     model = load(settings, output)
     with output.progress(seed_file.name) as on_progress:
-        result = pipeline.verify(seed_file, photo, model, on_progress, matrix=matrix)
+        dtype = settings.network_dtype
+        result = pipeline.verify(seed_file, photo, model, on_progress, matrix=matrix, dtype=dtype)
+    if result.advice:
+        say(f"warning: {seed_file}: {result.advice}")
     row = {"input": seed_file, "error": None} | {name: getattr(result, name) for name in _FIGURES}
+    row["seen"] = seen(result.subject) if result.subject else None
     output.record(row | {"losses": asdict(result.losses), "matrix": [asdict(one) for one in result.matrix]})
     _show(output, result)
     return exit_code([row], min_psnr)

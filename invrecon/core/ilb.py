@@ -32,7 +32,7 @@ class BoostBudget:
 
     Args:
         rounds: descents, each followed by an inversion, >= 0.
-        decoder_steps: passes through the decoder and back between two inversions, fewer where they stop
+        decoder_steps: passes through the decoder and back in each descent, fewer where they stop
             gaining.
         plain_first: whether E(x) itself is inverted before the first descent, which costs an inversion and
             tells what boosting wins. Without it descent begins at E(x), as if an inversion lost nothing.
@@ -41,7 +41,7 @@ class BoostBudget:
     """
 
     rounds: int = 1
-    decoder_steps: int = 160
+    decoder_steps: int = 60
     plain_first: bool = False
     target_psnr: float = math.inf
     seconds: float = math.inf
@@ -201,8 +201,8 @@ class _Photo:
 
 
 def _while_gaining(objective: Objective, within_budget: Callable[[int], bool]) -> Proceed:
-    """Computes the seed norm after every second block of decoder steps. Ends the descent where the last block
-    gained little and the norm is as expected.
+    """Computes the seed norm after the first block of decoder steps and every second one from there. Ends the
+    descent where the last block gained little and the norm is as expected.
     """
     values: list[float] = []
 
@@ -210,9 +210,9 @@ def _while_gaining(objective: Objective, within_budget: Callable[[int], bool]) -
         values.append(value)
         if not within_budget(step):
             return False
-        if len(values) % 2:
+        if len(values) % 2 == 0:
             return True
-        settled = value > SMALL_GAIN * values[-2]
+        settled = len(values) > 1 and value > SMALL_GAIN * values[-2]
         if objective.seed_norm is None:
             return not settled
         estimate = objective.estimated_norm(latents).item()

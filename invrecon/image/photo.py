@@ -85,6 +85,8 @@ def check_photo_file(path: Path) -> None:
         InputError: the file holds no picture that `load_photo` takes; the message doesn't name it.
         OSError: it can't be opened.
     """
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+        raise InputError("isn't a regular file; copy the photo into one first")
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd files
         with _explained(file):
@@ -95,7 +97,7 @@ def is_photo_file(path: Path) -> bool:
     """Whether a path is that of a file which passes `check_photo_file`."""
     try:
         check_photo_file(path)
-    except (InputError, OSError):
+    except (InputError, OSError, ValueError):  # ValueError: a name that no file can have
         return False
     return True
 

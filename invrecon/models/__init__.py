@@ -31,6 +31,21 @@ def model_folder(name: str, revision: str = "", variant: str = "", base: str = "
     return locate(name, revision, variant, base).path
 
 
+def model_contents(name: str, revision: str = "", variant: str = "", base: str = "") -> str:
+    """SHA-256 over all files that a checkpoint is loaded from; a hub id is fetched as needed.
+
+    Raises:
+        ModelError: it isn't there, or incomplete.
+    """
+    from invrecon.models.quiet import quiet
+
+    with quiet():
+        from invrecon.models.identity import contents
+        from invrecon.models.locate import locate
+
+    return contents(locate(name, revision, variant, base))
+
+
 def load_model(
     name: str = "mini",
     device: str = "auto",
@@ -56,8 +71,8 @@ def load_model(
         vae: a folder or .safetensors file with another autoencoder; "" for the checkpoint's own.
         offload: "model" or "sequential" keeps parts on the CPU while they don't work (diffusers' own
             offload; CUDA only).
-        tiling: whether the autoencoder works in tiles, which takes less memory and differs a little at their
-            seams.
+        tiling: whether the autoencoder may work in tiles, where a picture as a whole doesn't fit into the
+            free memory; they cost several dB (`models.tiling`).
         compiled: whether torch.compile makes a program of the network, at its first use and again for
             another shape.
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from invrecon.models.checkpoint import Checkpoint
 from invrecon.models.files import digest
@@ -53,22 +53,55 @@ def describe(
     }
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line for each field that differs: "scheduler.prediction_type: v_prediction then, epsilon now"."""
-    lines = []
-    for kind in ("configuration", "attachments", "weights", "tokenizers"):
+class Difference(NamedTuple):
+    """A field of two identities, "scheduler.prediction_type", and its values; those of weights and tokenizers
+    are the first digits of their SHA-256.
+    """
+
+    field: str
+    then: str
+    now: str
+
+
+def differences(
+    then: Mapping[str, Any], now: Mapping[str, Any], *, same_versions: bool = True
+) -> list[Difference]:
+    """Each field that differs: attachments first, then configuration, tokenizers and weights.
+
+    Args:
+        same_versions: whether both are told by the same version of diffusers and transformers; a setting
+            that one of them doesn't have is left out of account otherwise.
+    """
+    found = []
+    for kind in ("attachments", "configuration", "tokenizers", "weights"):
         before, after = dict(_flat(then.get(kind, {}))), dict(_flat(now.get(kind, {})))
-        for name in sorted(before | after):
+        names = before | after if same_versions or kind != "configuration" else before.keys() & after.keys()
+        for name in sorted(names):
             old, new = before.get(name), after.get(name)
             if old == new or (old in _UNSAID and new in _UNSAID):
                 continue
             if kind in ("weights", "tokenizers"):
-                lines.append(
-                    f"{name}: other {'weights' if kind == 'weights' else 'vocabulary'} then than now"
+                found.append(
+                    Difference(f"{name} {kind}".removesuffix(" tokenizers"), _short(old), _short(new))
                 )
             else:
-                lines.append(f"{name}: {_said(old)} then, {_said(new)} now")
-    return lines
+                found.append(Difference(name, _said(old), _said(new)))
+    return found
+
+
+def contents(checkpoint: Checkpoint) -> str:
+    """SHA-256 over all files of a checkpoint that its parts are made of: weights, configuration,
+    tokenizers.
+    """
+    weights = [
+        file for files in checkpoint.sources(tuple(sorted(checkpoint.parts))).values() for file in files
+    ]
+    tables = [
+        (str(path.relative_to(checkpoint.folder)), path)
+        for path in sorted(checkpoint.folder.rglob("*"))
+        if path.suffix in (".json", ".txt", ".model")
+    ]
+    return digest((*weights, *tables))
 
 
 def _settings(config: Any) -> dict[str, Any]:
@@ -113,6 +146,10 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _short(digest: Any) -> str:
+    return "none" if digest is None else str(digest)[:8]
 
 
 def _said(value: Any) -> str:

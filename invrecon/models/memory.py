@@ -13,6 +13,9 @@ def free_memory(device: torch.device) -> float:
     """Bytes that can still be had on a device; infinite where that can't be told."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
+    with suppress(OSError, StopIteration):  # Linux, where files in its cache make room when asked to
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024.0 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:")))
     try:
         return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):

@@ -24,6 +24,7 @@ from invrecon.models.memory import free_memory, saved_bytes
 from invrecon.models.precision import Rescued
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler, pick_sampler
+from invrecon.models.tiling import Tiling
 from invrecon.models.words import rewritten, spell
 from invrecon.settings import Effort, Recipe, Sampling
 
@@ -56,6 +57,7 @@ class Model:
         self.dtype: torch.dtype = self.network.dtype
         self.offload = offload
         self.compiled = compiled
+        self._tiling = Tiling(pipeline.vae, self.device, self.downsampling)
         self._conditions = lru_cache(16)(
             partial(family.conditions, pipeline)
         )  # photos of one run mostly share their prompt
@@ -101,6 +103,12 @@ class Model:
         """What the network predicts: "epsilon", "v_prediction", "sample" or "flow"."""
         return str(self.scheduler(sampler).config.get("prediction_type", "flow"))
 
+    def form(self, sampler: str) -> str:
+        """What the schedule of a sampler takes the network to predict: `prediction`, or "epsilon" made of
+        it.
+        """
+        return "epsilon" if self._in_epsilon(sampler) else self.prediction(sampler)
+
     @property
     def downsampling(self) -> int:
         """Pixels to a latent, along a side."""
@@ -120,11 +128,16 @@ class Model:
         """SHA-256 over the weight files, so that a seed knows the network it was found with."""
         return self.checkpoint.fingerprint((self.family.network, "vae", *self.family.encoders))
 
-    def identity(self) -> dict[str, Any]:
-        """All that a seed's picture depends on besides the seed, as JSON; see `invrecon.models.identity`."""
-        return describe(
-            self.checkpoint, self.pipeline, self.scheduler, self.family.network, self.family.encoders
-        )
+    def identity(self, sampler: str = "auto") -> dict[str, Any]:
+        """All that the picture of a sampler's seed depends on besides the seed, as JSON; see
+        `invrecon.models.identity`.
+        """
+        scheduler = self.scheduler(sampler)
+        return describe(self.checkpoint, self.pipeline, scheduler, self.family.network, self.family.encoders)
+
+    def tiled(self, width: int, height: int) -> bool:
+        """Whether the autoencoder works in tiles on pictures of this size, pixels; see `Tiling`."""
+        return self._tiling.used(width, height)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -132,6 +145,7 @@ class Model:
         float32.
         """
         vae = self.pipeline.vae
+        self._tiling.prepare(pixels.shape[-1], pixels.shape[-2])
         encoded = vae.encode(pixels.to(self.device, vae.dtype))
         mean = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         mean = mean.float().contiguous()  # the network's own is channels-last
@@ -148,14 +162,10 @@ class Model:
             dtype: half precision to compute in (torch.autocast); None for the autoencoder's own.
         """
         vae = self.pipeline.vae
+        height, width = (side * self.downsampling for side in image_latents.shape[-2:])
+        self._tiling.prepare(width, height)
         if image_latents.requires_grad and not vae.is_gradient_checkpointing:
-            pixels = (
-                image_latents.shape[0]
-                * image_latents.shape[-2]
-                * image_latents.shape[-1]
-                * self.downsampling**2
-            )
-            if self._backward_bytes * pixels > free_memory(self.device) / 2:
+            if self._backward_bytes * len(image_latents) * width * height > free_memory(self.device) / 2:
                 vae.enable_gradient_checkpointing()
         shift, scale = self._normalisation(image_latents)
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):

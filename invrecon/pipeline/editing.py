@@ -32,6 +32,7 @@ class Editing:
 
     Args:
         reconstruction: as the model sees it; `psnr` is its PSNR against `original`, the photo on the canvas.
+        advice: what a person should know of the inversion, or of a seed file under this model.
     """
 
     edits: list[Edited]
@@ -40,6 +41,7 @@ class Editing:
     original: Image | None
     psnr: float | None
     seconds: float = math.nan
+    advice: str | None = None
 
 
 def edit(
@@ -87,7 +89,8 @@ def edit(
     done = [studio.edit(one, f"editing {number}/{len(wanted)}") for number, one in enumerate(wanted, 1)]
     original, reconstruction = origin.original, studio.reconstruction
     known = psnr(original, reconstruction) if original else None
-    return Editing(done, origin.inversion, reconstruction, original, known, time.monotonic() - begun)
+    seconds = time.monotonic() - begun
+    return Editing(done, origin.inversion, reconstruction, original, known, seconds, origin.advice)
 
 
 def _check(

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from invrecon.settings import Recipe
 
 
-def sampling_header(model: Model, recipe: Recipe, dtype: str, schedule: Schedule) -> dict[str, Any]:
+PACKAGES = ("invrecon", "torch", "diffusers", "transformers")
+
+
+def sampling_header(model: Model, recipe: Recipe, schedule: Schedule) -> dict[str, Any]:
     """What is needed for the way down from a seed, wherever the seed came from."""
     scheduler = model.scheduler(recipe.sampler)
     config = jsonable(scheduler.config, infinite=str)  # DPM-Solver's lambda_min_clipped is -inf
@@ -29,12 +32,28 @@ def sampling_header(model: Model, recipe: Recipe, dtype: str, schedule: Schedule
         "format": FORMAT,
         "model": model.name,
         "fingerprint": model.fingerprint,
-        "dtype": dtype,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "guidance_argument": "guidance_scale",
         "sampler": model.sampler_name(recipe.sampler),
         "scheduler": {"class": type(scheduler).__name__, "config": config},
         "timesteps": list(schedule.timesteps),
-        "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},
+        "schedule": schedule_header(schedule, model.form(recipe.sampler)),
+        "identity": model.identity(recipe.sampler),
+        "tiling": model.tiled(recipe.width, recipe.height),
+        "versions": versions(),
     }
+
+
+def schedule_header(schedule: Schedule, form: str) -> dict[str, Any]:
+    """The coefficients of a schedule whose network is taken to predict `form`."""
+    lists = {name: list(getattr(schedule, name)) for name in ("A", "B", "scales")}
+    memory = schedule.memory and {name: list(getattr(schedule.memory, name)) for name in "CPQ"}
+    return {"prediction": form, **lists, "memory": memory}
+
+
+def versions() -> dict[str, str]:
+    """Those of the packages that a seed's picture depends on."""
+    return {name: version(name) for name in PACKAGES}
 
 
 def inversion_header(
@@ -61,7 +80,7 @@ def inversion_header(
     if boost:
         boosted = {name: getattr(settings, name) for name in weights}
         boosted["rounds"] = [asdict(one) for one in boost.rounds]
-    return sampling_header(run.model, run.recipe, settings.dtype, run.sampler.schedule) | {
+    return sampling_header(run.model, run.recipe, run.sampler.schedule) | {
         "solver": settings.solver,
         "rtol": settings.rtol,
         "photo": {

@@ -201,6 +201,4 @@ class _Scene:
         photos = [(reference.seed.header.get("photo") or {}).get("sha256") for reference in self.references]
         costs = refined and {name: getattr(refined, name) for name in ("before", "after", "evaluations")}
         imagined = origin | {"photos": photos, "weights": weights.tolist(), "refinement": costs}
-        return sampling_header(self.model, self.recipe, self.settings.dtype, self.sampler.schedule) | {
-            "imagined": imagined
-        }
+        return sampling_header(self.model, self.recipe, self.sampler.schedule) | {"imagined": imagined}

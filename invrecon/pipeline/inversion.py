@@ -21,6 +21,7 @@ from invrecon.pipeline.boosting import boost_budget, boosting_objective
 from invrecon.pipeline.guidance import GuidanceSearch
 from invrecon.pipeline.header import inversion_header
 from invrecon.pipeline.run import Run, only, run_photos
+from invrecon.pipeline.seeds import TILES
 from invrecon.pipeline.subject import Subject
 from invrecon.seedfile import Seed
 from invrecon.settings import Settings
@@ -43,7 +44,7 @@ class PhotoInversion:
         evaluations: of the network, by all rounds of boosting and the search.
         health: of the seed; `plain_health` is that before boosting, None where it wasn't inverted.
         seconds: it took; in a batch, the photo's share.
-        advice: a sentence where steps did not converge.
+        advice: what a person should know of the photo, of tiles and of steps that did not converge.
     """
 
     seed: Seed
@@ -191,11 +192,13 @@ def _padding(run: Run, subject: Subject) -> str | None:
 
 
 def _advice(run: Run, subject: Subject, inversion: Inversion, rescued: Collection[float]) -> str | None:
-    """What a person should know: where the search found no border, steps that did not converge, and steps
-    taken in float32.
+    """What a person should know: of tiles, where the search found no border, of steps that did not converge,
+    and of steps taken in float32.
     """
-    search, records, dtype = run.search, inversion.records, run.settings.dtype
-    advice = [note for note in (subject.photo.note, _padding(run, subject)) if note]
+    search, records, dtype = run.search, inversion.records, str(run.model.dtype).removeprefix("torch.")
+    tiles = run.model.tiled(*subject.canvas.size)
+    notes = (subject.photo.note, _padding(run, subject), TILES if tiles else None)
+    advice = [note for note in notes if note]
     if search and not search.bracketed:
         advice.append(search.verdict)
     if failed := [record for record in records if not record.outcome.solved]:

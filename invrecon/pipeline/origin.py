@@ -16,7 +16,7 @@ from invrecon.errors import InputError, UsageError
 from invrecon.formats import is_seed_file
 from invrecon.image import Canvas, Photo, load_photo
 from invrecon.pipeline.inversion import InversionMethod, PhotoInversion, invert
-from invrecon.pipeline.seeds import canvas_of, check_model, check_photo
+from invrecon.pipeline.seeds import canvas_of, caveats, check_model, check_photo
 from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import EditSettings, Settings, read_edit
 
@@ -31,12 +31,14 @@ class Origin:
     Args:
         canvas: how the photo lay on it; None for a seed that belongs to no photo.
         original: the photo on the canvas.
+        advice: what a person should know of the inversion, or of a seed file under this model.
     """
 
     seed: Seed
     canvas: Canvas | None = None
     photo: Photo | None = None
     inversion: PhotoInversion | None = None
+    advice: str | None = None
 
     @property
     def original(self) -> Image | None:
@@ -67,7 +69,8 @@ def find_origin(
     """
     if not is_seed_file(source):
         inversion = invert(source, model, settings, on_progress, method=method)
-        return Origin(inversion.seed, inversion.subject.canvas, inversion.subject.photo, inversion)
+        subject = inversion.subject
+        return Origin(inversion.seed, subject.canvas, subject.photo, inversion, inversion.advice)
     seed = load_seed(source)
     check_model(seed, source, model)
     if settings.prompt not in ("", seed.recipe.prompt):
@@ -78,7 +81,8 @@ def find_origin(
     if photo:
         check_photo(seed, source, photo)
     loaded = load_photo(photo) if photo else None
-    return Origin(seed, canvas_of(seed) if seed.header.get("photo") else None, loaded)
+    canvas = canvas_of(seed) if seed.header.get("photo") else None
+    return Origin(seed, canvas, loaded, advice="; ".join(caveats(seed, model)) or None)
 
 
 def read_mask(path: Path, canvas: Canvas | None) -> Tensor:

@@ -22,7 +22,7 @@ from invrecon.formats import is_seed_file
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.inversion import PhotoInversion, invert_subjects
 from invrecon.pipeline.run import Run, only, run_photos
-from invrecon.pipeline.seeds import canvas_of, check_model, check_photo
+from invrecon.pipeline.seeds import canvas_of, caveats, check_model, check_photo, unchecked
 from invrecon.pipeline.subject import Subject, decode
 from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import Settings
@@ -48,6 +48,9 @@ class Reconstruction:
         decoder_ceiling_db: the best that the decoder can give, where the settings ask for it.
         latent_fidelity_db: of the regenerated image latents against z_0, boosted or not.
         seconds: for everything, comparisons included; in a batch, the photo's share.
+        tiling: whether the picture was decoded in tiles.
+        advice: for a seed file, why its picture may be worse than what the seed was found with; for a photo
+            `inversion.advice`.
     """
 
     seed: Seed
@@ -68,6 +71,8 @@ class Reconstruction:
     ilb_psnr: float | None = None
     ddim_latent_fidelity_db: float | None = None
     seconds: float = math.nan
+    tiling: bool = False
+    advice: str | None = None
 
 
 def reconstruct(
@@ -141,14 +146,16 @@ def boost(
         InputError: `source` or `photo` can't be used, or don't belong together.
         UsageError, ModelError: the settings don't fit the model, or a seed file comes without its photo.
     """
-    source, settings = Path(source), settings or Settings()
+    source, settings, notes = Path(source), settings or Settings(), list[str]()
     if is_seed_file(source):
         if photo is None:
             raise UsageError(
                 f"{source}: boosting a seed needs the photo that it was made from: give it with --photo"
             )
-        settings = _settings_of(load_seed(source), source, Path(photo), model, settings)
-    return reconstruct(photo or source, model, replace(settings, boost=True), on_progress)
+        seed = load_seed(source)
+        settings, notes = _settings_of(seed, source, Path(photo), model, settings), unchecked(seed)
+    result = reconstruct(photo or source, model, replace(settings, boost=True), on_progress)
+    return replace(result, advice="; ".join([*notes, *filter(None, [result.advice])]) or None)
 
 
 def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Settings) -> Settings:
@@ -215,6 +222,8 @@ def _judge(
         latent_fidelity_db=latent_fidelity(inversion.seed.image_latents, regenerated),
         ddim_latent_fidelity_db=latent_fidelity(subject.encoded, by_ddim),
         seconds=run.seconds(),
+        tiling=inversion.seed.header["tiling"],
+        advice=inversion.advice,
     )
 
 
@@ -237,4 +246,12 @@ def _from_seed(seed: Seed, path: Path, model: Model, on_progress: OnProgress | N
     check_model(seed, path, model)
     regenerated = model.sampler(seed.recipe, on_progress=on_progress).generate(seed.latents.to(model.device))
     picture = decode(model, regenerated)
-    return Reconstruction(seed, None, picture, picture, latent_fidelity(seed.image_latents, regenerated))
+    return Reconstruction(
+        seed,
+        None,
+        picture,
+        picture,
+        latent_fidelity(seed.image_latents, regenerated),
+        tiling=model.tiled(seed.recipe.width, seed.recipe.height),
+        advice="; ".join(caveats(seed, model)) or None,
+    )

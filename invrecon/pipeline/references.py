@@ -17,7 +17,7 @@ from invrecon.errors import InputError
 from invrecon.formats import is_seed_file
 from invrecon.image import best_size, load_photo
 from invrecon.pipeline.inversion import invert
-from invrecon.pipeline.seeds import check_model
+from invrecon.pipeline.seeds import check_model, unchecked
 from invrecon.pipeline.subject import decode
 from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import Recipe, Settings
@@ -32,7 +32,7 @@ class Reference:
     it.
 
     Args:
-        advice: a sentence where the inversion did not converge.
+        advice: what a person should know of the inversion, or of a seed file under this model.
         evaluations: of the network, 0 for a seed file.
     """
 
@@ -67,7 +67,8 @@ def find_reference(
         seed = load_seed(source)
         check_model(seed, source, model)
         picture = decode(model, seed.image_latents)
-        return Reference(seed, picture, health(seed.latents), 0, time.monotonic() - begun)
+        advice, seconds = "; ".join(unchecked(seed)) or None, time.monotonic() - begun
+        return Reference(seed, picture, health(seed.latents), 0, seconds, advice)
     plain = replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False)
     inversion = invert(source, model, plain, on_progress)
     seed, seconds = inversion.seed, time.monotonic() - begun
@@ -90,7 +91,7 @@ def of_common_size(
 
     Files that can't be read have no say.
     """
-    if settings.exact_size or settings.fit != "whole":
+    if settings.exact_size or settings.fit != "whole" or len(references) == 1:
         return settings
     ratios = []
     for each in references:

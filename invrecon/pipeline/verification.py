@@ -14,8 +14,8 @@ from torch import Tensor
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import ModelError
 from invrecon.image import load_photo
-from invrecon.metrics import latent_fidelity, ssim
-from invrecon.pipeline.seeds import canvas_of, check_model, check_photo
+from invrecon.metrics import latent_fidelity, psnr, ssim
+from invrecon.pipeline.seeds import canvas_of, caveats, check_model, check_photo
 from invrecon.pipeline.subject import Subject, lay_out
 from invrecon.seedfile import Seed, load_seed
 
@@ -57,7 +57,13 @@ class Variant:
 
 @dataclass(frozen=True)
 class Verification:
-    """What stock diffusers makes of a seed file."""
+    """What stock diffusers makes of a seed file.
+
+    Args:
+        psnr: of the picture against the photo as the model sees it, dB; `psnr_photo` is of the photo at its own size.
+        subject: the photo as the model sees it.
+        advice: why the figures may be lower than what the seed was found with.
+    """
 
     picture: Image
     psnr: float
@@ -66,6 +72,9 @@ class Verification:
     losses: Losses
     seconds: float
     matrix: list[Variant] = field(default_factory=list)
+    psnr_photo: float | None = None
+    subject: Subject | None = None
+    advice: str | None = None
 
 
 def verify(
@@ -75,6 +84,7 @@ def verify(
     on_progress: OnProgress | None = None,
     *,
     matrix: bool = False,
+    dtype: str = "float32",
 ) -> Verification:
     """Regenerates a seed through the stock pipeline and compares the picture with the photo.
 
@@ -85,13 +95,16 @@ def verify(
             guidance.
         on_progress: called after every step with (stage, steps done, steps in all).
         matrix: whether to try other step counts, samplers and dtypes too.
+        dtype: of the stock pipeline. In half precision it rounds the latents after each step too, which
+            invrecon doesn't, and so loses more than in float32 even of seeds that were found in half
+            precision.
 
     Returns:
         The stock pipeline's picture, its figures against the photo, and where the loss comes from, dB.
 
     Raises:
-        InputError: seed file or photo can't be used, or don't belong together.
-        ModelError: the seed belongs to another model.
+        InputError: seed file or photo can't be used, don't belong together, or the model isn't what the seed
+            was made with.
     """
     from invrecon.models.stock import StockPipeline
 
@@ -101,7 +114,7 @@ def verify(
     check_model(seed, seed_file, model)
     check_photo(seed, seed_file, photo)
     subject = lay_out(load_photo(photo), canvas_of(seed), model)
-    stock = StockPipeline(model)
+    stock = StockPipeline(model, dtype)
     if on_progress:
         on_progress("regenerating with diffusers", 0, 1)
     picture, regenerated = stock.regenerate(seed.latents, seed.recipe)
@@ -113,7 +126,22 @@ def verify(
         losses=_losses(seed, subject, model, stock, regenerated),
         seconds=time.monotonic() - begun,
         matrix=_matrix(seed, subject, model, on_progress) if matrix else [],
+        psnr_photo=psnr(subject.canvas.shown(subject.photo.rgb), subject.canvas.enlarge(picture)),
+        subject=subject,
+        advice="; ".join([*caveats(seed, model), *_of_halves(seed, dtype)]) or None,
     )
+
+
+def _of_halves(seed: Seed, dtype: str) -> list[str]:
+    """What is to be said where the seed was found, or is verified, in half precision."""
+    if dtype != "float32":
+        return [f"stock diffusers rounds the latents to {dtype} after each step, which invrecon doesn't"]
+    steps = seed.header.get("steps")
+    rescued = [step for step in steps if step.get("float32")] if isinstance(steps, list) else []
+    if seed.header["dtype"] == "float32":
+        return []
+    told = "stock diffusers is asked in float32, since in half precision it rounds the latents too"
+    return [told, *([f"{len(rescued)} steps were found in float32"] if rescued else [])]
 
 
 def _losses(seed: Seed, subject: Subject, model: Model, stock: StockPipeline, regenerated: Tensor) -> Losses:

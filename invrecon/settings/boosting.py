@@ -23,7 +23,7 @@ class Boosting(Group):
         1, "Descents through the decoder, each followed by an inversion.", low=0, high=100
     )
     decoder_steps: int = setting(
-        160,
+        60,
         "Passes through the decoder in each of them, at most. More of them gain less and less.",
         low=1,
         high=10_000,

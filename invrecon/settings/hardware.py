@@ -15,14 +15,19 @@ class Hardware(Group):
     device: Literal["auto", "cuda", "cpu", "mps"] = setting(
         "auto", "Where the networks run; auto takes CUDA, then MPS, then the CPU."
     )
-    dtype: Literal["float32", "float16", "bfloat16"] = setting(
-        "float32",
-        "In what precision the networks run. The halves take half the memory and invert less exactly.",
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = setting(
+        "auto",
+        "In what precision the networks run; auto takes a seed file's own, and float32 for photos. "
+        "The halves take half the memory and invert less exactly.",
     )
     offload: Literal["none", "model", "sequential"] = setting(
         "none", "Keep idle parts on the CPU, where memory is short; needs CUDA and accelerate."
     )
-    tiling: bool = setting(False, "Let the autoencoder work in tiles; less memory.")
+    tiling: bool = setting(
+        False,
+        "Let the autoencoder work in tiles where a picture as a whole doesn't fit into the memory; "
+        "costs several dB.",
+    )
     batch_size: int | Literal["auto"] = setting(
         "auto",
         "Photos inverted at once; auto is 1, on CUDA as many as half of the free memory takes, 16 at most.",
@@ -32,6 +37,11 @@ class Hardware(Group):
     compile: bool = setting(
         False, "Let torch.compile make a program of the network; minutes, then faster. Needs a compiler."
     )
+
+    @property
+    def network_dtype(self) -> str:
+        """`dtype`, where no seed file has a say."""
+        return "float32" if self.dtype == "auto" else self.dtype
 
     def __post_init__(self) -> None:
         super().__post_init__()

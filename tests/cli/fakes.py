@@ -11,11 +11,21 @@ from typer.testing import CliRunner
 from invrecon.cli.app import app
 from invrecon.core.health import Health
 from invrecon.errors import InvreconError, ModelError, UsageError
+from invrecon.image import plan_canvas
 from invrecon.pipeline.verification import Losses, Variant, Verification
 from invrecon.seedfile import Seed
 
 FILES = ["output", "seed_file", "compare_file"]
-QUALITY = ["psnr", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr", "ilb_psnr"]
+QUALITY = [
+    "psnr",
+    "psnr_photo",
+    "ssim",
+    "encoder_ceiling_db",
+    "decoder_ceiling_db",
+    "ddim_psnr",
+    "lbo_psnr",
+    "ilb_psnr",
+]
 LATENTS = ["latent_fidelity_db", "ddim_latent_fidelity_db"]
 EFFORT = ["steps", "converged_steps", "evaluations", "evaluations_per_step"]
 HEALTH = [
@@ -29,11 +39,18 @@ FIELDS = [
     *EFFORT,
     *HEALTH,
     "seconds",
+    "seen",
+    "tiling",
     "guidance_scale",
     "guidance_curve",
     "resumed",
     "error",
 ]
+
+
+SUBJECT = SimpleNamespace(  # a photo of 640 x 480
+    canvas=plan_canvas((640, 480), 256, "whole"), photo=SimpleNamespace(rgb=Image.new("RGB", (640, 480)))
+)
 
 
 class Pipeline:
@@ -43,13 +60,14 @@ class Pipeline:
         self.loaded, self.done, self.settings, self.raises = [], [], None, {}
         self.before = lambda: None  # what happens while a photo is done
         self.psnr, self.advice, self.photo, self.batches = 30.0, None, None, []
+        self.dtypes = []  # of the models that seeds and photos were reconstructed with
 
     def load_model(self, name, device="auto", dtype="float32", **places):
         self.loaded.append((name, device, dtype))
         self.places = places
         if name == "nosuch":
             raise ModelError("no model 'nosuch'")
-        return SimpleNamespace(name=name, fingerprint="0", device="cpu")
+        return SimpleNamespace(name=name, fingerprint="0", device="cpu", dtype=dtype)
 
     def invert(self, photo, model, settings, on_progress=None):
         self.settings = settings
@@ -58,7 +76,7 @@ class Pipeline:
         on_progress("inverting", 1, 2)
         if photo.name in self.raises:
             raise self.raises[photo.name]
-        seed = Seed(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), _header())
+        seed = Seed(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), header())
         effort = {
             "steps": 50,
             "converged_steps": 49,
@@ -68,6 +86,7 @@ class Pipeline:
         }
         return SimpleNamespace(
             seed=seed,
+            subject=SUBJECT,
             guidance=None,
             **effort,
             health=Health(1.0, 0.0, 0.01),
@@ -93,6 +112,7 @@ class Pipeline:
 
     def reconstruct(self, source, model, settings, on_progress=None):
         inversion = self.invert(source, model, settings, on_progress)
+        self.dtypes.append(model.dtype)
         square = Image.new("RGB", (16, 16), "red")
         common = {
             "seed": inversion.seed,
@@ -100,9 +120,12 @@ class Pipeline:
             "square": square,
             "latent_fidelity_db": 60.0,
             "seconds": 2.5,
+            "tiling": False,
+            "advice": self.advice,
         }
         figures = {
             "psnr": self.psnr,
+            "psnr_photo": 28.0,
             "ssim": 0.9,
             "encoder_ceiling_db": 31.0,
             "ddim_psnr": 20.0,
@@ -123,7 +146,8 @@ class Pipeline:
         self.photo = photo
         return self.reconstruct(photo or source, model, settings, on_progress)
 
-    def verify(self, seed_file, photo, model, on_progress=None, *, matrix=False):
+    def verify(self, seed_file, photo, model, on_progress=None, *, matrix=False, dtype="float32"):
+        self.verified_in = dtype
         self.done.append(seed_file.name)
         losses = Losses(27.0, 29.0, 28.9, 28.8, 28.7)
         variants = (
@@ -131,19 +155,16 @@ class Pipeline:
             if matrix
             else []
         )
-        return Verification(Image.new("RGB", (16, 16)), self.psnr, 0.9, 60.0, losses, 1.0, variants)
+        picture = Image.new("RGB", (16, 16))
+        told = {"psnr_photo": 29.5, "subject": SUBJECT, "advice": self.advice}
+        return Verification(picture, self.psnr, 0.9, 60.0, losses, 1.0, variants, **told)
 
 
-def _header():
-    settings = {
-        "prompt": "",
-        "negative_prompt": "",
-        "guidance_scale": 1.0,
-        "num_inference_steps": 1,
-        "dtype": "float32",
-        "size": 64,
-    }
-    return {"format": 1, "model": "mini", "fingerprint": "0", "scheduler": {}, "timesteps": [1]} | settings
+def header(**changes):
+    settings = {"prompt": "", "negative_prompt": "", "guidance_scale": 1.0, "num_inference_steps": 1}
+    settings |= {"sampler": "ddim", "dtype": "float32", "width": 64, "height": 64, "tiling": False}
+    model = {"format": 2, "model": "mini", "fingerprint": "0", "scheduler": {}, "timesteps": [1]}
+    return model | settings | changes
 
 
 def photo(name: str) -> str:

@@ -44,7 +44,13 @@ class Pipeline:
             for one in edits
         ]  # fmt: skip
         return SimpleNamespace(
-            edits=done, inversion=None, reconstruction=square, original=square, psnr=25.0, seconds=2.0
+            edits=done,
+            inversion=None,
+            reconstruction=square,
+            original=square,
+            psnr=25.0,
+            seconds=2.0,
+            advice=None,
         )
 
 

@@ -61,7 +61,9 @@ def test_the_command_writes_pictures_seeds_and_a_sheet_and_a_table_of_them(run, 
     assert "0.50 : 0.50" in result.stdout
     assert "projected on the Gaussian shell" in result.stdout
     assert result.stdout.splitlines()[-1] == "new/out/imagine-sheet.png"
-    assert result.stderr == ""
+    assert result.stderr == (
+        "invrecon: all references are seen at 72x64 pixels; --size WIDTHxHEIGHT takes another shape\n"
+    )
 
 
 def test_json_is_one_line_for_each_reference_and_each_result(run, photos):
@@ -76,7 +78,7 @@ def test_json_is_one_line_for_each_reference_and_each_result(run, photos):
     assert rows[3]["weights"] == [0.5, 0.5]
     assert rows[3]["evaluations"] == 3
     assert abs(rows[3]["seed_norm"] - 1) < 0.02
-    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 2  # the common size, and what failed
 
 
 def test_a_folder_means_the_pictures_in_it(run, photos, tmp_path):
@@ -105,7 +107,7 @@ def test_a_path_is_a_strip_and_an_animation_there_and_back(run, photos):
     assert all(abs(row["seed_norm"] - 1) < 0.02 for row in lines(result)[2:6])
     with Image.open("out/path.gif") as gif:
         assert gif.n_frames == 6
-        assert gif.size == (64, 64)
+        assert gif.size == (72, 64)
     assert Path("out/path-sheet.png").exists()
     assert not Path("out/imagine-01.png").exists()
 

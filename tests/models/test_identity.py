@@ -37,13 +37,13 @@ def test_it_is_small_json_and_the_same_at_every_load(folder, mini):
 CHANGES = {
     "scheduler/scheduler_config.json": (
         {"prediction_type": "v_prediction"},
-        "scheduler.prediction_type: epsilon then, v_prediction now",
+        ("scheduler.prediction_type", "epsilon", "v_prediction"),
     ),
-    "vae/config.json": ({"scaling_factor": 9.5}, "vae.scaling_factor: 10.0 then, 9.5 now"),
-    "unet/config.json": ({"act_fn": "gelu"}, "unet.act_fn: silu then, gelu now"),
+    "vae/config.json": ({"scaling_factor": 9.5}, ("vae.scaling_factor", "10.0", "9.5")),
+    "unet/config.json": ({"act_fn": "gelu"}, ("unet.act_fn", "silu", "gelu")),
     "text_encoder/config.json": (
         {"hidden_act": "gelu"},
-        "text_encoder.hidden_act: quick_gelu then, gelu now",
+        ("text_encoder.hidden_act", "quick_gelu", "gelu"),
     ),
 }
 
@@ -58,13 +58,19 @@ def test_a_setting_that_changed_is_named_with_its_values(folder, tmp_path, name)
 def test_other_weights_and_another_vocabulary_are_named(folder, tmp_path):
     path = copy(folder, tmp_path / "m")
     rewrite(path / "vae", lambda weights: {name: value * 1.01 for name, value in weights.items()})
-    assert differences(identity(folder), identity(path)) == ["vae: other weights then than now"]
+    then, now = identity(folder), identity(path)
+    digests = [each["weights"]["vae"][:8] for each in (then, now)]
+    assert differences(then, now) == [("vae weights", *digests)]
+    assert digests[0] != digests[1]
     path = copy(folder, tmp_path / "t")
     table = json.loads((path / "tokenizer" / "tokenizer.json").read_text())
     table["model"]["merges"] = table["model"]["merges"][:-5]
     (path / "tokenizer" / "tokenizer.json").write_text(json.dumps(table))
     (path / "tokenizer" / "merges.txt").unlink(missing_ok=True)
-    assert differences(identity(folder), identity(path)) == ["tokenizer: other vocabulary then than now"]
+    then, now = identity(folder), identity(path)
+    digests = [each["tokenizers"]["tokenizer"][:8] for each in (then, now)]
+    assert differences(then, now) == [("tokenizer", *digests)]
+    assert digests[0] != digests[1]
 
 
 def test_a_re_export_and_settings_of_later_versions_are_no_difference(folder, tmp_path):
@@ -76,8 +82,9 @@ def test_a_re_export_and_settings_of_later_versions_are_no_difference(folder, tm
     assert differences({**then, "weights": {}}, {**now, "weights": {}}) == []
     now["configuration"]["scheduler"]["a_later_option"] = True
     assert differences({**then, "weights": {}}, {**now, "weights": {}}) == [
-        "scheduler.a_later_option: unset then, True now"
+        ("scheduler.a_later_option", "unset", "True")
     ]
+    assert differences({**then, "weights": {}}, {**now, "weights": {}}, same_versions=False) == []
 
 
 def test_long_lists_are_told_apart(folder, tmp_path):
@@ -89,8 +96,10 @@ def test_long_lists_are_told_apart(folder, tmp_path):
             path / "scheduler" / "scheduler_config.json", trained_betas=[beta * factor for beta in betas]
         )
         found.append(identity(path))
-    (line,) = differences(*found)
-    assert line.startswith("scheduler.trained_betas: a list of 1000 (")
+    (one,) = differences(*found)
+    assert one.field == "scheduler.trained_betas"
+    assert one.then.startswith("a list of 1000 (")
+    assert one.then != one.now
     shutil.rmtree(tmp_path / "m")
 
 
@@ -101,14 +110,12 @@ def test_a_single_file_s_own_weights_and_borrowed_parts(folder, tmp_path):
     rewrite(path, lambda weights: {k: v for k, v in weights.items() if not k.startswith("first_stage")})
     lacking = identity(path, base=str(folder))
     assert set(lacking["weights"]) == {"file", "vae"}
-    assert differences(whole, lacking) == [
-        "file: other weights then than now",
-        "vae: other weights then than now",
-    ]
+    assert [one.field for one in differences(whole, lacking)] == ["file weights", "vae weights"]
+    assert differences(whole, lacking)[1].then == "none"
 
 
 def test_the_sampler_s_scheduler_is_the_one_that_counts(folder):
     model = load_model(str(folder), device="cpu")
-    assert differences(model.identity(), model.with_sampler("ddim").identity()) == []
-    (line, *_) = differences(model.identity(), model.with_sampler("euler").identity())
-    assert line == "scheduler._class_name: DDIMScheduler then, EulerDiscreteScheduler now"
+    assert differences(model.identity(), model.identity("ddim")) == []
+    (one, *_) = differences(model.identity(), model.identity("euler"))
+    assert one == ("scheduler._class_name", "DDIMScheduler", "EulerDiscreteScheduler")

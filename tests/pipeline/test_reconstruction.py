@@ -136,7 +136,7 @@ def test_the_header_tells_all_that_regeneration_needs(mini, photo):
     }
     assert header["photo"]["size"] == [200, 160]
     assert len(header["photo"]["sha256"]) == 64
-    assert header["versions"].keys() == {"invrecon", "torch", "diffusers"}
+    assert header["versions"].keys() == {"invrecon", "torch", "diffusers", "transformers"}
 
 
 def test_a_prompt_that_is_too_long_is_refused_with_the_place_to_end_it(mini, photo):

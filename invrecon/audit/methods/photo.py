@@ -54,7 +54,7 @@ def load_audit_photo(path: Path, model: Model, settings: Settings, out: Path) ->
         InputError: the photo can't be used.
     """
     subject = find_subject(path, model, settings)
-    grid = (settings.num_inference_steps, settings.size, settings.fit, settings.dtype)
+    grid = (settings.num_inference_steps, settings.size, settings.fit, settings.network_dtype)
     return AuditPhoto(path, subject, key(subject.photo.sha256, model.fingerprint, *grid), out)
 
 

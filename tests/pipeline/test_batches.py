@@ -46,8 +46,8 @@ def test_photos_of_other_shapes_are_inverted_apart(mini, photos):
         [photos[0], turned, photos[2]], mini, QUICK, lambda *step: seen.append(step)
     )
     assert seen == [("inverting", done, 5) for done in range(1, 6)] * 2
-    assert wide.seed.latents.shape == flipped.seed.latents.shape == (1, 12, 7, 9)
-    assert tall.seed.latents.shape == (1, 12, 9, 7)
+    assert wide.seed.latents.shape == flipped.seed.latents.shape == (1, 12, 8, 10)
+    assert tall.seed.latents.shape == (1, 12, 10, 8)
 
 
 def test_boosted_reconstructions_of_a_batch_are_those_of_each_photo(mini, photos):

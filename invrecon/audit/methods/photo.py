@@ -87,7 +87,13 @@ def note_photo(photo: AuditPhoto, model: Model, plan: Plan, settings: Settings, 
 
 def boosting_key(settings: Settings) -> tuple[float | str, ...]:
     """All that boosted latents depend on beside photo, model, grid, prompt and guidance."""
-    return settings.proximal_weight, settings.boost_rounds, settings.decoder_steps, PROXIMAL_WEIGHT
+    return (
+        settings.proximal_weight,
+        settings.boost_rounds,
+        settings.decoder_steps,
+        settings.decoder_dtype,
+        PROXIMAL_WEIGHT,
+    )
 
 
 def boosted_latents(

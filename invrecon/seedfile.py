@@ -164,7 +164,8 @@ def load_seed(path: Path | str) -> Seed:
         raise InputError(f"{path}: damaged seed file, {error}") from error
     if mask is not None and (mask.dtype != torch.uint8 or mask.shape != (recipe.height, recipe.width)):
         raise InputError(
-            f"{path}: damaged seed file, mask is {mask.dtype} {tuple(mask.shape)}, not uint8 of the picture's size"
+            f"{path}: damaged seed file, mask is {mask.dtype} {tuple(mask.shape)}, not uint8 of the "
+            "picture's size"
         )
     return seed
 
@@ -179,7 +180,8 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
         raise InputError(f"{path}: damaged seed file, its header is not a JSON object")
     if header.get("format") not in (1, FORMAT):
         raise InputError(
-            f"{path}: seed file of format {header.get('format')!r:.20}; this invrecon reads formats 1 and {FORMAT}"
+            f"{path}: seed file of format {header.get('format')!r:.20}; this invrecon reads formats 1 and "
+            f"{FORMAT}"
         )
     if header["format"] == 1:  # squares, and at first DDIM alone
         header = {"width": header.get("size"), "height": header.get("size"), "sampler": "ddim"} | header

@@ -78,8 +78,8 @@ def load_model(
 
     On CUDA float32 products are taken in TF32, for the whole process: ten bits of mantissa, relative errors
     of about 5e-4 each. The way up and the way down share them; a program without TF32 sees a slightly
-    different network. After loading, `torch.set_float32_matmul_precision("highest")` takes it back for products,
-    `torch.backends.cudnn.allow_tf32 = False` for convolutions, which torch itself lets have it.
+    different network. After loading, `torch.set_float32_matmul_precision("highest")` takes it back for
+    products, `torch.backends.cudnn.allow_tf32 = False` for convolutions, which torch itself lets have it.
 
     Returns:
         Its encoder, decoder, denoiser and schedules, ready on the device.

@@ -21,8 +21,8 @@ class WatchedAttention:
 
 @contextmanager
 def watched(unet: Any) -> Iterator[WatchedAttention]:
-    """Every attention layer of a `UNet2DConditionModel` asks the watcher, for as long as the block runs; then all is as before.
-    A compiled network runs as it was written meanwhile.
+    """Every attention layer of a `UNet2DConditionModel` asks the watcher, for as long as the block runs; then
+    all is as before. A compiled network runs as it was written meanwhile.
 
     Raises:
         ModelError: a layer mixes text and picture in one attention, which can't be told apart.
@@ -31,7 +31,8 @@ def watched(unet: Any) -> Iterator[WatchedAttention]:
     for name in before:
         if unet.get_submodule(name.removesuffix(".processor")).added_kv_proj_dim is not None:
             raise ModelError(
-                f"the layer {name.removesuffix('.processor')} attends to text and picture at once, which can't be steered"
+                f"the layer {name.removesuffix('.processor')} attends to text and picture at once, which "
+                "can't be steered"
             )
     shared = WatchedAttention()
     unet.set_attn_processor({name: Processor(shared, name, depth) for name, depth in depths(before).items()})
@@ -43,7 +44,9 @@ def watched(unet: Any) -> Iterator[WatchedAttention]:
 
 
 def depths(names: Iterable[str]) -> dict[str, float]:
-    """The depth of each layer among those of its kind, `attn1` (self) or `attn2` (cross), in running order: down, middle, up."""
+    """The depth of each layer among those of its kind, `attn1` (self) or `attn2` (cross), in running order:
+    down, middle, up.
+    """
     found: dict[str, float] = {}
     for _, group in groupby(sorted(names, key=_kind), key=_kind):
         layers = sorted(group, key=lambda name: ("down", "mid", "up").index(name.split("_")[0]))
@@ -56,7 +59,9 @@ def _kind(name: str) -> str:
 
 
 class Processor:
-    """Attention as diffusers' `AttnProcessor2_0` computes it, but for the step from heads to output, which is the watcher's."""
+    """Attention as diffusers' `AttnProcessor2_0` computes it, but for the step from heads to output, which is
+    the watcher's.
+    """
 
     def __init__(self, shared: WatchedAttention, name: str, depth: float) -> None:
         self.shared, self.name, self.depth = shared, name, depth

@@ -22,7 +22,8 @@ class Card:
         seen: when the hub id was last seen in public to be there, "" where that isn't known; none was
             fetched for the card.
         note: what else a user should know.
-        settings: of a run, by the names of `invrecon.settings.Settings`; defaults where the user doesn't say otherwise.
+        settings: of a run, by the names of `invrecon.settings.Settings`; defaults where the user doesn't say
+            otherwise.
     """
 
     title: str

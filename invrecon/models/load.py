@@ -21,7 +21,8 @@ def load(
     tiling: bool = False,
     compiled: bool = False,
 ) -> Model:
-    """Loads a checkpoint through the stock pipeline of its family, safetensors only, without network; see `load_model`.
+    """Loads a checkpoint through the stock pipeline of its family, safetensors only, without network; see
+    `load_model`.
 
     Raises:
         ModelError: something in it is missing, damaged, or of another kind.
@@ -30,7 +31,8 @@ def load(
     family = family_of(checkpoint.kind)
     if family is None:
         raise ModelError(
-            f"can't load the model {checkpoint.name}: it is a {checkpoint.kind}, and only {', '.join(FAMILIES)} can be inverted"
+            f"can't load the model {checkpoint.name}: it is a {checkpoint.kind}, and only "
+            f"{', '.join(FAMILIES)} can be inverted"
         )
     pipeline = checkpoint.open(family.pipeline, dtype)
     if tiling:
@@ -57,7 +59,8 @@ def ready(
             module.requires_grad_(False).eval()
         elif part not in family.optional:
             raise ModelError(
-                f"can't load the model {checkpoint.name}: it has no {part}, which {family.title} can't do without"
+                f"can't load the model {checkpoint.name}: it has no {part}, which {family.title} can't do "
+                "without"
             )
     try:
         check_parts(pipeline, family.network, family.encoders)
@@ -78,7 +81,8 @@ def ready(
 
 
 def place(pipeline: Any, device: torch.device, offload: str) -> None:
-    """Puts a pipeline on a device, or lets its parts wait on the CPU. Raises ModelError where that can't be."""
+    """Puts a pipeline on a device, or lets its parts wait on the CPU. Raises ModelError where that can't "
+    "be."""
     if offload == "none":
         pipeline.to(device)
         return

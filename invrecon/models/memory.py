@@ -38,7 +38,9 @@ def saved_bytes(function: Callable[[Tensor], Tensor], x: Tensor) -> int:
 
 
 def fitting(device: torch.device, once: Callable[[], object], most: int) -> int:
-    """How many times what `once` takes fits into half of a CUDA device's free memory, 1 to `most`; 1 elsewhere, where nothing is run."""
+    """How many times what `once` takes fits into half of a CUDA device's free memory, 1 to `most`; 1
+    elsewhere, where nothing is run.
+    """
     if device.type != "cuda":
         return 1
     before = torch.cuda.memory_allocated(device)
@@ -59,7 +61,9 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> float | None:
-    """Bytes at the highest since `reset_peak`: on CUDA of torch's tensors, on Linux of the whole process; None elsewhere."""
+    """Bytes at the highest since `reset_peak`: on CUDA of torch's tensors, on Linux of the whole process;
+    None elsewhere.
+    """
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     try:

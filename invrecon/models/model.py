@@ -65,7 +65,8 @@ class Model:
         channels, expected = self.network.config.in_channels, self.pipeline.vae.config.latent_channels
         if channels not in (expected, 4 * expected):  # four times: Flux packs patches of 2 x 2
             raise ModelError(
-                f"{self.name}: its {family.network} takes {channels} channels, not the latents alone (an inpainting checkpoint?)"
+                f"{self.name}: its {family.network} takes {channels} channels, not the latents alone (an "
+                "inpainting checkpoint?)"
             )
 
     def sampler(
@@ -164,9 +165,10 @@ class Model:
         vae = self.pipeline.vae
         height, width = (side * self.downsampling for side in image_latents.shape[-2:])
         self._tiling.prepare(width, height)
-        if image_latents.requires_grad and not vae.is_gradient_checkpointing:
-            if self._backward_bytes * len(image_latents) * width * height > free_memory(self.device) / 2:
-                vae.enable_gradient_checkpointing()
+        pixels_in_all = len(image_latents) * width * height
+        keeps_graph = image_latents.requires_grad and not vae.is_gradient_checkpointing
+        if keeps_graph and self._backward_bytes * pixels_in_all > free_memory(self.device) / 2:
+            vae.enable_gradient_checkpointing()
         shift, scale = self._normalisation(image_latents)
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             pixels = vae.decode((image_latents / scale + shift).to(self.device, vae.dtype)).sample

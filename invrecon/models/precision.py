@@ -17,9 +17,10 @@ def rescued_at(denoiser: Any) -> set[float]:
 
 
 class Rescued:
-    """A denoiser whose network runs in half precision: for samples whose output isn't finite, though their latents are, it is asked
-    again in float32. The weights are there and back again without a loss, since every half is a float32.
-    Weights that are offloaded one by one (`--offload sequential`) can't be turned so.
+    """A denoiser whose network runs in half precision: for samples whose output isn't finite, though their
+    latents are, it is asked again in float32. The weights are there and back again without a loss, since
+    every half is a float32. Weights that are offloaded one by one (`--offload sequential`) can't be turned
+    so.
 
     Args:
         denoiser: u(z, t, c), which runs `network` in the network's own dtype.

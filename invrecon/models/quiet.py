@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps diffusers' and transformers' bars, notices and deprecations off the console while they are imported, load or run."""
+    """Keeps diffusers' and transformers' bars, notices and deprecations off the console while they are
+    imported, load or run.
+    """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

@@ -53,7 +53,8 @@ def pick_sampler(name: str, scheduler: SchedulerMixin) -> str:
         return _AUTO[kind]
     if kind in _NOISY:
         raise ModelError(
-            f"the checkpoint's {kind} adds noise at every step and can't be inverted: use --sampler {_NOISY[kind]}"
+            f"the checkpoint's {kind} adds noise at every step and can't be inverted: use --sampler "
+            f"{_NOISY[kind]}"
         )
     raise ModelError(
         f"the checkpoint's {kind} is not among the samplers that can be inverted: use --sampler dpm++"
@@ -61,12 +62,14 @@ def pick_sampler(name: str, scheduler: SchedulerMixin) -> str:
 
 
 def make_scheduler(sampler: str, scheduler: SchedulerMixin) -> SchedulerMixin:
-    """A fresh scheduler for a sampler, with the noise schedule, prediction type and spacing of a checkpoint's own.
+    """A fresh scheduler for a sampler, with the noise schedule, prediction type and spacing of a checkpoint's
+    own.
 
     Args:
         sampler: "ddim", "euler" or "dpm++"; for flow matching "euler" alone.
-        scheduler: the checkpoint's own. What one that knows no clipping (PNDM, say) leaves open is not switched on, and one that was
-            distilled to few steps (LCM) is sampled at trailing timesteps, the last of which is pure noise.
+        scheduler: the checkpoint's own. What one that knows no clipping (PNDM, say) leaves open is not
+            switched on, and one that was distilled to few steps (LCM) is sampled at trailing timesteps, the
+            last of which is pure noise.
 
     Raises:
         ModelError: its configuration loses information or draws noise, and so can't be inverted.
@@ -84,7 +87,8 @@ def make_scheduler(sampler: str, scheduler: SchedulerMixin) -> SchedulerMixin:
     for option in _LOSSY[sampler]:
         if made.config[option]:
             raise ModelError(
-                f"the scheduler has {option} on, which loses information: set it to false in scheduler_config.json"
+                f"the scheduler has {option} on, which loses information: set it to false in "
+                "scheduler_config.json"
             )
     if sampler == "dpm++":
         _check_solver(made.config)
@@ -94,7 +98,8 @@ def make_scheduler(sampler: str, scheduler: SchedulerMixin) -> SchedulerMixin:
         )
     if made.config.prediction_type == "sample" and sampler != "ddim":
         raise ModelError(
-            f"the network predicts the sample, and {sampler} would end in a step that can't be undone: use --sampler ddim"
+            f"the network predicts the sample, and {sampler} would end in a step that can't be undone: use "
+            "--sampler ddim"
         )
     return made
 
@@ -106,7 +111,8 @@ def _flow(sampler: str, config: Mapping[str, Any]) -> SchedulerMixin:
     for option in ("stochastic_sampling", "invert_sigmas"):
         if made.config.get(option):
             raise ModelError(
-                f"the scheduler has {option} on and can't be inverted: set it to false in scheduler_config.json"
+                f"the scheduler has {option} on and can't be inverted: set it to false in "
+                "scheduler_config.json"
             )
     return made
 
@@ -115,7 +121,8 @@ def _check_solver(config: Mapping[str, Any]) -> None:
     kind, order = config["algorithm_type"], config["solver_order"]
     if kind.startswith("sde"):
         raise ModelError(
-            f"the scheduler's algorithm_type {kind} adds noise at every step and can't be inverted: set it to dpmsolver++"
+            f"the scheduler's algorithm_type {kind} adds noise at every step and can't be inverted: set it "
+            "to dpmsolver++"
         )
     if order > 2:
         raise ModelError(

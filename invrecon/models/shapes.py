@@ -1,4 +1,6 @@
-"""Networks of well-known shapes with random weights: they draw nothing, but take the time that trained ones take."""
+"""Networks of well-known shapes with random weights: they draw nothing, but take the time that trained ones
+take.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -29,10 +31,12 @@ TOKENS = 77  # that the text encoders of Stable Diffusion 1 and 2 give
 def random_model(
     shape: str, device: str = "auto", dtype: str = "float32", *, compiled: bool = False
 ) -> Model:
-    """A `Model` whose U-Net has the shape that is named and random weights, always the same; nothing is downloaded.
+    """A `Model` whose U-Net has the shape that is named and random weights, always the same; nothing is
+    downloaded.
 
-    Autoencoder and text encoder are tiny, with outputs of the right shape. Random networks are easier or harder to invert than
-    trained ones: what carries over is the time of an evaluation and what is spent beside it, not how many there are.
+    Autoencoder and text encoder are tiny, with outputs of the right shape. Random networks are easier or
+    harder to invert than trained ones: what carries over is the time of an evaluation and what is spent
+    beside it, not how many there are.
 
     Args:
         shape: a key of `SHAPES`.

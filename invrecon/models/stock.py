@@ -1,5 +1,5 @@
-"""What diffusers does alone, by its pipeline, its schedulers, its loop: regeneration, and DDIM inversion. Shares no sampling code
-with the rest."""
+"""What diffusers does alone, by its pipeline, its schedulers, its loop: regeneration, and DDIM inversion.
+Shares no sampling code with the rest."""
 
 from typing import Any
 
@@ -91,7 +91,9 @@ class StockPipeline:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Image, Tensor]:
-        """The 8-bit picture of image latents, and its pixels (1, 3, H, W) in [0, 1] before they are rounded."""
+        """The 8-bit picture of image latents, and its pixels (1, 3, H, W) in [0, 1] before they are
+        rounded.
+        """
         vae, config = self._pipeline.vae, self._pipeline.vae.config
         if config.get("latents_mean") is not None and config.get("latents_std") is not None:
             mean, deviation = (
@@ -108,7 +110,9 @@ class StockPipeline:
 
 @torch.no_grad()
 def ddim_inversion(model: Model, recipe: Recipe, image_latents: Tensor) -> Tensor:
-    """z_T of image latents (B, C, h, w) by plain DDIM inversion, through diffusers' `DDIMInverseScheduler`. Not for flow matching."""
+    """z_T of image latents (B, C, h, w) by plain DDIM inversion, through diffusers' `DDIMInverseScheduler`.
+    Not for flow matching.
+    """
     with quiet():
         scheduler = DDIMInverseScheduler.from_config(
             model.scheduler(recipe.sampler).config, clip_sample=False, timestep_spacing="leading"

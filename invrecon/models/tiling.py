@@ -17,9 +17,9 @@ gradients takes 1 to 2.2.
 class Tiling:
     """Whether an autoencoder works in tiles, decided once for each size of picture.
 
-    Each tile is normalised by itself and a tile's size is fixed, which costs several dB: D(E(x)) falls from 33.0 to
-    22.2 dB at 512 x 512 pixels with the bundled model's tiles of 256. So pictures are cut only where they
-    are larger than a tile, and `LAYERS_AT_ONCE` of the largest layer don't fit into the free memory.
+    Each tile is normalised by itself and a tile's size is fixed, which costs several dB: D(E(x)) falls from
+    33.0 to 22.2 dB at 512 x 512 pixels with the bundled model's tiles of 256. So pictures are cut only where
+    they are larger than a tile, and `LAYERS_AT_ONCE` of the largest layer don't fit into the free memory.
 
     Args:
         autoencoder: diffusers'; it is tiled at most if its `use_tiling` is on.

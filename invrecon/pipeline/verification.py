@@ -60,7 +60,8 @@ class Verification:
     """What stock diffusers makes of a seed file.
 
     Args:
-        psnr: of the picture against the photo as the model sees it, dB; `psnr_photo` is of the photo at its own size.
+        psnr: of the picture against the photo as the model sees it, dB; `psnr_photo` is of the photo at its
+            own size.
         subject: the photo as the model sees it.
         advice: why the figures may be lower than what the seed was found with.
     """

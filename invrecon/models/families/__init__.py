@@ -24,8 +24,9 @@ SAME_NETWORK = {
     "FluxImg2ImgPipeline": "FluxPipeline",
     "FluxInpaintPipeline": "FluxPipeline",
 }
-"""Pipeline classes that a checkpoint may be saved as, with the one that draws from text with the same network.
-A network that takes more than the latents, as those trained to fill in a part, is refused by its channels."""
+"""Pipeline classes that a checkpoint may be saved as, with the one that draws from text with the same
+network. A network that takes more than the latents, as those trained to fill in a part, is refused by its
+channels."""
 
 
 def family_of(kind: str) -> Family | None:

@@ -12,7 +12,8 @@ from invrecon.settings import Recipe
 
 
 class Family(ABC):
-    """An adapter between a stock pipeline and the core, which sees plain latents (B, C, h, w) and one condition (1, L, D).
+    """An adapter between a stock pipeline and the core, which sees plain latents (B, C, h, w) and one
+    condition (1, L, D).
 
     Attributes:
         title: for people.
@@ -42,11 +43,15 @@ class Family(ABC):
 
     @abstractmethod
     def embeds_guidance(self, pipeline: Any) -> bool:
-        """Whether guidance is no matter of two branches: the network is told its scale, or was distilled to do without."""
+        """Whether guidance is no matter of two branches: the network is told its scale, or was distilled to
+        do without.
+        """
 
     @abstractmethod
     def limits(self, pipeline: Any) -> list[tuple[Any, int]]:
-        """(tokenizer, how many tokens it may give, special ones included) of each text encoder that gets the whole prompt."""
+        """(tokenizer, how many tokens it may give, special ones included) of each text encoder that gets the
+        whole prompt.
+        """
 
     def multiple(self, pipeline: Any) -> int:
         """What the sides of a picture must be multiples of, pixels."""
@@ -70,7 +75,9 @@ class Family(ABC):
 
 
 def join(embeds: Tensor, pooled: Tensor) -> Tensor:
-    """One condition (1, L + n, D) of token embeddings (1, L, D) and a pooled one (1, P), which fills n = ceil(P / D) rows at the end."""
+    """One condition (1, L + n, D) of token embeddings (1, L, D) and a pooled one (1, P), which fills n =
+    ceil(P / D) rows at the end.
+    """
     rows = math.ceil(pooled.shape[1] / embeds.shape[2])
     padded = torch.nn.functional.pad(pooled, (0, rows * embeds.shape[2] - pooled.shape[1]))
     return torch.cat((embeds, padded.view(1, rows, -1).to(embeds)), 1)

@@ -16,7 +16,8 @@ TOKENS = 512  # that the stock pipeline gives to T5 unless told otherwise
 
 
 class Transformer:
-    """v(z, t, c) of flow matching for latents as they are, (B, C, h, w); the transformer sees patches of 2 x 2, (B, h w / 4, 4 C).
+    """v(z, t, c) of flow matching for latents as they are, (B, C, h, w); the transformer sees patches of 2 x
+    2, (B, h w / 4, 4 C).
 
     Args:
         width: P of the pooled embedding, which c has at its end.
@@ -51,7 +52,8 @@ class Transformer:
 
 
 class Flux(Family):
-    """A transformer under a CLIP text encoder, for its pooled embedding alone, and T5; either may be missing, and is zeros then.
+    """A transformer under a CLIP text encoder, for its pooled embedding alone, and T5; either may be missing,
+    and is zeros then.
 
     Guidance is told to the network (dev) or distilled away (schnell): there is no negative branch.
     """
@@ -109,7 +111,9 @@ class Flux(Family):
 
 
 def _encode(pipeline: Any, prompt: str) -> tuple[Tensor, Tensor]:
-    """(1, L, D) of T5 and (1, P) of CLIP; zeros from an encoder that isn't there, for which the stock pipeline makes no provision."""
+    """(1, L, D) of T5 and (1, P) of CLIP; zeros from an encoder that isn't there, for which the stock
+    pipeline makes no provision.
+    """
     config, like = (
         pipeline.transformer.config,
         {"dtype": pipeline.transformer.dtype, "device": pipeline._execution_device},

@@ -34,7 +34,9 @@ class Transformer:
 
 
 class StableDiffusion3(Family):
-    """A transformer under two CLIP text encoders and T5; T5 may be missing, and the stock pipeline puts zeros in its place."""
+    """A transformer under two CLIP text encoders and T5; T5 may be missing, and the stock pipeline puts zeros
+    in its place.
+    """
 
     title = "Stable Diffusion 3, 3.5"
     pipeline = StableDiffusion3Pipeline

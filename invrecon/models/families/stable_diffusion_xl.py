@@ -12,8 +12,9 @@ from invrecon.models.families.stable_diffusion import UNet, embedded
 
 
 class UNetXL:
-    """u(z, t, c), c joined of token embeddings and the pooled one. The network is also told a picture's size, which is that of the
-    latents: (height, width) before cropping, the crop's corner (0, 0), (height, width) wanted, as is the stock pipeline's default.
+    """u(z, t, c), c joined of token embeddings and the pooled one. The network is also told a picture's size,
+    which is that of the latents: (height, width) before cropping, the crop's corner (0, 0), (height, width)
+    wanted, as is the stock pipeline's default.
 
     Args:
         width: P of the pooled embedding.

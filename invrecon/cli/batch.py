@@ -215,6 +215,7 @@ def load(settings: Settings, output: Output, dtype: str = "") -> "Model":
             revision=settings.revision,
             variant=settings.variant,
             base=settings.base,
+            vae=settings.vae,
             offload=settings.offload,
             tiling=settings.tiling,
             compiled=settings.compile,

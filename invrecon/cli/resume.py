@@ -41,7 +41,7 @@ class Earlier:
         self.settings = {
             name: value for name, value in asdict(settings).items() if name not in _WITHOUT_EFFECT
         }
-        place = (settings.model, settings.revision, settings.variant, settings.base)
+        place = (settings.model, settings.revision, settings.variant, settings.base, settings.vae)
         self.model = model_contents(*place)
 
     def begun(self, source: Path, files: Collection[Path]) -> bool:

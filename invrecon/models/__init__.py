@@ -4,10 +4,29 @@ functions."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
+
+from typing_extensions import Unpack
 
 if TYPE_CHECKING:
     from invrecon.models.model import Model
+
+
+class Placement(TypedDict, total=False):
+    """How the parts of a checkpoint work.
+
+    Args:
+        offload: "model" or "sequential" keeps parts on the CPU while they don't work (diffusers' own
+            offload; CUDA only); "none" doesn't.
+        tiling: whether the autoencoder may work in tiles, where a picture as a whole doesn't fit into the
+            free memory; they cost several dB (`models.tiling`).
+        compiled: whether torch.compile makes a program of the network, at its first use and again for
+            another shape.
+    """
+
+    offload: str
+    tiling: bool
+    compiled: bool
 
 
 def bundled_models() -> list[str]:
@@ -31,7 +50,7 @@ def model_folder(name: str, revision: str = "", variant: str = "", base: str = "
     return locate(name, revision, variant, base).path
 
 
-def model_contents(name: str, revision: str = "", variant: str = "", base: str = "") -> str:
+def model_contents(name: str, revision: str = "", variant: str = "", base: str = "", vae: str = "") -> str:
     """SHA-256 over all files that a checkpoint is loaded from; a hub id is fetched as needed.
 
     Raises:
@@ -43,7 +62,7 @@ def model_contents(name: str, revision: str = "", variant: str = "", base: str =
         from invrecon.models.identity import contents
         from invrecon.models.locate import locate
 
-    return contents(locate(name, revision, variant, base))
+    return contents(locate(name, revision, variant, base, vae))
 
 
 def load_model(
@@ -55,9 +74,7 @@ def load_model(
     variant: str = "",
     base: str = "",
     vae: str = "",
-    offload: str = "none",
-    tiling: bool = False,
-    compiled: bool = False,
+    **placement: Unpack[Placement],
 ) -> Model:
     """Loads a checkpoint. The network is asked only where a hub id, or the card of one, is named.
 
@@ -69,12 +86,7 @@ def load_model(
         base: for a single file, the diffusers folder or hub id that its configuration, tokenizers and
             missing parts come from.
         vae: a folder or .safetensors file with another autoencoder; "" for the checkpoint's own.
-        offload: "model" or "sequential" keeps parts on the CPU while they don't work (diffusers' own
-            offload; CUDA only).
-        tiling: whether the autoencoder may work in tiles, where a picture as a whole doesn't fit into the
-            free memory; they cost several dB (`models.tiling`).
-        compiled: whether torch.compile makes a program of the network, at its first use and again for
-            another shape.
+        placement: see `Placement`.
 
     On CUDA float32 products are taken in TF32, for the whole process: ten bits of mantissa, relative errors
     of about 5e-4 each. The way up and the way down share them; a program without TF32 sees a slightly
@@ -93,4 +105,4 @@ def load_model(
         from invrecon.models.load import load
         from invrecon.models.locate import locate
 
-    return load(locate(name, revision, variant, base, vae), device, dtype, offload, tiling, compiled)
+    return load(locate(name, revision, variant, base, vae), device, dtype, **placement)

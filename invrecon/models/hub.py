@@ -6,6 +6,8 @@ from pathlib import Path
 
 from invrecon.errors import ModelError
 
+_UNREACHABLE = ("ConnectError", "ConnectTimeout", "ReadTimeout", "ConnectionError", "ProxyError")
+
 
 def fetch(hub_id: str, revision: str = "", variant: str = "") -> Path:
     """A hub checkpoint's folder in the cache, fetched as needed: what model_index.json names, safetensors
@@ -26,9 +28,7 @@ def fetch(hub_id: str, revision: str = "", variant: str = "") -> Path:
                     hub_id, revision=revision or None, variant=variant or None, use_safetensors=True
                 )
             )
-    except (
-        Exception
-    ) as error:  # requests', the operating system's and the libraries' own, one wrapped in another
+    except Exception as error:  # the libraries' own and the system's, one wrapped in another
         raise ModelError(sentence(error, hub_id, revision, variant)) from error
 
 
@@ -60,8 +60,7 @@ def _known(cause: BaseException, hub_id: str, revision: str) -> str | None:
     """A sentence by kind of error; None for those that say too little."""
     from huggingface_hub import errors
 
-    status = getattr(getattr(cause, "response", None), "status_code", None)
-    rows = (  # the special kinds before the general ones that they derive from
+    sentences = (  # the special kinds before the general ones that they derive from
         (errors.GatedRepoError, "is gated: accept its licence on its page, then log in with `hf auth login`"),
         (
             errors.RevisionNotFoundError,
@@ -81,29 +80,27 @@ def _known(cause: BaseException, hub_id: str, revision: str) -> str | None:
             "is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset that, or name a folder",
         ),
     )
-    for kind, text in rows:
-        if isinstance(cause, kind):
-            return f"{hub_id} {text}"
+    by_kind = next((text for kind, text in sentences if isinstance(cause, kind)), None)
+    text = by_kind or _by_status(cause) or _by_system(cause)
+    return text and f"{hub_id} {text}"
+
+
+def _by_status(cause: BaseException) -> str | None:
+    """A sentence by what the hub answers."""
+    status = getattr(getattr(cause, "response", None), "status_code", None)
     if status == 401:
-        return f"{hub_id} can't be fetched: the hub refuses the log-in (401); use `hf auth login`"
+        return "can't be fetched: the hub refuses the log-in (401); use `hf auth login`"
     if status == 403:
-        return f"{hub_id} can't be fetched: this log-in may not (403); ask for access on its page"
-    if status is not None:
-        return f"{hub_id} can't be fetched: the hub answers {status}; try again later"
+        return "can't be fetched: this log-in may not (403); ask for access on its page"
+    return None if status is None else f"can't be fetched: the hub answers {status}; try again later"
+
+
+def _by_system(cause: BaseException) -> str | None:
+    """A sentence by what the disk or the network does."""
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"{hub_id} can't be kept: the disk is full; free some, or set HF_HOME to a folder on another disk"
-        )
+        return "can't be kept: the disk is full; free some, or set HF_HOME to a folder on another disk"
     if isinstance(cause, PermissionError):
-        return f"{hub_id} can't be kept: {cause.filename} can't be written; set HF_HOME to a folder that can"
-    if type(cause).__name__ in (
-        "ConnectError",
-        "ConnectTimeout",
-        "ReadTimeout",
-        "ConnectionError",
-        "ProxyError",
-    ):
-        return (
-            f"{hub_id} is not in the cache, and the hub can't be reached: check the network, or name a folder"
-        )
+        return f"can't be kept: {cause.filename} can't be written; set HF_HOME to a folder that can"
+    if type(cause).__name__ in _UNREACHABLE:
+        return "is not in the cache, and the hub can't be reached: check the network, or name a folder"
     return None

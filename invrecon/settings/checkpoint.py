@@ -15,5 +15,6 @@ class Checkpoint(Group):
     variant: str = setting("", "Variant of the weights of a hub id or folder, such as fp16.")
     base: str = setting(
         "",
-        "Diffusers folder or hub id that a single file's configuration and tokenizers are taken from.",
+        "Diffusers folder or hub id that a single file takes its configuration and missing parts from.",
     )
+    vae: str = setting("", "Folder or .safetensors file of an autoencoder to take in the place of its own.")

@@ -61,7 +61,13 @@ def schedule_of(scheduler: Any, **options: Any) -> Schedule:
         ModelError: the steps can't be undone.
     """
     timesteps = [t.item() for t in scheduler.timesteps]
-    rows, seen = walk(scheduler, options)
+    try:
+        rows, seen = walk(scheduler, options)
+    except Exception as error:  # a configuration from outside makes a scheduler fail in all ways
+        raise ModelError(
+            f"the scheduler can't take {len(timesteps)} steps: {error or type(error).__name__}; "
+            "try another number"
+        ) from error
     if not all(math.isfinite(value) for row in rows for value in row):
         raise ModelError(
             "the scheduler's steps aren't finite: its noise schedule leaves no signal at timestep "

@@ -231,8 +231,14 @@ class Model:
         """
         self._check_length("prompt", prompt)
         self._check_length("negative prompt", negative_prompt)
-        with quiet():
-            return self._conditions(prompt, negative_prompt)
+        try:
+            with quiet():
+                return self._conditions(prompt, negative_prompt)
+        except (ValueError, IndexError, TypeError, ArithmeticError) as error:
+            raise ModelError(
+                f"{self.name}: its text encoders can't run ({error}): set their config.json right, "
+                "or fetch them again"
+            ) from error
 
     def words(self, prompt: str) -> Words:
         """The words of a prompt and the places of their tokens.

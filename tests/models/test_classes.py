@@ -5,6 +5,7 @@ import pytest
 from invrecon.errors import ModelError
 from invrecon.models import load_model
 from invrecon.models.families import FAMILIES, SAME_NETWORK
+from invrecon.settings import Recipe
 from tests import checkpoints
 from tests.models.weights import configure, copy
 
@@ -43,8 +44,8 @@ def test_a_published_lcm_folder(mini, tmp_path):
         feature_extractor=["transformers", "CLIPImageProcessor"],
         requires_safety_checker=True,
     )
-    model = load_model(str(path), device="cpu").with_sampler("ddim")
-    assert model.schedule(4).timesteps[0] == 999
+    model = load_model(str(path), device="cpu")
+    assert model.schedule(Recipe(num_inference_steps=4, sampler="ddim")).timesteps[0] == 999
 
 
 @pytest.mark.parametrize("channels", [5, 8, 9])

@@ -74,6 +74,7 @@ def test_boosting_lifts_the_picture_in_every_family(name, folders, photo):
         photo,
         sampler="ddim" if name == "lcm" else "auto",
         boost=True,
+        ablation=True,
         decoder_steps=30,
         guidance_scale=2.0,
     )
@@ -132,7 +133,7 @@ def test_dpm_solver_and_v_prediction_with_zero_terminal_snr(mini, photo, tmp_pat
 
 def test_flux_s_seed_in_a_stock_pipeline_by_hand(folders, photo):
     """As the README tells it: the file holds (1, 16, h, w), and FluxPipeline takes patches."""
-    ours, *_ = there_and_back(folders("flux dev"), photo, guidance_scale=3.5)
+    ours, *_ = there_and_back(folders("flux dev"), photo, fit="crop", guidance_scale=3.5)
     stock = FluxPipeline.from_pretrained(folders("flux dev"))
     stock.set_progress_bar_config(disable=True)
     packed = FluxPipeline._pack_latents(ours.seed.latents, 1, 16, 8, 8)
@@ -179,8 +180,8 @@ def test_token_and_pooled_embeddings_are_joined_and_split(length, width, pooled)
 
 def test_sizes_and_samplers_that_a_family_cannot_do_are_refused(folders, photo):
     flux = load_model(str(folders("flux dev")), device="cpu")
-    with pytest.raises(UsageError, match="multiple of 16"):
-        reconstruct(photo, flux, replace(SETTINGS, size=72))
+    with pytest.raises(UsageError, match="multiples of 16"):
+        reconstruct(photo, flux, replace(SETTINGS, size="72x72"))
     with pytest.raises(ModelError, match="--sampler euler"):
         reconstruct(photo, flux, replace(SETTINGS, sampler="ddim"))
     with pytest.raises(ModelError, match=r"LCMScheduler.*--sampler ddim"):

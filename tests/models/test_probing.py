@@ -12,6 +12,7 @@ from invrecon.models.probing import PipelineModel
 from invrecon.models.probing.affine import read_affine
 from invrecon.models.probing.memo import memoised
 from invrecon.models.quiet import quiet
+from invrecon.settings import Recipe
 from tests.models.classic import CLASSIC
 from tests.models.conditioned import CONDITIONED
 from tests.models.pipelines import NEW, make
@@ -120,7 +121,10 @@ def test_between_the_steps_the_network_is_told_the_timestep_itself():
         mini.pipeline, prompt="a red apple", num_inference_steps=5, height=64, width=64, guidance_scale=2.0
     )
     denoiser, _ = model.denoiser_and_schedule()
-    latents, direct = noise(denoiser), mini.denoiser("a red apple", "", 2.0)
+    latents, direct = (
+        noise(denoiser),
+        mini.denoiser(Recipe("a red apple", guidance_scale=2.0, width=64, height=64)),
+    )
     with torch.no_grad():
         for t in (1, 500, 801, 999):
             torch.testing.assert_close(denoiser(latents, t), direct(latents, t), rtol=1e-4, atol=1e-5)

@@ -112,18 +112,19 @@ def test_what_a_file_says_of_its_weights_wins_over_the_base(
 ):
     path = single(folders[kind], tmp_path / "m.safetensors", kind)
     save_file(load_file(path) | {key: torch.zeros(0) for key in keys}, path, metadata=metadata or None)
-    model = load_model(str(path), device="cpu", base=str(folders[kind])).with_sampler("ddim")
-    assert model.prediction == prediction
-    assert model.scheduler.config.rescale_betas_zero_snr == zero
-    assert (model.scheduler.alphas_cumprod[-1].item() < 1e-6) == zero
+    model = load_model(str(path), device="cpu", base=str(folders[kind]))
+    scheduler = model.scheduler("ddim")
+    assert model.prediction("ddim") == prediction
+    assert scheduler.config.rescale_betas_zero_snr == zero
+    assert (scheduler.alphas_cumprod[-1].item() < 1e-6) == zero
 
 
 def test_an_epsilon_file_under_a_v_prediction_base(folders, file, tmp_path):
     base = copy(folders["sd1"], tmp_path / "base")
     configure(base / "scheduler" / "scheduler_config.json", prediction_type="v_prediction")
-    assert load_model(str(file), device="cpu", base=str(base)).prediction == "v_prediction"
+    assert load_model(str(file), device="cpu", base=str(base)).prediction("auto") == "v_prediction"
     save_file(load_file(file), file, metadata={"modelspec.prediction_type": "epsilon"})
-    assert load_model(str(file), device="cpu", base=str(base)).prediction == "epsilon"
+    assert load_model(str(file), device="cpu", base=str(base)).prediction("auto") == "epsilon"
 
 
 def test_the_prediction_type_reaches_schedulers_that_know_none(folders, file, tmp_path):
@@ -132,8 +133,8 @@ def test_the_prediction_type_reaches_schedulers_that_know_none(folders, file, tm
     configure(base / "model_index.json", scheduler=["diffusers", "PNDMScheduler"])
     rewrite(file, lambda weights: weights | {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)})
     model = load_model(str(file), device="cpu", base=str(base))
-    assert (model.sampler, model.prediction) == ("ddim", "v_prediction")
-    assert model.scheduler.config.rescale_betas_zero_snr
+    assert (model.sampler_name("auto"), model.prediction("auto")) == ("ddim", "v_prediction")
+    assert model.scheduler("auto").config.rescale_betas_zero_snr
 
 
 def test_contradictions_and_what_can_t_be_inverted_are_refused(folders, file):

@@ -1,6 +1,9 @@
 import pytest
+import torch
 
 from invrecon.models import load_model
+
+torch.set_num_threads(1)  # workers share the cores, and how many threads there are decides how sums round
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import invrecon
-from invrecon import Model, load_model, reconstruct
+from invrecon import load_model, reconstruct
 from invrecon.cli.app import app
 from invrecon.metrics import psnr
 from invrecon.settings.reference import reference
@@ -75,8 +75,6 @@ def test_every_marked_block_runs(page, tmp_path, monkeypatch):
     for folder in ("samples", "configs"):
         shutil.copytree(ROOT / folder, folder)
     for language, block in BLOCK.findall(page.read_text()):
-        if "Model.from_pipeline" in block and not hasattr(Model, "from_pipeline"):
-            continue
         if language == "python":
             exec(block, {})
             continue

@@ -19,7 +19,7 @@ class Denoiser(Protocol):
 class GuidedDenoiser(Denoiser, Protocol):
     """eps(z, t) under classifier-free guidance (arXiv:2207.12598):
 
-        eps(z, t) = eps(z, t, c_neg) + w (eps(z, t, c) - eps(z, t, c_neg))
+    eps(z, t) = eps(z, t, c_neg) + w (eps(z, t, c) - eps(z, t, c_neg))
     """
 
     @property

@@ -120,10 +120,14 @@ class Model:
         """SHA-256 over the weight files, so that a seed knows the network it was found with."""
         return self.checkpoint.fingerprint((self.family.network, "vae", *self.family.encoders))
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, sampler: str = "auto") -> dict[str, Any]:
         """All that a seed's picture depends on besides the seed, as JSON with named fields; see `invrecon.models.identity`."""
         return describe(
-            self.checkpoint, self.pipeline, self.scheduler, self.family.network, self.family.encoders
+            self.checkpoint,
+            self.pipeline,
+            self.scheduler(sampler),
+            self.family.network,
+            self.family.encoders,
         )
 
     @torch.no_grad()

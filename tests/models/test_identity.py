@@ -109,6 +109,6 @@ def test_a_single_file_s_own_weights_and_borrowed_parts(folder, tmp_path):
 
 def test_the_sampler_s_scheduler_is_the_one_that_counts(folder):
     model = load_model(str(folder), device="cpu")
-    assert differences(model.identity(), model.with_sampler("ddim").identity()) == []
-    (line, *_) = differences(model.identity(), model.with_sampler("euler").identity())
+    assert differences(model.identity(), model.identity("ddim")) == []
+    (line, *_) = differences(model.identity(), model.identity("euler"))
     assert line == "scheduler._class_name: DDIMScheduler then, EulerDiscreteScheduler now"

@@ -1,9 +1,13 @@
 """Prompts as a pipeline's text encoders take them."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from invrecon.errors import UsageError
+import torch
+from torch import Tensor
+
+from invrecon.errors import ModelError, UsageError
 from invrecon.models.probing.conventions import parameters
 from invrecon.models.quiet import quiet
 
@@ -27,6 +31,35 @@ def check_prompts(pipeline: Any, call: Mapping[str, Any]) -> None:
                 f"the prompt has {len(ids) - special} tokens, the text encoder takes {limit - special}: "
                 f"end it after {kept[-40:]!r}"
             )
+
+
+PROMPTS = ("prompt", "prompt_2", "prompt_3")
+
+
+def encoded(pipeline: Any, call: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """The negative prompt in a prompt's place: the embedding of its tokens, (1, L, D), and the arguments that
+    go with it, which are the pooled embedding where there is one.
+
+    Raises:
+        ModelError: the pipeline encodes prompts otherwise.
+    """
+    given, there = call.get("negative_prompt_embeds"), parameters(pipeline)
+    if isinstance(given, Tensor):
+        pooled = call.get("negative_pooled_prompt_embeds")
+        return given, {} if pooled is None else {"pooled_prompt_embeds": pooled}
+    text = call.get("negative_prompt") or ""
+    options = {"device": pipeline._execution_device, "do_classifier_free_guidance": False}
+    options |= {name: text if name == "prompt" else None for name in PROMPTS if name in there}
+    known = inspect.signature(type(pipeline).encode_prompt).parameters
+    named = {"num_images_per_prompt": 1} | options
+    with quiet(), torch.no_grad():
+        found = pipeline.encode_prompt(**{name: value for name, value in named.items() if name in known})
+    if not isinstance(found, tuple) or len(found) not in (2, 4) or not isinstance(found[0], Tensor):
+        kind = type(pipeline).__name__
+        raise ModelError(
+            f"{kind} encodes prompts in a form of its own, which null-text inversion can't learn"
+        )
+    return found[0], {"pooled_prompt_embeds": found[2]} if len(found) == 4 else {}
 
 
 def _longest(pipeline: Any, call: Mapping[str, Any]) -> tuple[Any, int]:

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 import torch
 
-from invrecon.core.lbo import invert
+from invrecon.core.multistep import invert as lead_back
 from invrecon.models.quiet import quiet
+from invrecon.settings import Effort
 
 
 def picture(height, width):
@@ -41,7 +42,7 @@ def there_and_back(pipe, model, rtol=1e-4, **options):
     call = model.arguments
     pixels = picture(call["height"], call["width"])
     denoiser, schedule = model.denoiser_and_schedule()
-    inversion = invert(denoiser, schedule, model.encode(pixels), rtol=rtol, **options)
+    [inversion] = lead_back(denoiser, schedule, model.encode(pixels), Effort(rtol=rtol, **options))
     with quiet(), decoded(pipe) as seen:
         pipe(**model.call(inversion.latents), output_type="pt")
     steps = inversion.records

@@ -83,7 +83,7 @@ class PipelineDenoiser:
 
     @property
     def weight(self) -> float:
-        """w in  neg + w (pos - neg);  1 where there is one branch only, or the network is told its guidance."""
+        """w in  neg + w (pos - neg);  1 where there is one branch, or the network is told its guidance."""
         return conventions(self.runner.pipeline).weight(self.guidance_scale)
 
     @property

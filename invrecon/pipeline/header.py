@@ -31,6 +31,7 @@ def sampling_header(model: Model, recipe: Recipe, dtype: str, schedule: Schedule
         "fingerprint": model.fingerprint,
         "dtype": dtype,
         "sampler": model.sampler_name(recipe.sampler),
+        "guidance_argument": model.guidance_argument,
         "scheduler": {"class": type(scheduler).__name__, "config": config},
         "timesteps": list(schedule.timesteps),
         "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},

@@ -1,9 +1,8 @@
 """Noise predictions, and wrappers that change or count them."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +13,36 @@ class Denoiser(Protocol):
 
     def __call__(self, latents: Tensor, timestep: float) -> Tensor:
         """(B, C, h, w) latents at `timestep` -> the noise in them, same shape and dtype."""
+        ...
+
+
+class GuidedDenoiser(Denoiser, Protocol):
+    """eps(z, t) under classifier-free guidance (arXiv:2207.12598):
+
+    eps(z, t) = eps(z, t, c_neg) + w (eps(z, t, c) - eps(z, t, c_neg))
+    """
+
+    @property
+    def weight(self) -> float:
+        """w; 1 where there is one branch only."""
+        ...
+
+    @property
+    def rounding(self) -> float:
+        """Relative error that rounding may leave in eps(z, t)."""
+        ...
+
+    @property
+    def negative(self) -> Tensor:
+        """c_neg, (1, L, D)."""
+        ...
+
+    def unguided(self) -> "GuidedDenoiser":
+        """The same under c alone, w = 1."""
+        ...
+
+    def under(self, embedding: Tensor) -> Denoiser:
+        """eps(z, t, c) under another condition, (1, L, D), alone. Gradients flow to it."""
         ...
 
 
@@ -60,9 +89,17 @@ class Guided:
         """Relative error that rounding may leave in eps(z, t): that of both branches, w and w - 1 times."""
         return self.precision * math.hypot(self.guidance_scale, self.guidance_scale - 1)
 
-    def at(self, guidance_scale: float) -> "Guided":
-        """The same under another guidance."""
-        return Guided(self.denoiser, self.condition, self.negative, guidance_scale, self.precision)
+    @property
+    def weight(self) -> float:
+        return self.guidance_scale
+
+    def unguided(self) -> "Guided":
+        """The same without guidance."""
+        return Guided(self.denoiser, self.condition, self.negative, 1.0, self.precision)
+
+    def under(self, embedding: Tensor) -> "Guided":
+        """eps(z, t, c) under another condition, (1, L, D) or one for each sample, without guidance."""
+        return Guided(self.denoiser, embedding, embedding, 1.0, self.precision)
 
     def __call__(self, latents: Tensor, timestep: float) -> Tensor:
         batch = len(latents)
@@ -85,29 +122,65 @@ class Scaled:
         return self.denoiser(self.scale * latents, timestep)
 
 
+@dataclass
+class Tally:
+    """Calls of a denoiser, and gradients that flowed back through one."""
+
+    forward: int = 0
+    backward: int = 0
+
+
 class Counted:
-    """Counts what passes through a denoiser, conditional or not: one `forward` a call (both branches of
-    guidance together), one `backward` whenever a gradient flows back through a call. `evaluations` takes a
-    backward pass for two."""
+    """Counts what passes through a denoiser: one `forward` a call (both branches of guidance together), one
+    `backward` whenever a gradient flows back through a call. `evaluations` takes a backward pass for two.
 
-    def __init__(self, denoiser: Denoiser | ConditionalDenoiser) -> None:
-        self.denoiser: Callable[..., Tensor] = denoiser
-        self.forward = 0
-        self.backward = 0
+    What `unguided` and `under` return is counted with it.
 
-    def __call__(self, latents: Tensor, timestep: float, condition: Tensor | None = None) -> Tensor:
-        self.forward += 1
-        noise = (
-            self.denoiser(latents, timestep)
-            if condition is None
-            else self.denoiser(latents, timestep, condition)
-        )
+    Args:
+        denoiser: eps(z, t); a `GuidedDenoiser` where its guidance is asked for.
+        tally: where it is counted.
+    """
+
+    def __init__(self, denoiser: Any, tally: Tally | None = None) -> None:
+        self.denoiser = denoiser
+        self.tally = tally or Tally()
+
+    def __call__(self, latents: Tensor, timestep: float) -> Tensor:
+        self.tally.forward += 1
+        noise: Tensor = self.denoiser(latents, timestep)
         if noise.requires_grad:
             noise.register_hook(self._count_backward)
         return noise
 
     def _count_backward(self, gradient: Tensor) -> None:
-        self.backward += 1
+        self.tally.backward += 1
+
+    @property
+    def weight(self) -> float:
+        return float(self.denoiser.weight)
+
+    @property
+    def rounding(self) -> float:
+        return float(self.denoiser.rounding)
+
+    @property
+    def negative(self) -> Tensor:
+        negative: Tensor = self.denoiser.negative
+        return negative
+
+    def unguided(self) -> "Counted":
+        return Counted(self.denoiser.unguided(), self.tally)
+
+    def under(self, embedding: Tensor) -> "Counted":
+        return Counted(self.denoiser.under(embedding), self.tally)
+
+    @property
+    def forward(self) -> int:
+        return self.tally.forward
+
+    @property
+    def backward(self) -> int:
+        return self.tally.backward
 
     @property
     def evaluations(self) -> int:

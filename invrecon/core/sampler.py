@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invrecon.core import lbo, multistep, sampling
-from invrecon.core.denoiser import Guided
+from invrecon.core.denoiser import GuidedDenoiser
 from invrecon.core.lbo import Inversion
 from invrecon.core.sampling import OnStep
 from invrecon.core.schedule import Schedule
@@ -30,7 +30,7 @@ class Sampler:
         on_progress: called after every step.
     """
 
-    denoiser: Guided
+    denoiser: GuidedDenoiser
     schedule: Schedule
     effort: Effort = Effort()
     on_progress: OnProgress | None = None
@@ -53,7 +53,7 @@ class Sampler:
         """
         inversions = self._solve(image_latents, warm)
         failed = [sample for sample, one in enumerate(inversions) if one.solved < len(one.records)]
-        if failed and self.denoiser.guidance_scale != 1 and not math.isfinite(self.effort.mean_evaluations):
+        if failed and self.denoiser.weight != 1 and not math.isfinite(self.effort.mean_evaluations):
             cold = [inversions[sample] for sample in failed]
             for sample, best in zip(failed, self._from_unguided(image_latents[failed], cold), strict=True):
                 inversions[sample] = best
@@ -78,7 +78,7 @@ class Sampler:
         """For each sample the better of its inversion and a second one, which starts from that without
         guidance.
         """
-        unguided = replace(self, denoiser=self.denoiser.at(1.0))._solve(image_latents)
+        unguided = replace(self, denoiser=self.denoiser.unguided())._solve(image_latents)
         again = self._solve(image_latents, unguided)
         errors = [self._errors(attempt, image_latents) for attempt in (cold, again)]
         chosen = []

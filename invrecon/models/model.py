@@ -22,6 +22,7 @@ from invrecon.models.grid import read_schedule
 from invrecon.models.identity import describe
 from invrecon.models.memory import free_memory, saved_bytes
 from invrecon.models.precision import Rescued
+from invrecon.models.probing.conventions import conventions
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler, pick_sampler
 from invrecon.models.tiling import Tiling
@@ -109,6 +110,11 @@ class Model:
         it.
         """
         return "epsilon" if self._in_epsilon(sampler) else self.prediction(sampler)
+
+    @property
+    def guidance_argument(self) -> str:
+        """What the stock pipeline calls its guidance scale: "guidance_scale", say."""
+        return conventions(self.pipeline).guidance
 
     @property
     def downsampling(self) -> int:

@@ -80,8 +80,10 @@ def test_samples_whose_steps_fail_are_inverted_by_way_of_no_guidance_and_the_bet
     def seen(z):
         return (torch.linalg.vector_norm(z, dim=(1, 2, 3), keepdim=True) > 1).to(z)
 
-    network = Counted(lambda z, t, condition: curved(z, t) * (0.4 + 0.6 * condition[..., None]) * seen(z))
-    denoiser = Guided(network, one, 0 * one, 3.0)
+    def network(z, t, condition):
+        return curved(z, t) * (0.4 + 0.6 * condition[..., None]) * seen(z)
+
+    denoiser = Counted(Guided(network, one, 0 * one, 3.0))
     hard = torch.randn(1, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     latents = torch.cat((hard, 0.001 * hard))
     effort = Effort(solver=solver, max_evaluations=15)
@@ -89,7 +91,7 @@ def test_samples_whose_steps_fail_are_inverted_by_way_of_no_guidance_and_the_bet
     done = [all(record.outcome is Outcome.CONVERGED for record in one.records) for one in cold]
     assert done == [False, True]
     alone = Sampler(denoiser, schedule, effort).invert(latents[:1])
-    network.forward = 0
+    denoiser.tally.forward = 0
     both = Sampler(denoiser, schedule, effort).invert(latents)
     assert torch.equal(both[1].latents, cold[1].latents)
     torch.testing.assert_close(both[0].latents, alone[0].latents)
@@ -97,8 +99,8 @@ def test_samples_whose_steps_fail_are_inverted_by_way_of_no_guidance_and_the_bet
         latent_fidelity(hard, generate(denoiser, schedule, one.latents)) for one in (cold[0], both[0])
     ]
     assert fidelity[1] >= fidelity[0]
-    network.forward = 0
+    denoiser.tally.forward = 0
     [again] = Sampler(denoiser, schedule, effort).invert(hard)
-    assert again.evaluations == network.forward
+    assert again.evaluations == denoiser.forward
     [easy] = Sampler(denoiser, schedule, Effort(solver=solver)).invert(latents[1:])
     assert easy.records[0].evaluations < 5

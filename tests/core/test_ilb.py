@@ -153,8 +153,8 @@ def test_descent_ends_where_it_gains_no_more():
     assert boost(BoostBudget(decoder_steps=1000)).rounds[-1].decoder_steps < 100
 
 
-def test_the_first_round_is_the_plain_inversion():
-    boosted = boost()
+def test_the_first_round_is_the_plain_inversion_where_it_is_asked_for():
+    boosted = boost(BoostBudget(plain_first=True))
     assert boosted.rounds[0].distance == boosted.rounds[0].decoder_steps == 0
     assert boosted.rounds[0].psnr == pytest.approx(psnr(ENCODED), abs=1e-4)
     torch.testing.assert_close(boosted.plain.latents, invert(ENCODED).latents)
@@ -162,15 +162,30 @@ def test_the_first_round_is_the_plain_inversion():
 
 def test_the_best_round_is_kept_and_not_the_last():
     scores = iter((20.0, 30.0, 25.0))
-    boosted = boost(BoostBudget(rounds=2), score=lambda _: next(scores))
+    budget = BoostBudget(rounds=2, plain_first=True)
+    boosted = boost(budget, score=lambda _: next(scores))
     assert [done.psnr for done in boosted.rounds] == [20.0, 30.0, 25.0]
     assert (boosted.image_latents - ENCODED).norm() / ENCODED.norm() == pytest.approx(
         boosted.rounds[1].distance
     )
     scores = iter((20.0, 10.0, 5.0))
-    torch.testing.assert_close(
-        boost(BoostBudget(rounds=2), score=lambda _: next(scores)).image_latents, ENCODED
-    )
+    torch.testing.assert_close(boost(budget, score=lambda _: next(scores)).image_latents, ENCODED)
+
+
+def test_without_a_plain_inversion_there_is_one_inversion_a_descent():
+    boosted = boost(BoostBudget(rounds=1))
+    assert [one.decoder_steps > 0 for one in boosted.rounds] == [True]
+    assert boosted.plain is None
+    both = boost(BoostBudget(rounds=1, plain_first=True))
+    torch.testing.assert_close(boosted.image_latents, both.image_latents, rtol=1e-3, atol=1e-3)
+
+
+def test_a_boosted_result_that_is_worse_than_the_encoder_s_latents_is_not_kept():
+    """Scores by distance from E(x): all that descent does is a loss."""
+    boosted = boost(score=lambda latents: -(latents - ENCODED).norm().item())
+    assert [one.decoder_steps > 0 for one in boosted.rounds] == [True, False]
+    torch.testing.assert_close(boosted.image_latents, ENCODED)
+    torch.testing.assert_close(boosted.inversion.latents, boosted.plain.latents)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +193,7 @@ def test_the_best_round_is_kept_and_not_the_last():
     [({"rounds": 0}, 1), ({"target_psnr": 1.0}, 1), ({"seconds": 0.0}, 1), ({"rounds": 3}, 4)],
 )
 def test_each_budget_stops_it(budget, rounds):
-    assert len(boost(BoostBudget(**budget)).rounds) == rounds
+    assert len(boost(BoostBudget(plain_first=True, **budget)).rounds) == rounds
 
 
 def test_decoder_steps_are_bounded():

@@ -58,7 +58,7 @@ def assert_alike(mine: Boost, theirs: Boost) -> None:
 
 
 def test_boosting_photos_together_is_boosting_each():
-    sampler, budget = Recorded(), BoostBudget(rounds=2, decoder_steps=10)
+    sampler, budget = Recorded(), BoostBudget(rounds=2, decoder_steps=10, plain_first=True)
     together = ilb.boost(sampler, [objective(photo) for photo in range(4)], budget)
     assert sampler.inverted == [(4, 0), (4, 4), (4, 4)]
     assert sampler.generated == [4, 4, 4]
@@ -69,7 +69,7 @@ def test_boosting_photos_together_is_boosting_each():
 
 def test_photos_that_are_done_leave_the_inversions():
     """Each photo has reached the target after as many rounds as its number."""
-    sampler, budget = Recorded(), BoostBudget(rounds=9, decoder_steps=10, target_psnr=50.0)
+    sampler, budget = Recorded(), BoostBudget(rounds=9, decoder_steps=10, target_psnr=50.0, plain_first=True)
     scores = [iter([10.0] * photo + [60.0]) for photo in range(4)]
     objectives = [objective(photo, score=lambda _, own=own: next(own)) for photo, own in enumerate(scores)]
     together = ilb.boost(sampler, objectives, budget)
@@ -77,14 +77,15 @@ def test_photos_that_are_done_leave_the_inversions():
     assert sampler.generated == [4, 3, 2, 1]
     assert [len(boost.rounds) for boost in together] == [1, 2, 3, 4]
     for photo, mine in enumerate(together):
-        [alone] = ilb.boost(Recorded(), [objective(photo)], BoostBudget(rounds=photo, decoder_steps=10))
+        budget = BoostBudget(rounds=photo, decoder_steps=10, plain_first=True)
+        [alone] = ilb.boost(Recorded(), [objective(photo)], budget)
         assert [one.evaluations for one in mine.rounds] == [one.evaluations for one in alone.rounds]
 
 
 def test_inversions_that_are_known_are_not_made_again():
     sampler, objectives = Recorded(), [objective(photo) for photo in range(2)]
     known = lbo.invert(CurvedDenoiser(), ddim_schedule(5), torch.cat(ENCODED[:2]))
-    budget = BoostBudget(decoder_steps=10)
+    budget = BoostBudget(decoder_steps=10, plain_first=True)
     boosts = ilb.boost(sampler, objectives, budget, known=known)
     assert sampler.inverted == [(2, 2)]
     for mine, plain, alike in zip(boosts, known, ilb.boost(Recorded(), objectives, budget), strict=True):

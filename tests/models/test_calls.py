@@ -1,11 +1,15 @@
 """The product's words in a pipeline's own, and prompts that are too long."""
 
+import copy
+
 import pytest
 import torch
 
 from invrecon.errors import ModelError, UsageError
 from invrecon.models.probing import PipelineModel
 from invrecon.models.probing.conventions import completed, conventions, translated
+from invrecon.models.probing.prompts import check_prompts
+from invrecon.models.quiet import quiet
 from tests.models.classic import CLASSIC, euler
 from tests.models.conditioned import CONDITIONED
 from tests.models.pipelines import NEW, make
@@ -58,6 +62,22 @@ def test_a_prompt_that_is_too_long_is_refused_and_cut_as_told_it_is_not(name, to
     assert "the text encoder takes" in str(caught.value)
     kept = tokens - 77 + 10
     PipelineModel.from_pipeline(pipe, **call | {"prompt": "a " * kept})
+
+
+def test_the_negative_prompt_s_length_and_every_tokenizer_s_learnt_words_count():
+    pipe, call = make(CLASSIC["sdxl"])
+    too_long = call | {"negative_prompt": "a " * 200}
+    with pytest.raises(UsageError, match="the negative prompt has 200 tokens"):
+        PipelineModel.from_pipeline(pipe, **too_long)
+    pipe.tokenizer_2 = copy.deepcopy(pipe.tokenizer)
+    with quiet():
+        pipe.load_textual_inversion(
+            {"<toy>": torch.randn(3, 32)}, tokenizer=pipe.tokenizer_2, text_encoder=pipe.text_encoder_2
+        )
+    room = pipe.tokenizer.model_max_length - 2
+    check_prompts(pipe, {"prompt": "a " * (room - 3) + "<toy>"})
+    with pytest.raises(UsageError, match=f"the prompt has {room + 1} tokens"):
+        check_prompts(pipe, {"prompt": "a " * (room - 2) + "<toy>"})
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])

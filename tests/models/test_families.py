@@ -92,6 +92,7 @@ def test_every_sampler_serves_every_family_that_is_not_flow_matching(name, sampl
     path = tmp_path / "x.seed.safetensors"
     save_seed(result.seed, path)
     assert load_seed(path).header["sampler"] == sampler
+    assert load_seed(path).header["guidance_argument"] == "guidance_scale"
     again = reconstruct(
         path, load_model(str(folders(name)), device="cpu")
     )  # the file alone says which sampler

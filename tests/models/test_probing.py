@@ -115,16 +115,30 @@ def test_gradients_flow_to_latents_and_to_the_negative_prompt(name):
         assert negative.grad.norm() > 0
 
 
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd 3"])
+def test_guidance_is_made_of_the_prompt_and_of_the_negative_prompt_each_alone(name):
+    pipe, call = make(CLASSIC[name])
+    denoiser, schedule = PipelineModel.from_pipeline(pipe, **call).denoiser_and_schedule()
+    latents, t = noise(denoiser), schedule.timesteps[4]
+    learnt = denoiser.negative.clone().requires_grad_()
+    negative = denoiser.under(learnt)(latents, t)
+    (slope,) = torch.autograd.grad(negative.square().sum(), learnt)
+    with torch.no_grad():
+        positive, mixed = denoiser.unguided()(latents, t), denoiser(latents, t)
+    assert slope.norm() > 0
+    torch.testing.assert_close(
+        negative.detach() + denoiser.weight * (positive - negative.detach()), mixed, rtol=1e-3, atol=1e-4
+    )
+
+
 def test_between_the_steps_the_network_is_told_the_timestep_itself():
     mini = load_model("mini", device="cpu")
     model = PipelineModel.from_pipeline(
         mini.pipeline, prompt="a red apple", num_inference_steps=5, height=64, width=64, guidance_scale=2.0
     )
     denoiser, _ = model.denoiser_and_schedule()
-    latents, direct = (
-        noise(denoiser),
-        mini.denoiser(Recipe("a red apple", guidance_scale=2.0, width=64, height=64)),
-    )
+    recipe = Recipe("a red apple", num_inference_steps=5, guidance_scale=2.0, width=64, height=64)
+    latents, direct = noise(denoiser), mini.denoiser(recipe)
     with torch.no_grad():
         for t in (1, 500, 801, 999):
             torch.testing.assert_close(denoiser(latents, t), direct(latents, t), rtol=1e-4, atol=1e-5)

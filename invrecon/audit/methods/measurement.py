@@ -14,7 +14,7 @@ from torch import Tensor
 
 from invrecon.audit.methods.photo import AuditPhoto, boosted_latents
 from invrecon.audit.methods.plan import OURS, Run
-from invrecon.core.denoiser import Counted, Guided
+from invrecon.core.denoiser import Counted
 from invrecon.core.health import health
 from invrecon.core.lbo import StepRecord
 from invrecon.core.peers import Stored, make_peer
@@ -57,8 +57,8 @@ def make_row(run: Run, photo: AuditPhoto, model: Model, settings: Settings, prom
     recipe = replace(settings.recipe(*size), prompt=prompt, negative_prompt="", guidance_scale=scale)
     budget = math.inf if run.budget is None else run.budget
     sampler = model.sampler(recipe, replace(settings.effort, solver="auto", mean_evaluations=budget))
-    network = Counted(sampler.denoiser.denoiser)
-    sampler = replace(sampler, denoiser=_on(network, sampler.denoiser))
+    network = Counted(sampler.denoiser)
+    sampler = replace(sampler, denoiser=network)
     reset_peak(model.device)
     begun = time.monotonic()
     inverted = invert(run, sampler, z_0)
@@ -78,11 +78,6 @@ def make_row(run: Run, photo: AuditPhoto, model: Model, settings: Settings, prom
         | _describe(inverted)
         | _judge(photo, model, z_0, inverted.regenerate(), name)
     )
-
-
-def _on(network: Counted, guided: Guided) -> Guided:
-    """The same guidance around another network."""
-    return Guided(network, guided.condition, guided.negative, guided.guidance_scale, guided.precision)
 
 
 def invert(run: Run, sampler: Sampler, z_0: Tensor) -> Inverted:

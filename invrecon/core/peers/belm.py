@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from invrecon.core.denoiser import Guided
+from invrecon.core.denoiser import GuidedDenoiser
 from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.core.peers.peer import Peer, Stored
 from invrecon.core.schedule import Schedule
@@ -28,7 +28,7 @@ def o_belm(evaluations: int | None = None) -> Peer:
 
 
 @torch.no_grad()
-def _invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
+def _invert(guided: GuidedDenoiser, schedule: Schedule, image_latents: Tensor) -> Stored:
     a, v, timesteps = _grid(schedule)
     below = image_latents / a[0]
     current = below + (v[1] - v[0]) * guided(image_latents, timesteps[1])
@@ -39,7 +39,7 @@ def _invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored
 
 
 @torch.no_grad()
-def _generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
+def _generate(guided: GuidedDenoiser, schedule: Schedule, stored: Stored) -> Tensor:
     a, v, timesteps = _grid(schedule)
     above, current = stored.latents / a[-1], stored.extras["previous"] / a[-2]
     for i in reversed(range(1, len(schedule))):

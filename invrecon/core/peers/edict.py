@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from invrecon.core.denoiser import Guided
+from invrecon.core.denoiser import GuidedDenoiser
 from invrecon.core.peers.peer import Peer, Stored
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import Transition, transitions
@@ -25,7 +25,7 @@ def edict(evaluations: int | None = None) -> Peer:
 
 
 @torch.no_grad()
-def _invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
+def _invert(guided: GuidedDenoiser, schedule: Schedule, image_latents: Tensor) -> Stored:
     pair = image_latents, image_latents
     for number, transition in reversed(list(enumerate(transitions(guided, schedule)))):
         pair = _in_turn(number, _up(transition, *_in_turn(number, pair)))
@@ -33,7 +33,7 @@ def _invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored
 
 
 @torch.no_grad()
-def _generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
+def _generate(guided: GuidedDenoiser, schedule: Schedule, stored: Stored) -> Tensor:
     pair = stored.latents, stored.extras["y"]
     for number, transition in enumerate(transitions(guided, schedule)):
         pair = _in_turn(number, _down(transition, *_in_turn(number, pair)))

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from invrecon.core.denoiser import Guided
+from invrecon.core.denoiser import GuidedDenoiser
 from invrecon.core.peers.fixed_point import f
 from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.core.peers.peer import Peer, Stored, is_finite, plain_generate, step_by_step
@@ -70,7 +70,7 @@ def gradient(evaluations: int | None = None) -> Peer:
     """
 
     @torch.no_grad()
-    def invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
+    def invert(guided: GuidedDenoiser, schedule: Schedule, image_latents: Tensor) -> Stored:
         up = list(reversed(transitions(guided, schedule)))
         latents = image_latents
         noise, spent = guided(latents, up[0].timestep), 1

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from invrecon.core.denoiser import Guided
+from invrecon.core.denoiser import GuidedDenoiser
 from invrecon.core.peers.fixed_point import f, iterate
 from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.core.peers.peer import Peer, Stored, is_finite, plain_generate
@@ -28,7 +28,7 @@ def uni_inv(evaluations: int | None = None) -> Peer:
     budget = evaluations or 1
 
     @torch.no_grad()
-    def invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
+    def invert(guided: GuidedDenoiser, schedule: Schedule, image_latents: Tensor) -> Stored:
         up = list(reversed(transitions(guided, schedule)))
         latents, noise, times = image_latents, guided(image_latents, up[0].timestep), max(1, budget - 1)
         for transition in up:
@@ -56,7 +56,7 @@ def ife(evaluations: int | None = None) -> Peer:
     """
 
     @torch.no_grad()
-    def invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
+    def invert(guided: GuidedDenoiser, schedule: Schedule, image_latents: Tensor) -> Stored:
         first = transitions(guided, schedule)[-1]
         latents = f(first, image_latents, image_latents)
         levels = noise_levels(schedule)[-2::-1]  # at t_1 to t_T

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from invrecon.core import sampling
-from invrecon.core.denoiser import Guided
+from invrecon.core.denoiser import GuidedDenoiser
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import Transition, transitions
 
@@ -26,10 +26,10 @@ class Stored:
     extras: dict[str, Tensor]
 
 
-Invert = Callable[[Guided, Schedule, Tensor], Stored]
+Invert = Callable[[GuidedDenoiser, Schedule, Tensor], Stored]
 """(eps, the sampler's steps, image latents (B, C, h, w)) -> what is kept."""
 
-Generate = Callable[[Guided, Schedule, Stored], Tensor]
+Generate = Callable[[GuidedDenoiser, Schedule, Stored], Tensor]
 """(eps, the sampler's steps, what was kept) -> image latents (B, C, h, w)."""
 
 Step = Callable[[Transition, Tensor], Tensor]
@@ -55,7 +55,7 @@ class Peer:
     note: str = ""
 
 
-def plain_generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
+def plain_generate(guided: GuidedDenoiser, schedule: Schedule, stored: Stored) -> Tensor:
     """The unmodified sampler, from the seed noise alone."""
     return sampling.generate(guided, schedule, stored.latents)
 
@@ -66,7 +66,7 @@ def step_by_step(name: str, step: Step, note: str = "") -> Peer:
     """
 
     @torch.no_grad()
-    def invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
+    def invert(guided: GuidedDenoiser, schedule: Schedule, image_latents: Tensor) -> Stored:
         latents = image_latents
         for transition in reversed(transitions(guided, schedule)):
             latents = step(transition, latents)

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from invrecon.core.denoiser import Guided
+from invrecon.core.denoiser import GuidedDenoiser
 from invrecon.core.lbo import growth
 from invrecon.core.peers.fixed_point import f
 from invrecon.core.peers.peer import Peer, Stored, is_finite
@@ -27,7 +27,7 @@ def direct(evaluations: int | None = None) -> Peer:
     """
 
     @torch.no_grad()
-    def invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
+    def invert(guided: GuidedDenoiser, schedule: Schedule, image_latents: Tensor) -> Stored:
         pivots = _pivots(guided, schedule, image_latents)
         steps = zip(transitions(guided, schedule), pivots, pivots[1:], strict=False)
         return Stored(
@@ -36,7 +36,7 @@ def direct(evaluations: int | None = None) -> Peer:
         )
 
     @torch.no_grad()
-    def generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
+    def generate(guided: GuidedDenoiser, schedule: Schedule, stored: Stored) -> Tensor:
         latents = stored.latents
         for transition, offset in zip(transitions(guided, schedule), stored.extras["offsets"], strict=True):
             latents = transition.down(latents) + offset
@@ -60,7 +60,7 @@ def lbo_biases(evaluations: int | None = None) -> Peer:
     iterations = effort.max_evaluations if evaluations is None else max(1, evaluations - 1)
 
     @torch.no_grad()
-    def invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
+    def invert(guided: GuidedDenoiser, schedule: Schedule, image_latents: Tensor) -> Stored:
         strategy = make_strategy("auto" if evaluations is None else "anderson", len(image_latents))
         pivot, biases = image_latents, []
         for transition in reversed(transitions(guided, schedule)):
@@ -76,7 +76,7 @@ def lbo_biases(evaluations: int | None = None) -> Peer:
         return Stored(pivot, {"biases": torch.stack(biases[::-1])})
 
     @torch.no_grad()
-    def generate(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
+    def generate(guided: GuidedDenoiser, schedule: Schedule, stored: Stored) -> Tensor:
         latents = stored.latents
         for transition, bias in zip(transitions(guided, schedule), stored.extras["biases"], strict=True):
             latents = transition.down(latents + bias)
@@ -108,11 +108,11 @@ def null_text(evaluations: int | None = None) -> Peer:
     iterations = 10 if evaluations is None else max(1, (evaluations - 3) // 3)
 
     @torch.no_grad()
-    def invert(guided: Guided, schedule: Schedule, image_latents: Tensor) -> Stored:
+    def invert(guided: GuidedDenoiser, schedule: Schedule, image_latents: Tensor) -> Stored:
         pivots = _pivots(guided, schedule, image_latents)
         latents, embedding, embeddings = pivots[0], guided.negative.expand(len(image_latents), -1, -1), []
         for i, (transition, target) in enumerate(zip(transitions(guided, schedule), pivots[1:], strict=True)):
-            if guided.guidance_scale != 1:
+            if guided.weight != 1:
                 embedding, latents = _learn(guided, transition, latents, target, embedding, i, iterations)
             embeddings.append(embedding)
         return Stored(pivots[0], {"negatives": torch.stack(embeddings)})
@@ -122,18 +122,28 @@ def null_text(evaluations: int | None = None) -> Peer:
 
 
 @torch.no_grad()
-def _generate_null_text(guided: Guided, schedule: Schedule, stored: Stored) -> Tensor:
+def _generate_null_text(guided: GuidedDenoiser, schedule: Schedule, stored: Stored) -> Tensor:
     """The plain steps, each under its own negative embedding."""
     latents = stored.latents
     for transition, negative in zip(transitions(guided, schedule), stored.extras["negatives"], strict=True):
-        own = Guided(guided.denoiser, guided.condition, negative, guided.guidance_scale)
-        latents = Transition(own, transition.timestep, transition.A, transition.B).down(latents)
+        positive = guided.unguided()(latents, transition.timestep)
+        latents = transition.step(latents, _mixed(guided, transition, latents, positive, negative))
     return latents
 
 
-def _pivots(guided: Guided, schedule: Schedule, image_latents: Tensor) -> list[Tensor]:
+def _mixed(
+    guided: GuidedDenoiser, transition: Transition, latents: Tensor, positive: Tensor, embedding: Tensor
+) -> Tensor:
+    """eps(z, t; c) of the formula above: `positive` is eps(z, t, c_pos), `embedding` the negative c."""
+    if guided.weight == 1:
+        return positive
+    negative = guided.under(embedding)(latents, transition.timestep)
+    return negative + guided.weight * (positive - negative)
+
+
+def _pivots(guided: GuidedDenoiser, schedule: Schedule, image_latents: Tensor) -> list[Tensor]:
     """z*_T ... z*_0 by plain DDIM inversion under the condition alone (w = 1)."""
-    unguided = guided.at(1.0)
+    unguided = guided.unguided()
     pivots = [image_latents]
     for transition in reversed(transitions(unguided, schedule)):
         pivots.append(transition.up(pivots[-1], unguided(pivots[-1], transition.timestep)))
@@ -141,7 +151,7 @@ def _pivots(guided: Guided, schedule: Schedule, image_latents: Tensor) -> list[T
 
 
 def _learn(
-    guided: Guided,
+    guided: GuidedDenoiser,
     transition: Transition,
     latents: Tensor,
     target: Tensor,
@@ -150,14 +160,12 @@ def _learn(
     iterations: int,
 ) -> tuple[Tensor, Tensor]:
     """The learnt embedding, (B, L, D), in its own dtype, and the latents that the step leads to with it."""
-    positive = guided.denoiser(latents, transition.timestep, guided.condition.expand(len(latents), -1, -1))
-    dtype, w = embedding.dtype, guided.guidance_scale
+    positive, dtype = guided.unguided()(latents, transition.timestep), embedding.dtype
     learnt = torch.nn.Parameter(embedding.to(torch.promote_types(dtype, torch.float32)).clone())
     optimizer = torch.optim.Adam([learnt], lr=max(0.0, 1e-2 * (1 - number / 100)))
 
     def down() -> Tensor:
-        negative = guided.denoiser(latents, transition.timestep, learnt.to(dtype))
-        return transition.A * latents + transition.B * (negative + w * (positive - negative))
+        return transition.step(latents, _mixed(guided, transition, latents, positive, learnt.to(dtype)))
 
     for _ in range(iterations):
         with torch.enable_grad():

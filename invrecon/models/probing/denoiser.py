@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from invrecon.models.probing.conventions import conventions, parameters
 from invrecon.models.probing.latents import LatentForms, close
+from invrecon.models.probing.prompts import PROMPTS, encoded
 from invrecon.models.probing.rescue import in_float32, networks
 from invrecon.models.probing.runner import Runner, fresh
 
@@ -54,6 +56,7 @@ class PipelineDenoiser:
         those that require them."""
         other = copy.copy(self)
         other.arguments = self.arguments | arguments
+        vars(other).pop("_negative", None)
         return other
 
     def at(self, guidance_scale: float) -> "PipelineDenoiser":
@@ -79,10 +82,36 @@ class PipelineDenoiser:
         return own.unguided if value is None else float(value)
 
     @property
+    def weight(self) -> float:
+        """w in  neg + w (pos - neg);  1 where there is one branch, or the network is told its guidance."""
+        return conventions(self.runner.pipeline).weight(self.guidance_scale)
+
+    @property
+    def negative(self) -> Tensor:
+        """The negative prompt's embedding, (1, L, D).
+
+        Raises:
+            ModelError: the pipeline doesn't encode a prompt as tokens and, maybe, a pooled embedding.
+        """
+        return self._negative[0]
+
+    @cached_property
+    def _negative(self) -> tuple[Tensor, dict[str, Any]]:
+        """The embedding of tokens, and the arguments that go with it."""
+        return encoded(self.runner.pipeline, self.runner.call | self.arguments)
+
+    def under(self, embedding: Tensor) -> "PipelineDenoiser":
+        """The same without guidance, under another embedding in the prompt's place, (1, L, D). Where the
+        pipeline takes a pooled embedding too, it is the negative prompt's."""
+        beside = dict.fromkeys(name for name in PROMPTS if name in parameters(self.runner.pipeline))
+        pooled = self._negative[1]
+        return self.unguided().given(**beside, prompt_embeds=embedding, **pooled)
+
+    @property
     def rounding(self) -> float:
         """Relative error that rounding may leave in a prediction: that of both branches, w and w - 1
         times."""
-        weight = conventions(self.runner.pipeline).weight(self.guidance_scale)
+        weight = self.weight
         return torch.finfo(self.forms.like.dtype).eps * math.hypot(weight, weight - 1)
 
     def __call__(self, latents: Tensor, timestep: float) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from invrecon.errors import ModelError
 from invrecon.models.probing.affine import AffinePermutation, read_affine
+from invrecon.models.probing.replay import replayed
 from invrecon.models.probing.runner import Runner, Visit, first_line
 
 
@@ -78,7 +79,8 @@ def read_forms(runner: Runner) -> LatentForms:
         start = _read_start(runner, own)
         argument = like if start is None else start.undo(like).to(like)
         try:
-            decoding = read_affine(_decoding(runner, argument), like.float())
+            with replayed(runner.pipeline):
+                decoding = read_affine(_decoding(runner, argument), like.float())
         except ValueError as error:
             way = "the way of its latents to the autoencoder can't be undone"
             raise ModelError(f"{kind} can't be inverted: {way} ({error})") from error
@@ -111,10 +113,11 @@ def _read_start(runner: Runner, own: Visit) -> AffinePermutation | None:
             given = runner.visit([0], latents=like.reshape(shape))
             start = None
             if given.samples[0].shape != like.shape or not torch.equal(given.samples[0], like):
-                start = read_affine(
-                    lambda x: torch.cat([runner.visit([0], latents=one[None]).samples[0] for one in x]),
-                    like.reshape(shape),
-                )
+                with replayed(runner.pipeline):
+                    start = read_affine(
+                        lambda x: torch.cat([runner.visit([0], latents=one[None]).samples[0] for one in x]),
+                        like.reshape(shape),
+                    )
                 given = runner.visit([0], latents=start.undo(like).to(like))
         except (ValueError, TypeError, RuntimeError, AttributeError, IndexError):
             continue

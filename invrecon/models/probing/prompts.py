@@ -1,46 +1,84 @@
 """Prompts as a pipeline's text encoders take them."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from invrecon.errors import UsageError
+import torch
+from torch import Tensor
+
+from invrecon.errors import ModelError, UsageError
 from invrecon.models.probing.conventions import parameters
 from invrecon.models.quiet import quiet
+from invrecon.models.words import rewritten
 
 ENDLESS = 1 << 20  # tokenizers without a limit tell a number beyond this
 
 
 def check_prompts(pipeline: Any, call: Mapping[str, Any]) -> None:
-    """Raises UsageError where a prompt has more tokens than any text encoder of the pipeline takes."""
-    tokenizer, limit = _longest(pipeline, call)
-    if tokenizer is None:
-        return
-    for text in (call.get("prompt"), call.get("negative_prompt")):
-        if not isinstance(text, str):
-            continue
-        with quiet():
-            ids = tokenizer(text).input_ids
-        if len(ids) > limit:
-            special = tokenizer.num_special_tokens_to_add()
-            kept = tokenizer.decode(ids[: limit - 1], skip_special_tokens=True)
-            raise UsageError(
-                f"the prompt has {len(ids) - special} tokens, the text encoder takes {limit - special}: "
-                f"end it after {kept[-40:]!r}"
-            )
+    """Raises UsageError where a prompt has more tokens than the text encoders of the pipeline take that take
+    most. Learnt words count as the pipeline writes them out."""
+    for name in ("prompt", "negative_prompt"):
+        text = call.get(name)
+        if isinstance(text, str):
+            for tokenizer, limit in _longest(pipeline, call):
+                _check_length(pipeline, tokenizer, limit, name.replace("_", " "), text)
 
 
-def _longest(pipeline: Any, call: Mapping[str, Any]) -> tuple[Any, int]:
-    """The tokenizer that takes the longest prompt, and how many tokens, special ones included; None where all
-    are endless."""
+def _check_length(pipeline: Any, tokenizer: Any, limit: int, name: str, text: str) -> None:
+    with quiet():
+        ids = tokenizer(rewritten(pipeline, tokenizer, text)).input_ids
+    if len(ids) > limit:
+        special = tokenizer.num_special_tokens_to_add()
+        kept = tokenizer.decode(ids[: limit - 1], skip_special_tokens=True)
+        raise UsageError(
+            f"the {name} has {len(ids) - special} tokens, the text encoder takes {limit - special}: "
+            f"end it after {kept[-40:]!r}"
+        )
+
+
+PROMPTS = ("prompt", "prompt_2", "prompt_3")
+
+
+def encoded(pipeline: Any, call: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """The negative prompt in a prompt's place: the embedding of its tokens, (1, L, D), and the arguments that
+    go with it, which are the pooled embedding where there is one.
+
+    Raises:
+        ModelError: the pipeline encodes prompts otherwise.
+    """
+    given, there = call.get("negative_prompt_embeds"), parameters(pipeline)
+    if isinstance(given, Tensor):
+        pooled = call.get("negative_pooled_prompt_embeds")
+        return given, {} if pooled is None else {"pooled_prompt_embeds": pooled}
+    text = call.get("negative_prompt") or ""
+    options = {"device": pipeline._execution_device, "do_classifier_free_guidance": False}
+    options |= {name: text if name == "prompt" else None for name in PROMPTS if name in there}
+    known = inspect.signature(type(pipeline).encode_prompt).parameters
+    named = {"num_images_per_prompt": 1} | options
+    with quiet(), torch.no_grad():
+        found = pipeline.encode_prompt(**{name: value for name, value in named.items() if name in known})
+    if not isinstance(found, tuple) or len(found) not in (2, 4) or not isinstance(found[0], Tensor):
+        kind = type(pipeline).__name__
+        raise ModelError(
+            f"{kind} encodes prompts in a form of its own, which null-text inversion can't learn"
+        )
+    return found[0], {"pooled_prompt_embeds": found[2]} if len(found) == 4 else {}
+
+
+def _longest(pipeline: Any, call: Mapping[str, Any]) -> list[tuple[Any, int]]:
+    """The tokenizers that take the longest prompt, and how many tokens, special ones included; none where one
+    is endless."""
     argument = parameters(pipeline).get("max_sequence_length")
     asked = call.get("max_sequence_length", argument.default if argument else None)
-    found: tuple[Any, int] = (None, 0)
+    found: list[tuple[Any, int]] = []
     for name, tokenizer in pipeline.components.items():
         if not name.startswith("tokenizer") or not hasattr(tokenizer, "num_special_tokens_to_add"):
             continue
         own = int(min(tokenizer.model_max_length, ENDLESS))
         limit = own if asked is None or "CLIP" in type(tokenizer).__name__ else int(asked)
         if limit >= ENDLESS:
-            return None, 0
-        found = max(found, (tokenizer, limit), key=lambda pair: pair[1])
-    return found
+            return []
+        found.append((tokenizer, limit))
+    most = max((limit for _, limit in found), default=0)
+    return [(tokenizer, limit) for tokenizer, limit in found if limit == most]

@@ -46,6 +46,23 @@ BODIES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Shells start programs in the background with SIGINT ignored, and their children inherit that."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+def interrupted(process):
+    """What a process prints that is interrupted now."""
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.communicate(timeout=20)
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_an_interrupt_ends_the_process_at_once(tmp_path, body):
     command = [sys.executable, "-c", PROGRAM.format(body=body)]
@@ -53,8 +70,7 @@ def test_an_interrupt_ends_the_process_at_once(tmp_path, body):
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=20)
+        _, told = interrupted(process)
     assert (process.returncode, told) == (130, "invrecon: interrupted\n")
     assert os.listdir(tmp_path) == []
 
@@ -64,8 +80,7 @@ def test_the_program_is_interrupted_while_it_imports_and_loads(tmp_path, photo):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not (tmp_path / "out").exists():
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=20) == ("", "invrecon: interrupted\n")
+        assert interrupted(process) == ("", "invrecon: interrupted\n")
     assert process.returncode == 130
     assert os.listdir(tmp_path / "out") == []
 

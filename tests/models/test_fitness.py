@@ -14,7 +14,7 @@ from invrecon.models.grid import read_schedule
 from invrecon.models.quiet import quiet
 from invrecon.pipeline.checkup import check
 from tests import checkpoints
-from tests.models.weights import configure, copy, rewrite
+from tests.models.weights import configure, copy, refused, rewrite
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +22,6 @@ def folder(mini, tmp_path_factory):
     return checkpoints.save(
         tmp_path_factory.mktemp("sd"), checkpoints.stable_diffusion, mini.pipeline.tokenizer
     )
-
-
-def refused(path, **options):
-    with pytest.raises(ModelError) as caught:
-        load_model(str(path), device="cpu", **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def tiny():

@@ -8,11 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
-from invrecon.errors import ModelError
 from invrecon.models import load_model, single_file, tokenizers
 from invrecon.models import locate as locating
 from tests import checkpoints
-from tests.models.weights import configure, copy, rewrite, without
+from tests.models.weights import configure, copy, refused, rewrite, without
 from tests.single_file import save_single_file
 
 KINDS = {
@@ -36,13 +35,6 @@ def single(folder, path, kind="sd1"):
 def file(folders, tmp_path):
     (tmp_path / "files").mkdir()
     return single(folders["sd1"], tmp_path / "files" / "m.safetensors")
-
-
-def refused(path, **options):
-    with pytest.raises(ModelError) as caught:
-        load_model(str(path), device="cpu", **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def same(a, b):

@@ -11,7 +11,7 @@ from invrecon.models.quiet import quiet
 
 def rescued_at(denoiser: Any) -> set[float]:
     """Timesteps at which the network behind a denoiser had to be asked again, however it is wrapped."""
-    while denoiser is not None and not isinstance(denoiser, Rescued):
+    while denoiser is not None and not hasattr(denoiser, "rescued"):
         denoiser = getattr(denoiser, "denoiser", None)
     return denoiser.rescued if denoiser else set()
 

@@ -20,6 +20,11 @@ SCHEDULERS: dict[str, Any] = {
     "dpm++": DPMSolverMultistepScheduler,
 }
 
+KINDS = {kind.__name__: name for name, kind in SCHEDULERS.items()} | {
+    "FlowMatchEulerDiscreteScheduler": "euler"
+}
+"""Names of samplers, by the class that each is."""
+
 _AUTO = {  # what a checkpoint's own scheduler stands for
     "DDIMScheduler": "ddim",
     "PNDMScheduler": "ddim",

@@ -1,6 +1,7 @@
 """What diffusers does alone, by its pipeline, its schedulers, its loop: regeneration, and DDIM inversion.
 Shares no sampling code with the rest."""
 
+import copy
 from typing import Any
 
 import torch
@@ -16,9 +17,11 @@ from PIL.Image import Image
 from torch import Tensor
 
 from invrecon.core.denoiser import Guided
-from invrecon.errors import ModelError
+from invrecon.errors import ModelError, UsageError
+from invrecon.models.adapted import AdaptedModel
 from invrecon.models.load import place
 from invrecon.models.model import Model
+from invrecon.models.probed import ProbedModel
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler
 from invrecon.settings import Recipe
@@ -41,7 +44,7 @@ class StockPipeline:
         dtype: of all parts; an autoencoder that asks for float32 (`force_upcast`) gets it.
     """
 
-    def __init__(self, model: Model, dtype: str = "float32") -> None:
+    def __init__(self, model: AdaptedModel, dtype: str = "float32") -> None:
         self._family = model.family
         with quiet():
             self._pipeline = model.checkpoint.open(model.family.pipeline, dtype)
@@ -108,11 +111,60 @@ class StockPipeline:
         return self._pipeline.image_processor.postprocess(decoded.float(), output_type="pil")[0], pixels
 
 
+class StockCall:
+    """The stock call of a pipeline that is probed: `pipe(**model.call(seed))`, on a copy that shares its
+    parts."""
+
+    def __init__(self, model: ProbedModel) -> None:
+        self._model = model
+
+    def regenerate(self, seed: Tensor, recipe: Recipe) -> tuple[Image, Tensor]:
+        """The picture and the image latents (float32) that the pipeline makes of seed noise, (1, C, h, w)."""
+        model, decoded = self._model, []
+        pipeline, vae = copy.copy(model.pipeline), copy.copy(model.pipeline.vae)
+
+        def decode(latents: Tensor, *args: Any, **options: Any) -> Any:
+            decoded.append(latents)
+            return model.pipeline.vae.decode(latents, *args, **options)
+
+        vars(vae)["decode"] = decode
+        own = {
+            "vae": vae,
+            "scheduler": copy.deepcopy(model.scheduler(recipe.sampler)),
+            "safety_checker": None,
+        }
+        vars(pipeline).update({name: part for name, part in own.items() if hasattr(pipeline, name)})
+        vars(pipeline)["_progress_bar_config"] = {"disable": True}
+        denoiser = model.denoiser(recipe)
+        with quiet():
+            picture = pipeline(**denoiser.call(seed.to(model.device))).images[0]
+        return picture, denoiser.forms.from_decoder(decoded[-1].float())
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> tuple[Image, Tensor]:
+        """As `StockPipeline.decode`."""
+        pixels = self._model.decode(latents) / 2 + 0.5
+        return self._model.pipeline.image_processor.postprocess(2 * pixels - 1, output_type="pil")[0], pixels
+
+
+def stock(model: Model, dtype: str = "float32") -> StockPipeline | StockCall:
+    """What diffusers does alone with a live pipeline, or with a checkpoint, loaded anew in `dtype`."""
+    if isinstance(model, ProbedModel):
+        return StockCall(model)
+    if isinstance(model, AdaptedModel):
+        return StockPipeline(model, dtype)
+    raise TypeError(type(model).__name__)
+
+
 @torch.no_grad()
 def ddim_inversion(model: Model, recipe: Recipe, image_latents: Tensor) -> Tensor:
     """z_T of image latents (B, C, h, w) by plain DDIM inversion, through diffusers' `DDIMInverseScheduler`.
     Not for flow matching.
     """
+    if not isinstance(model, AdaptedModel):
+        raise UsageError(
+            f"DDIM's inverse scheduler is not for {model.title}: name a model of Stable Diffusion"
+        )
     with quiet():
         scheduler = DDIMInverseScheduler.from_config(
             model.scheduler(recipe.sampler).config, clip_sample=False, timestep_spacing="leading"

@@ -108,7 +108,7 @@ def find_guidance(
         UsageError, ModelError: the settings don't fit the model, or the prompts are alike, so that guidance
             does nothing.
     """
-    settings = replace(settings or Settings(), auto_guidance=True)
+    settings = model.settled(replace(settings or Settings(), auto_guidance=True))
     return search_guidance(find_subject(Path(photo), model, settings), model, settings, on_progress)
 
 

@@ -113,7 +113,7 @@ def invert_batch(
         UsageError, ModelError: the settings don't fit the model.
     """
     work = partial(invert_subjects, method=method)
-    return run_photos(photos, work, model, settings or Settings(), on_progress)
+    return run_photos(photos, work, model, model.settled(settings or Settings()), on_progress)
 
 
 def invert_subjects(

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from invrecon.core.sampler import OnProgress
-from invrecon.errors import ModelError
+from invrecon.errors import ModelError, UsageError
 from invrecon.image import load_photo
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.seeds import canvas_of, caveats, check_model, check_photo
@@ -21,7 +21,7 @@ from invrecon.seedfile import Seed, load_seed
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-    from invrecon.models.stock import StockPipeline
+    from invrecon.models.stock import StockCall, StockPipeline
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def verify(
         InputError: seed file or photo can't be used, don't belong together, or the model isn't what the seed
             was made with.
     """
-    from invrecon.models.stock import StockPipeline
+    from invrecon.models.stock import StockPipeline, stock
 
     begun = time.monotonic()
     seed_file, photo = Path(seed_file), Path(photo)
@@ -115,16 +115,20 @@ def verify(
     check_model(seed, seed_file, model)
     check_photo(seed, seed_file, photo)
     subject = lay_out(load_photo(photo), canvas_of(seed), model)
-    stock = StockPipeline(model, dtype)
+    pipeline = stock(model, dtype)
+    if matrix and not isinstance(pipeline, StockPipeline):
+        raise UsageError(
+            f"a matrix loads the checkpoint anew, and {model.name} is a live pipeline: leave it out"
+        )
     if on_progress:
         on_progress("regenerating with diffusers", 0, 1)
-    picture, regenerated = stock.regenerate(seed.latents, seed.recipe)
+    picture, regenerated = pipeline.regenerate(seed.latents, seed.recipe)
     return Verification(
         picture=picture,
         psnr=subject.psnr(picture),
         ssim=ssim(subject.original, picture),
         latent_fidelity_db=latent_fidelity(seed.image_latents, regenerated),
-        losses=_losses(seed, subject, model, stock, regenerated),
+        losses=_losses(seed, subject, model, pipeline, regenerated),
         seconds=time.monotonic() - begun,
         matrix=_matrix(seed, subject, model, on_progress) if matrix else [],
         psnr_photo=psnr(subject.canvas.shown(subject.photo.rgb), subject.canvas.enlarge(picture)),
@@ -145,7 +149,9 @@ def _of_halves(seed: Seed, dtype: str) -> list[str]:
     return [told, *([f"{len(rescued)} steps were found in float32"] if rescued else [])]
 
 
-def _losses(seed: Seed, subject: Subject, model: Model, stock: StockPipeline, regenerated: Tensor) -> Losses:
+def _losses(
+    seed: Seed, subject: Subject, model: Model, stock: StockPipeline | StockCall, regenerated: Tensor
+) -> Losses:
     photo = subject.cut(subject.pixels) / 2 + 0.5
 
     def unrounded(image_latents: Tensor) -> float:
@@ -167,8 +173,10 @@ def _losses(seed: Seed, subject: Subject, model: Model, stock: StockPipeline, re
 
 
 def _matrix(seed: Seed, subject: Subject, model: Model, on_progress: OnProgress | None) -> list[Variant]:
+    from invrecon.models.adapted import AdaptedModel
     from invrecon.models.stock import OWN, SAMPLERS, StockPipeline
 
+    assert isinstance(model, AdaptedModel)
     recipe = seed.recipe
     steps, own = recipe.num_inference_steps, OWN[recipe.sampler]
     plan = [(own, count, "float32") for count in (max(1, steps // 2), steps, min(1000, 2 * steps))]

@@ -216,7 +216,7 @@ def test_half_precision_networks_keep_float32_latents(mini, photo, tmp_path):
 
 
 def test_where_memory_is_short_the_decoder_s_gradient_is_made_block_by_block_and_is_the_same(monkeypatch):
-    from invrecon.models import model as module
+    from invrecon.models import adapted as module
 
     latents = torch.randn(1, 12, 8, 8, generator=torch.Generator().manual_seed(0))
     gradients, checkpointing = [], []

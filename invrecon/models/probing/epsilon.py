@@ -1,6 +1,15 @@
 """A network's output as the noise in the latents."""
 
+from typing import Any
+
+from diffusers import DDIMScheduler
 from torch import Tensor
+
+
+def in_epsilon(scheduler: Any) -> bool:
+    """Whether it is DDIM and so taken in epsilon form, on which other methods of inversion build; not where a
+    noise level of 1 makes that singular."""
+    return isinstance(scheduler, DDIMScheduler) and float(scheduler.alphas_cumprod.min()) > 0
 
 
 class ToEpsilon:

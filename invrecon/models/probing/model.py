@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from invrecon.core.schedule import Schedule
@@ -13,7 +12,7 @@ from invrecon.errors import ModelError, UsageError
 from invrecon.models.probing.autoencoder import Autoencoder
 from invrecon.models.probing.conventions import completed
 from invrecon.models.probing.denoiser import PipelineDenoiser
-from invrecon.models.probing.epsilon import ToEpsilon
+from invrecon.models.probing.epsilon import ToEpsilon, in_epsilon
 from invrecon.models.probing.latents import LatentForms, close, read_forms
 from invrecon.models.probing.prompts import check_prompts
 from invrecon.models.probing.runner import Runner, check_call, first_line
@@ -110,6 +109,13 @@ class PipelineModel:
         return self.autoencoder.downsampling
 
     @cached_property
+    def latent_channels(self) -> int:
+        """C of image latents (B, C, h, w)."""
+        if not self._forms:
+            self._forms_at(8 * self.multiple, 8 * self.multiple)
+        return next(iter(self._forms.values())).shape[0]
+
+    @cached_property
     def multiple(self) -> int:
         """What the sides of a picture must be multiples of, pixels; found by trying. Where no size that was
         tried is taken as it is, the pipeline has sizes of its own, and names them when it is asked for
@@ -146,12 +152,10 @@ class PipelineModel:
 
 
 def _epsilon_form(scheduler: Any) -> ToEpsilon | None:
-    """Lets DDIM take the noise, which other methods of inversion build on, and returns what turns predictions
-    into it; None where they are the noise, or can't be turned, as at a noise level of 1."""
+    """Lets DDIM take the noise, and returns what turns predictions into it; None where they are the noise, or
+    aren't turned into it."""
     kind = scheduler.config.get("prediction_type")
-    if not isinstance(scheduler, DDIMScheduler) or kind not in ("v_prediction", "sample"):
-        return None
-    if float(scheduler.alphas_cumprod.min()) <= 0:
+    if kind not in ("v_prediction", "sample") or not in_epsilon(scheduler):
         return None
     scheduler.register_to_config(prediction_type="epsilon")
     return ToEpsilon(scheduler.alphas_cumprod, kind)

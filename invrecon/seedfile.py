@@ -11,7 +11,7 @@ happen. Header: one JSON object under the key `invrecon`. Its fields in format 2
     timesteps           [number]: t_0 >= t_1 >= ..., what the network is given at each step
     num_inference_steps int
     prompt, negative_prompt   str
-    guidance_scale      number: 1 means none
+    guidance_scale      number: the value of the pipeline's argument
     sampler             str: "ddim", "euler" or "dpm++"; "auto" for another scheduler of a live pipeline
     dtype               str: of the network that the seed was found with: "float32", "float16", "bfloat16"
     width, height       int: of the picture, pixels

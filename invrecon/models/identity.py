@@ -9,18 +9,22 @@ Parts are those of the pipeline ("unet", "vae", "text_encoder", ...), "scheduler
 weights in a single file are together under "file". Lists of more than 32 values are kept as their SHA-256.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from invrecon.errors import ModelError
 from invrecon.models.arguments import tensor_hash
-from invrecon.models.checkpoint import Checkpoint
 from invrecon.models.files import digest
+
+if TYPE_CHECKING:
+    from invrecon.models.checkpoint import Checkpoint
 
 LONGEST_LIST = 32
 _UNSAID = (None, False, "")
@@ -38,33 +42,15 @@ _NO_SAY = {  # settings that change no picture
 }
 
 
-def describe(
-    checkpoint: Checkpoint, pipeline: Any, scheduler: Any, network: str, encoders: tuple[str, ...]
-) -> dict[str, Any]:
-    """The identity of a checkpoint in use.
-
-    Args:
-        scheduler: that the seed is found with.
-    """
-    parts = [part for part in (network, "vae", *encoders) if getattr(pipeline, part) is not None]
-    configs = {part: getattr(pipeline, part).config for part in parts} | {"scheduler": scheduler.config}
-    names = [part.replace("text_encoder", "tokenizer") for part in parts if part in encoders]
-    return {
-        "weights": {part: digest(files) for part, files in checkpoint.sources(tuple(parts)).items()},
-        "configuration": {part: configuration(config) for part, config in configs.items()},
-        "tokenizers": {name: _vocabulary(getattr(pipeline, name)) for name in names},
-        "attachments": {},
-    }
-
-
-def describe_pipeline(pipeline: Any, scheduler: Any, weights: Mapping[str, str]) -> dict[str, Any]:
-    """The identity of any pipeline.
+def describe(pipeline: Any, scheduler: Any, weights: Mapping[str, str]) -> dict[str, Any]:
+    """The identity of a pipeline in use.
 
     Args:
         scheduler: that the seed is found with.
         weights: of each part that has some, their SHA-256.
     """
-    configs = {part: getattr(pipeline, part).config for part in weights} | {"scheduler": scheduler.config}
+    configs = {name: getattr(part, "config", {}) for name, part in networks_of(pipeline).items()}
+    configs["scheduler"] = scheduler.config
     tokenizers = {
         name: part
         for name, part in pipeline.components.items()
@@ -86,12 +72,16 @@ def networks_of(pipeline: Any) -> dict[str, torch.nn.Module]:
     }
 
 
-def weights_of(pipeline: Any) -> dict[str, str]:
-    """SHA-256 over all weights of each part of a live pipeline.
+def weights_of(pipeline: Any, checkpoint: Checkpoint | None) -> dict[str, str]:
+    """SHA-256 over the weight files of each part of a checkpoint, or over all weights of each part of a live
+    pipeline.
 
     Raises:
         ModelError: weights are offloaded one by one, so that they can't be read.
     """
+    if checkpoint:
+        sources = checkpoint.sources(tuple(networks_of(pipeline)))
+        return {part: digest(files) for part, files in sources.items()}
     hashes = {}
     for name, part in networks_of(pipeline).items():
         values = part.state_dict()

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
 
 from invrecon.core.schedule import Schedule
 from invrecon.models.identity import Difference, differences
@@ -17,6 +19,16 @@ if TYPE_CHECKING:
 
 PACKAGES = ("invrecon", "torch", "diffusers", "transformers")
 TOLERANCE = 1e-4  # relative, of a step's coefficients: float32's rounding over a thousand noise levels
+
+
+class Sown(Protocol):
+    """What is needed of a `Seed`."""
+
+    latents: Tensor
+    header: dict[str, Any]
+
+    @property
+    def recipe(self) -> Recipe: ...
 
 
 def versions() -> dict[str, str]:

@@ -103,6 +103,7 @@ def _check(
     """Raises what `edit` does, for what can be told before the inversion."""
     for one in wanted:
         model.check_prompts(one.to, one.negative_prompt or "")
+        model.own_guidance(one.guidance_scale)
         if one.mode == "p2p" or one.weights:
             weigh(one, model)
     if mask and not is_seed_file(source):

@@ -124,7 +124,7 @@ def search_guidance(
         sampler = model.sampler(recipe, settings.effort, tell)
         return _try(scale, sampler, subject, model, smaller, ceiling - settings.guidance_loss)
 
-    scale, attempts = largest_guidance(attempt, settings.max_guidance)
+    scale, attempts = largest_guidance(attempt, settings.max_guidance, lowest=model.no_guidance)
     best = next(each for each in attempts if each.probe.guidance_scale == scale)
     curve = [each.probe for each in attempts]
     within = f"within {settings.guidance_loss:g} dB of the {ceiling:.2f} dB of the autoencoder alone"

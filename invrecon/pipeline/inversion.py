@@ -197,7 +197,8 @@ def _advice(run: Run, subject: Subject, inversion: Inversion, rescued: Collectio
     """
     search, records, dtype = run.search, inversion.records, str(run.model.dtype).removeprefix("torch.")
     tiles = run.model.tiled(*subject.canvas.size)
-    notes = (subject.photo.note, _padding(run, subject), TILES if tiles else None)
+    replaced = run.model.replacement(run.settings.sampler)
+    notes = (subject.photo.note, _padding(run, subject), TILES if tiles else None, replaced)
     advice = [note for note in notes if note]
     if search and not search.bracketed:
         advice.append(search.verdict)

@@ -70,9 +70,8 @@ def find_reference(
         picture = decode(model, seed.image_latents)
         advice, seconds = "; ".join(unchecked(seed)) or None, time.monotonic() - begun
         return Reference(seed, picture, health(seed.latents), 0, seconds, advice)
-    plain = replace(
-        model.settled(settings or Settings()), boost=False, guidance_scale=1.0, auto_guidance=False
-    )
+    settings, none = model.settled(settings or Settings()), model.no_guidance
+    plain = replace(settings, boost=False, guidance_scale=none, auto_guidance=False)
     inversion = only(run_photos([source], invert_subjects, model, plain, on_progress))
     seed, seconds = inversion.seed, time.monotonic() - begun
     return Reference(

@@ -136,8 +136,9 @@ class Studio:
         if negative is None and not self.model.has_negative_prompt:
             negative = ""
         if negative is None:
-            negative = recipe.prompt if recipe.guidance_scale == 1 else recipe.negative_prompt
-        scale = settings.guidance_scale
+            guided = recipe.guidance_scale > self.model.no_guidance
+            negative = recipe.negative_prompt if guided else recipe.prompt
+        scale = self.model.own_guidance(settings.guidance_scale)
         return self.model.denoiser(
             replace(recipe, prompt=settings.to, negative_prompt=negative, guidance_scale=scale)
         )
@@ -182,7 +183,8 @@ class Studio:
 
     def _mask_of_words(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
         source, target = things(self.model.words(self.recipe.prompt), self.model.words(to))
-        plain = replace(self.recipe, prompt=to, negative_prompt="", guidance_scale=1.0)
+        none = self.model.no_guidance
+        plain = replace(self.recipe, prompt=to, negative_prompt="", guidance_scale=none)
         pairs = [(self.source.denoiser, source), (self.model.denoiser(plain), target)]
         mask = attention_mask(pairs, self.schedule, self.source.trajectory, attention, threshold)
         return along_edges(pixel_mask(mask, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)

@@ -21,7 +21,7 @@ from invrecon.seedfile import Seed, load_seed
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-    from invrecon.models.stock import StockCall, StockPipeline
+    from invrecon.models.stock import StockPipeline
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def verify(
         InputError: seed file or photo can't be used, don't belong together, or the model isn't what the seed
             was made with.
     """
-    from invrecon.models.stock import StockPipeline, stock
+    from invrecon.models.stock import StockPipeline
 
     begun = time.monotonic()
     seed_file, photo = Path(seed_file), Path(photo)
@@ -115,8 +115,8 @@ def verify(
     check_model(seed, seed_file, model)
     check_photo(seed, seed_file, photo)
     subject = lay_out(load_photo(photo), canvas_of(seed), model)
-    pipeline = stock(model, dtype)
-    if matrix and not isinstance(pipeline, StockPipeline):
+    pipeline = StockPipeline(model, dtype)
+    if matrix and not model.checkpoint:
         raise UsageError(
             f"a matrix loads the checkpoint anew, and {model.name} is a live pipeline: leave it out"
         )
@@ -149,9 +149,7 @@ def _of_halves(seed: Seed, dtype: str) -> list[str]:
     return [told, *([f"{len(rescued)} steps were found in float32"] if rescued else [])]
 
 
-def _losses(
-    seed: Seed, subject: Subject, model: Model, stock: StockPipeline | StockCall, regenerated: Tensor
-) -> Losses:
+def _losses(seed: Seed, subject: Subject, model: Model, stock: StockPipeline, regenerated: Tensor) -> Losses:
     photo = subject.cut(subject.pixels) / 2 + 0.5
 
     def unrounded(image_latents: Tensor) -> float:
@@ -159,8 +157,8 @@ def _losses(
         return -10 * math.log10(error) if error else math.inf
 
     guided = unguided = unrounded(regenerated)
-    if seed.recipe.guidance_scale != 1:
-        recipe = replace(seed.recipe, guidance_scale=1.0)
+    if seed.recipe.guidance_scale != model.no_guidance:
+        recipe = replace(seed.recipe, guidance_scale=model.no_guidance)
         [inversion] = model.sampler(recipe).invert(seed.image_latents.to(model.device))
         unguided = unrounded(stock.regenerate(inversion.latents, recipe)[1])
     return Losses(
@@ -173,10 +171,8 @@ def _losses(
 
 
 def _matrix(seed: Seed, subject: Subject, model: Model, on_progress: OnProgress | None) -> list[Variant]:
-    from invrecon.models.adapted import AdaptedModel
     from invrecon.models.stock import OWN, SAMPLERS, StockPipeline
 
-    assert isinstance(model, AdaptedModel)
     recipe = seed.recipe
     steps, own = recipe.num_inference_steps, OWN[recipe.sampler]
     plan = [(own, count, "float32") for count in (max(1, steps // 2), steps, min(1000, 2 * steps))]

@@ -25,9 +25,9 @@ RECIPE = Recipe("an apple", num_inference_steps=20, guidance_scale=3.0, width=64
     [
         ("sd", "guidance_scale", 3, 3),
         ("qwen", "true_cfg_scale", 3, 3),
-        ("z-image", "guidance_scale", 2, 3),
+        ("z-image", "guidance_scale", 3, 4),
         ("flux.2", "guidance_scale", 3, 1),
-        ("krea 2", "guidance_scale", 2, 3),
+        ("krea 2", "guidance_scale", 3, 4),
     ],
 )
 def test_a_recipe_in_the_pipeline_s_own_words(name, guidance, value, weight):

@@ -26,7 +26,8 @@ def test_the_call_wins_over_defaults_in_the_settings_terms():
     _, model = model_of(NEW["z-image"])
     settings = model.settled(Settings())
     assert (settings.size, settings.num_inference_steps) == ("96x64", 6)
-    assert settings.guidance_scale == 6.0  # neg + w (pos - neg) for the pipeline's 5
+    assert settings.guidance_scale == 5.0  # as the pipeline takes it
+    assert model.denoiser(settings.recipe(96, 64)).weight == 6.0  # of  neg + w (pos - neg)
     assert settings.sampler == "euler"
     assert model.settled(settings) == settings
 
@@ -68,8 +69,8 @@ def test_a_scheduler_that_draws_noise_names_the_replacement():
 def test_another_prompt_replaces_the_prompt_s_arguments_alone():
     _, model = model_of(CLASSIC["sd"], prompt="an apple")
     recipe = model.settled(Settings()).recipe(96, 64)
-    changed = model._arguments(replace(recipe, prompt="a pear"))
-    same = model._arguments(recipe)
+    changed = model._call.under(replace(recipe, prompt="a pear"))
+    same = model._call.under(recipe)
     assert {name for name in changed if changed[name] != same.get(name)} == {"prompt"}
 
 

@@ -64,7 +64,7 @@ def test_a_swap_of_prompts_and_pictures_around_a_photo(name, photo):
     assert 0 < edited.change_db < 100
     [imagined] = imagine([photo], model, PLAIN, Imagining(count=1))
     assert np.isfinite(np.asarray(imagined.picture)).all()
-    assert imagined.seed.header["arguments"]["guidance_scale"] == call["guidance_scale"]
+    assert imagined.seed.header["guidance_scale"] == call["guidance_scale"]
 
 
 def test_a_checkpoint_of_a_class_without_an_adapter(photo, tmp_path):

@@ -31,16 +31,8 @@ class Conventions:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def weight(self, guidance_scale: float) -> float:
-        """w in  neg + w (pos - neg)."""
-        return 1.0 if self.told else self.setting(guidance_scale)
-
-    def setting(self, guidance_scale: float) -> float:
-        """The setting `guidance_scale`, at least 1, which means no guidance."""
-        return max(1.0, guidance_scale + 1.0 - self.unguided)
-
-    def argument(self, setting: float) -> float:
-        """The argument that the setting `guidance_scale` stands for."""
-        return setting - 1.0 + self.unguided
+        """w in  neg + w (pos - neg)  of the pipeline's own value."""
+        return 1.0 if self.told else max(1.0, guidance_scale + 1.0 - self.unguided)
 
 
 _TABLE = {
@@ -95,5 +87,5 @@ def translated(pipeline: Any, recipe: Recipe) -> dict[str, Any]:
         raise UsageError(f"{type(pipeline).__name__} takes no negative prompt: leave it out")
     names = ("prompt", "negative_prompt", "num_inference_steps", "height", "width")
     call = {name: getattr(recipe, name) for name in names}
-    call[own.guidance] = own.argument(recipe.guidance_scale)
+    call[own.guidance] = recipe.guidance_scale
     return {name: value for name, value in call.items() if name in there}

@@ -12,6 +12,14 @@ def in_epsilon(scheduler: Any) -> bool:
     return isinstance(scheduler, DDIMScheduler) and float(scheduler.alphas_cumprod.min()) > 0
 
 
+def noise_in(scheduler: Any, latents: Tensor, prediction: Tensor, timestep: float) -> Tensor:
+    """eps of latents at a timestep. In flow matching the network predicts v = eps - z_0, so eps = z + (1 -
+    sigma) v."""
+    if hasattr(scheduler, "alphas_cumprod") and not scheduler.config.get("use_flow_sigmas"):
+        return prediction
+    return latents + (1 - timestep / scheduler.config.num_train_timesteps) * prediction
+
+
 class ToEpsilon:
     """eps of what a network predicts (a = sqrt(abar_t), s = sqrt(1 - abar_t)):
 

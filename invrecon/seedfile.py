@@ -11,8 +11,8 @@ happen. Header: one JSON object under the key `invrecon`. Its fields in format 2
     timesteps           [number]: t_0 >= t_1 >= ..., what the network is given at each step
     num_inference_steps int
     prompt, negative_prompt   str
-    guidance_scale      number: 1 means none
-    sampler             str: "ddim", "euler" or "dpm++"
+    guidance_scale      number: the value of the pipeline's argument
+    sampler             str: "ddim", "euler" or "dpm++"; "auto" for another scheduler of a live pipeline
     dtype               str: of the network that the seed was found with: "float32", "float16", "bfloat16"
     width, height       int: of the picture, pixels
     guidance_argument   str: the name of the pipeline's argument that takes guidance_scale
@@ -22,6 +22,7 @@ happen. Header: one JSON object under the key `invrecon`. Its fields in format 2
                         ("epsilon", "v_prediction", "sample", "flow"), "A", "B", "scales" (c): [number],
                         "memory": {"C", "P", "Q": [number]}, or null for a sampler without memory}
     identity            object: what the picture depends on besides the seed; see `models.identity`
+    arguments           object: what a live pipeline is called with besides; see `models.arguments`
     tiling              bool: whether the autoencoder worked in tiles
     versions            {package: str}: of invrecon, torch, diffusers and transformers
 
@@ -85,6 +86,7 @@ OPTIONAL: dict[str, type] = {
     "guidance_argument": str,
     "schedule": dict,
     "identity": dict,
+    "arguments": dict,
     "tiling": bool,
     "versions": dict,
 }
@@ -198,7 +200,7 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
             raise InputError(f"{path}: damaged seed file, header field {key!r} is not as it should be")
     if header["dtype"] not in DTYPES:
         raise InputError(f"{path}: damaged seed file, its dtype is {header['dtype']!r:.20}")
-    if header["sampler"] not in SAMPLERS[1:]:
+    if header["sampler"] not in SAMPLERS:
         raise InputError(
             f"{path}: damaged seed file, or of a later invrecon: its sampler is {header['sampler']!r:.20}"
         )

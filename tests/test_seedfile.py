@@ -121,7 +121,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
         ({"width": 68}, "width must be a multiple of 8"),
         ({"height": 1 << 20}, "height must lie between 64 and 2048"),
         ({"num_inference_steps": 0}, "num_inference_steps must lie between 1 and 1000"),
-        ({"guidance_scale": float("1e9")}, "guidance_scale must lie between 1 and 100"),
+        ({"guidance_scale": float("1e9")}, "guidance_scale must lie between 0 and 100"),
         ({"format": 3}, "format 3; this invrecon reads formats 1 and 2"),
     ],
 )

@@ -20,6 +20,11 @@ SCHEDULERS: dict[str, Any] = {
     "dpm++": DPMSolverMultistepScheduler,
 }
 
+KINDS = {kind.__name__: name for name, kind in SCHEDULERS.items()} | {
+    "FlowMatchEulerDiscreteScheduler": "euler"
+}
+"""Names of samplers, by the class that each is."""
+
 _AUTO = {  # what a checkpoint's own scheduler stands for
     "DDIMScheduler": "ddim",
     "PNDMScheduler": "ddim",
@@ -41,7 +46,8 @@ _LOSSY = {"ddim": ("clip_sample", "thresholding"), "euler": (), "dpm++": ("thres
 
 
 def pick_sampler(name: str, scheduler: SchedulerMixin) -> str:
-    """The sampler's name; for "auto" that which the checkpoint's own scheduler stands for.
+    """The sampler's name; for "auto" that which the checkpoint's own scheduler stands for, or what takes the
+    place of one that draws noise.
 
     Raises:
         ModelError: the checkpoint's scheduler can't be inverted; the text names it and one to use instead.
@@ -49,16 +55,20 @@ def pick_sampler(name: str, scheduler: SchedulerMixin) -> str:
     kind = type(scheduler).__name__
     if name != "auto":
         return name
-    if kind in _AUTO:
-        return _AUTO[kind]
-    if kind in _NOISY:
-        raise ModelError(
-            f"the checkpoint's {kind} adds noise at every step and can't be inverted: use --sampler "
-            f"{_NOISY[kind]}"
-        )
+    if kind in _AUTO | _NOISY:
+        return (_AUTO | _NOISY)[kind]
     raise ModelError(
         f"the checkpoint's {kind} is not among the samplers that can be inverted: use --sampler dpm++"
     )
+
+
+def replacement(name: str, scheduler: SchedulerMixin) -> str:
+    """What to tell where "auto" takes another sampler than the checkpoint's own scheduler, which draws
+    noise; "" else."""
+    kind = type(scheduler).__name__
+    if name != "auto" or kind not in _NOISY:
+        return ""
+    return f"the checkpoint's {kind} draws noise at every step; {_NOISY[kind]} takes its place"
 
 
 def make_scheduler(sampler: str, scheduler: SchedulerMixin) -> SchedulerMixin:

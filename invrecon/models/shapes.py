@@ -10,7 +10,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from invrecon.errors import UsageError
-from invrecon.models.families import FAMILIES
 from invrecon.models.load import pick_device, ready
 from invrecon.models.locate import locate
 from invrecon.models.model import Model
@@ -56,7 +55,7 @@ def random_model(
         )
         pipeline.to(getattr(torch, dtype))
         named = replace(checkpoint, name=f"{shape}, random weights")
-        return ready(named, pipeline, FAMILIES["StableDiffusionPipeline"], target, compiled=compiled)
+        return ready(named, pipeline, target, compiled=compiled)
 
 
 def _pipeline(tokenizer: CLIPTokenizer, config: dict[str, Any]) -> StableDiffusionPipeline:

@@ -1,5 +1,6 @@
 """An autoencoder that works in tiles, where the memory asks for it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,11 +25,11 @@ class Tiling:
     Args:
         autoencoder: diffusers'; it is tiled at most if its `use_tiling` is on.
         device: whose memory counts.
-        downsampling: pixels to a latent, along a side.
+        latents: those of a picture of 64 x 64 pixels, as its decoder takes them.
     """
 
-    def __init__(self, autoencoder: Any, device: torch.device, downsampling: int) -> None:
-        self.autoencoder, self.device, self.downsampling = autoencoder, device, downsampling
+    def __init__(self, autoencoder: Any, device: torch.device, latents: Callable[[], Tensor]) -> None:
+        self.autoencoder, self.device, self.latents = autoencoder, device, latents
         self.wanted = bool(getattr(autoencoder, "use_tiling", False))
         self._decided: dict[tuple[int, int], bool] = {}
         self._layer_bytes = 0.0
@@ -59,7 +60,7 @@ class Tiling:
         """Bytes a pixel of the largest input and output of one layer of the decoder, seen on 64 x 64
         pixels.
         """
-        vae, side, largest = self.autoencoder, 64 // self.downsampling, 0
+        vae, largest = self.autoencoder, 0
 
         def note(_module: Any, inputs: tuple[Any, ...], output: Any) -> None:
             nonlocal largest
@@ -68,10 +69,9 @@ class Tiling:
 
         leaves = [module for module in vae.decoder.modules() if not any(module.children())]
         hooks = [module.register_forward_hook(note) for module in leaves]
-        vae.use_tiling = False
+        vae.use_tiling, latents = False, self.latents()
         try:
-            channels = vae.config.latent_channels
-            vae.decode(torch.zeros(1, channels, side, side, dtype=vae.dtype, device=self.device))
+            vae.decode(latents.to(self.device, vae.dtype))
         finally:
             for hook in hooks:
                 hook.remove()

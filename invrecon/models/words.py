@@ -4,6 +4,7 @@ from typing import Any
 
 from invrecon.core.editing.words import Words
 from invrecon.errors import UsageError
+from invrecon.models.quiet import quiet
 
 
 def rewritten(pipeline: Any, tokenizer: Any, text: str) -> str:
@@ -13,15 +14,22 @@ def rewritten(pipeline: Any, tokenizer: Any, text: str) -> str:
     return str(rewrite(text, tokenizer)) if rewrite and text else text
 
 
-def spell(pipeline: Any, tokenizers: list[Any], prompt: str) -> Words:
+def spell(pipeline: Any, prompt: str) -> Words:
     """The words of a prompt, split at spaces, with the places of their tokens in the text encoders' sequence.
 
     CLIP's byte pairs never cross a space, so that words can be spelt one by one; this is checked.
 
     Raises:
-        UsageError: the tokenizers split the prompt differently, so that a word has no place of its own.
+        UsageError: there is no U-Net that attends to words, or tokenizers split the prompt differently, so
+            that a word has no place of its own.
     """
-    spans = [_spans(pipeline, tokenizer, prompt) for tokenizer in tokenizers]
+    names = ("tokenizer", "tokenizer_2")
+    tokenizers = [one for name in names if (one := getattr(pipeline, name, None)) is not None]
+    if not hasattr(pipeline, "unet") or not tokenizers:
+        kind = type(pipeline).__name__
+        raise UsageError(f"{kind} has no U-Net that attends to single words: use --mode swap")
+    with quiet():
+        spans = [_spans(pipeline, tokenizer, prompt) for tokenizer in tokenizers]
     if any(other != spans[0] for other in spans[1:]):
         raise UsageError(
             f"the text encoders split {prompt!r:.60} into different tokens: leave out its learnt words"

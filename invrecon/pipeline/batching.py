@@ -24,6 +24,7 @@ def batch_size(model: Model, settings: Settings) -> int:
     """
     if settings.batch_size != "auto":
         return int(settings.batch_size)
+    settings = model.settled(settings)
     width, height = settings.exact_size or (int(settings.size),) * 2
     sampler = model.sampler(settings.recipe(width, height))
     grid = height // model.downsampling, width // model.downsampling

@@ -17,6 +17,7 @@ from invrecon.core.seed_norm import seed_norm
 from invrecon.core.transition import transitions
 from invrecon.metrics import dissimilarity
 from invrecon.models.precision import decoder_dtype
+from invrecon.models.probing.epsilon import noise_in
 from invrecon.pipeline.run import Run
 from invrecon.pipeline.subject import Subject
 
@@ -32,7 +33,7 @@ NORM_STEPS = 10
 def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
     """The objective of a photo, and a counter of the network evaluations that it makes."""
     model, settings = run.model, run.settings
-    recipe = replace(run.recipe, negative_prompt="", guidance_scale=1.0)
+    recipe = replace(run.recipe, negative_prompt="", guidance_scale=model.no_guidance)
     counted = Counted(model.denoiser(recipe))
     dtype = decoder_dtype(settings.decoder_dtype, model.device)
     limited = isinstance(settings.proximal_weight, str)
@@ -73,7 +74,7 @@ def _noise(model: Model, denoiser: Counted, schedule: Schedule) -> Callable[[Ten
     low = transitions(denoiser, schedule)[-2:][0]
 
     def noise(latents: Tensor) -> Tensor:
-        return model.noise_in(latents, low.denoiser(latents, low.timestep), low.timestep)
+        return noise_in(model.pipeline.scheduler, latents, low.denoiser(latents, low.timestep), low.timestep)
 
     return noise
 

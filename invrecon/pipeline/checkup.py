@@ -69,8 +69,8 @@ def check(model: Model, settings: Settings) -> Checkup:
             )
     [inversion] = sampler.invert(image_latents)
     return Checkup(
-        family=model.family.title,
-        pipeline=model.family.pipeline.__name__,
+        family=model.title,
+        pipeline=type(model.pipeline).__name__,
         sampler=model.sampler_name(settings.sampler),
         prediction=model.prediction(settings.sampler),
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),

@@ -108,7 +108,7 @@ def find_guidance(
         UsageError, ModelError: the settings don't fit the model, or the prompts are alike, so that guidance
             does nothing.
     """
-    settings = replace(settings or Settings(), auto_guidance=True)
+    settings = model.settled(replace(settings or Settings(), auto_guidance=True))
     return search_guidance(find_subject(Path(photo), model, settings), model, settings, on_progress)
 
 
@@ -124,7 +124,7 @@ def search_guidance(
         sampler = model.sampler(recipe, settings.effort, tell)
         return _try(scale, sampler, subject, model, smaller, ceiling - settings.guidance_loss)
 
-    scale, attempts = largest_guidance(attempt, settings.max_guidance)
+    scale, attempts = largest_guidance(attempt, settings.max_guidance, lowest=model.no_guidance)
     best = next(each for each in attempts if each.probe.guidance_scale == scale)
     curve = [each.probe for each in attempts]
     within = f"within {settings.guidance_loss:g} dB of the {ceiling:.2f} dB of the autoencoder alone"

@@ -113,7 +113,7 @@ def invert_batch(
         UsageError, ModelError: the settings don't fit the model.
     """
     work = partial(invert_subjects, method=method)
-    return run_photos(photos, work, model, settings or Settings(), on_progress)
+    return run_photos(photos, work, model, model.settled(settings or Settings()), on_progress)
 
 
 def invert_subjects(
@@ -197,7 +197,8 @@ def _advice(run: Run, subject: Subject, inversion: Inversion, rescued: Collectio
     """
     search, records, dtype = run.search, inversion.records, str(run.model.dtype).removeprefix("torch.")
     tiles = run.model.tiled(*subject.canvas.size)
-    notes = (subject.photo.note, _padding(run, subject), TILES if tiles else None)
+    replaced = run.model.replacement(run.settings.sampler)
+    notes = (subject.photo.note, _padding(run, subject), TILES if tiles else None, replaced)
     advice = [note for note in notes if note]
     if search and not search.bracketed:
         advice.append(search.verdict)

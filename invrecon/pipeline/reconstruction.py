@@ -120,7 +120,7 @@ def reconstruct_batch(
     Raises:
         UsageError, ModelError: the settings don't fit the model.
     """
-    return run_photos(photos, _work, model, settings or Settings(), on_progress)
+    return run_photos(photos, _work, model, model.settled(settings or Settings()), on_progress)
 
 
 def boost(
@@ -146,7 +146,7 @@ def boost(
         InputError: `source` or `photo` can't be used, or don't belong together.
         UsageError, ModelError: the settings don't fit the model, or a seed file comes without its photo.
     """
-    source, settings, notes = Path(source), settings or Settings(), list[str]()
+    source, settings, notes = Path(source), model.settled(settings or Settings()), list[str]()
     if is_seed_file(source):
         if photo is None:
             raise UsageError(
@@ -154,7 +154,7 @@ def boost(
             )
         seed = load_seed(source)
         settings, notes = _settings_of(seed, source, Path(photo), model, settings), unchecked(seed)
-    result = reconstruct(photo or source, model, replace(settings, boost=True), on_progress)
+    result = only(run_photos([photo or source], _work, model, replace(settings, boost=True), on_progress))
     return replace(result, advice="; ".join([*notes, *filter(None, [result.advice])]) or None)
 
 

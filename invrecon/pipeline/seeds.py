@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from invrecon.errors import InputError
 from invrecon.image import Canvas, load_photo
-from invrecon.models.identity import differences
-from invrecon.pipeline.header import schedule_header, versions
+from invrecon.models.mismatch import mismatch
 from invrecon.seedfile import Seed
 
 if TYPE_CHECKING:
@@ -19,28 +16,18 @@ if TYPE_CHECKING:
 
 TILES = "the autoencoder works in tiles (--tiling), for want of memory: the picture may lose several dB"
 _WAYS = {True: "in tiles", False: "as a whole"}
-TOLERANCE = 1e-4  # relative, of a step's coefficients: float32's rounding over a thousand noise levels
 
 
 def check_model(seed: Seed, path: Path, model: Model) -> None:
     """Raises InputError where `model` isn't what `seed` was made with; the text names what differs."""
-    header, recipe = seed.header, seed.recipe
-    _check_identity(header, path, model)
     channels = seed.latents.shape[1]
-    if channels != model.latent_channels:
+    if seed.header["fingerprint"] == model.fingerprint and channels != model.latent_channels:
         raise InputError(
             f"{path}: damaged seed file, {channels} latent channels "
             f"where the model has {model.latent_channels}"
         )
-    schedule = model.schedule(recipe)
-    if list(schedule.timesteps) != header["timesteps"]:
-        raise InputError(
-            f"{path}: its timesteps are not those that {model.name!r} takes "
-            f"in {recipe.num_inference_steps} steps"
-        )
-    form = model.form(recipe.sampler)
-    if "schedule" in header and header["schedule"]["prediction"] == form:
-        _check_schedule(header, path, schedule_header(schedule, form))
+    if reason := mismatch(seed.header, seed.recipe, model):
+        raise InputError(f"{path}: {reason}")
 
 
 def unchecked(seed: Seed) -> list[str]:
@@ -68,41 +55,6 @@ def caveats(seed: Seed, model: Model) -> list[str]:
     elif tiled:
         told.append(TILES)
     return told
-
-
-def _check_identity(header: dict[str, Any], path: Path, model: Model) -> None:
-    then, now = header.get("identity"), model.identity(header["sampler"])
-    packages = ("diffusers", "transformers")
-    same = all(header.get("versions", {}).get(name) == versions()[name] for name in packages)
-    found = differences(then, now, same_versions=same) if then else []
-    if header["fingerprint"] != model.fingerprint:
-        parts = ", ".join(one.field.removesuffix(" weights") for one in found if " weights" in one.field)
-        raise InputError(
-            f"{path}: made with other weights ({header['model']!r:.80}) than {model.name!r} has"
-            f"{parts and f' in {parts}'}; name its model with --model"
-        )
-    if found:
-        (field, before, after), more = found[0], len(found) - 1
-        others = f" ({more} more {'differ' if more > 1 else 'differs'})" if more else ""
-        raise InputError(
-            f"{path}: made with {field} {before}, and the model has {after} now{others}: "
-            "set it back, or name the seed's model with --model"
-        )
-
-
-def _check_schedule(header: dict[str, Any], path: Path, now: dict[str, Any]) -> None:
-    then = header["schedule"]
-    tables = [{**table, **(table["memory"] or {})} for table in (then, now)]
-    for name in ("A", "B", "scales", "C", "P", "Q"):
-        before, after = (table.get(name, []) for table in tables)
-        pairs = list(zip_longest(before, after, fillvalue=math.nan))
-        for step, (old, new) in enumerate(pairs):
-            if not math.isclose(old, new, rel_tol=TOLERANCE, abs_tol=1e-6):
-                made = (header.get("versions") or {}).get("diffusers", "another version")
-                raise InputError(
-                    f"{path}: made with coefficient {name} {old:.6g} at step {step}, and the scheduler has "
-                    f"{new:.6g} now: use diffusers {made}, which made it (here is {versions()['diffusers']})"
-                )
 
 
 def check_photo(seed: Seed, path: Path, photo: Path) -> None:

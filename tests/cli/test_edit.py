@@ -174,7 +174,7 @@ def test_masks_are_one_for_all_or_one_for_each(fake):
         (["x.png", "--to", "a dog", "--mode", "magic"], "mode must be one of"),
         (["x.png", "--to", "a dog\udce9"], "to isn't valid text"),
         (["x.png", "--to", "a dog", "--strength", "1.5"], "strength must lie between 0 and 1"),
-        (["x.png", "--to", "a dog", "--guidance-scale", "0"], "guidance_scale must lie"),
+        (["x.png", "--to", "a dog", "--guidance-scale", "-1"], "guidance_scale must lie"),
         (["x.png", "--to", "a dog", "--weight", "dog"], "WORD=FLOAT"),
         (["x.png", "--to", "a dog", "--weight", "dog=2", "--mode", "swap"], "p2p only"),
         (["x.png", "--to", "a dog", "--sweep", "strength=0.2,0.4"], "--mode sdedit"),

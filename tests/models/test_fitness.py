@@ -10,10 +10,11 @@ from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from invrecon import Settings, load_model, reconstruct
 from invrecon.errors import ModelError
 from invrecon.metrics import psnr
-from invrecon.models.grid import read_schedule
 from invrecon.models.quiet import quiet
 from invrecon.pipeline.checkup import check
+from invrecon.settings import Recipe
 from tests import checkpoints
+from tests.models.schedules import read_schedule
 from tests.models.weights import configure, copy, refused, rewrite
 
 
@@ -75,7 +76,7 @@ def test_a_tokenizer_that_knows_no_length_gets_its_encoder_s(folder, tmp_path):
     configure(path / "tokenizer" / "tokenizer_config.json", model_max_length=...)
     model = load_model(str(path), device="cpu")
     assert model.pipeline.tokenizer.model_max_length == 32
-    assert model.conditions("a red apple")[0].shape == (1, 32, 32)
+    model.denoiser(Recipe("a red apple", width=64, height=64))
 
 
 NONSENSE = {
@@ -149,7 +150,7 @@ def test_a_text_encoder_that_can_t_run_is_told(mini, tmp_path):
     path = checkpoints.save(tmp_path / "flux", checkpoints.flux, mini.pipeline.tokenizer)
     configure(path / "text_encoder_2" / "config.json", relative_attention_max_distance=-1)
     with pytest.raises(ModelError, match="its text encoders can't run"):
-        load_model(str(path), device="cpu").conditions("a red apple")
+        load_model(str(path), device="cpu").denoiser(Recipe("a red apple", width=64, height=64))
 
 
 def test_weights_that_float16_can_t_hold(folder, tmp_path):
@@ -177,8 +178,11 @@ def test_a_schedule_without_signal_at_its_start_is_told():
         read_schedule(scheduler, 5)
 
 
-@pytest.mark.parametrize("change", [{"steps_offset": 999}, {"timestep_spacing": "sideways"}])
-def test_a_grid_outside_the_noise_schedule_is_told(change):
-    scheduler = DDIMScheduler(**checkpoints.BETAS | change, clip_sample=False)
+def test_a_grid_outside_the_noise_schedule_is_told(folder, tmp_path):
+    scheduler = DDIMScheduler(**checkpoints.BETAS | {"steps_offset": 999}, clip_sample=False)
     with pytest.raises(ModelError, match="can't take 5 steps"):
         read_schedule(scheduler, 5)
+    path = copy(folder, tmp_path / "m")
+    configure(path / "scheduler" / "scheduler_config.json", timestep_spacing="sideways")
+    with pytest.raises(ModelError, match=r"can't take these steps: sideways .*; try another number"):
+        load_model(str(path), device="cpu").schedule(Recipe(num_inference_steps=5, width=64, height=64))

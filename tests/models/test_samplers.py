@@ -18,12 +18,12 @@ from invrecon.core.lbo import Inversion
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.errors import ModelError
 from invrecon.metrics import latent_fidelity
-from invrecon.models.grid import read_schedule
 from invrecon.models.quiet import quiet
-from invrecon.models.samplers import make_scheduler, pick_sampler
+from invrecon.models.samplers import make_scheduler, pick_sampler, replacement
 from invrecon.settings import Effort
 from invrecon.solve import Outcome
 from tests.analytic import CurvedDenoiser, GaussianDenoiser
+from tests.models.schedules import read_schedule
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 V = {"prediction_type": "v_prediction"}
@@ -207,22 +207,38 @@ def test_the_checkpoint_s_scheduler_names_the_sampler():
         DDIMScheduler: "ddim",
         EulerDiscreteScheduler: "euler",
         DPMSolverMultistepScheduler: "dpm++",
+        LCMScheduler: "ddim",
+        EulerAncestralDiscreteScheduler: "euler",
     }
-    assert all(pick_sampler("auto", kind()) == name for kind, name in names.items())
+    with quiet():
+        assert all(pick_sampler("auto", kind()) == name for kind, name in names.items())
     assert pick_sampler("dpm++", ddim()) == "dpm++"
+
+
+def test_a_scheduler_that_draws_noise_is_replaced_and_that_is_told():
+    with quiet():
+        scheduler = EulerAncestralDiscreteScheduler(**BETAS)
+    told = "the checkpoint's EulerAncestralDiscreteScheduler draws noise at every step; euler takes its place"
+    assert replacement("auto", scheduler) == told
+    assert replacement("ddim", scheduler) == replacement("auto", ddim()) == ""
 
 
 @pytest.mark.parametrize(
     ("kind", "instead"),
     [(EulerAncestralDiscreteScheduler, "euler"), (LCMScheduler, "ddim"), (HeunDiscreteScheduler, "dpm++")],
 )
-def test_schedulers_that_cannot_be_inverted_are_refused_by_name_with_one_to_use_instead(kind, instead):
+def test_the_sampler_in_another_s_place_has_a_whole_grid(kind, instead):
     with quiet():
         scheduler = kind(**BETAS)
-    with pytest.raises(ModelError, match=f"{kind.__name__}.*--sampler {instead.replace('+', '[+]')}"):
-        pick_sampler("auto", scheduler)
     schedule = read_schedule(make_scheduler(instead, scheduler), 4)
     assert min(schedule.timesteps) <= 250 < 700 < max(schedule.timesteps)
+
+
+def test_a_scheduler_that_cannot_be_inverted_is_refused_by_name_with_one_to_use_instead():
+    with quiet():
+        scheduler = HeunDiscreteScheduler(**BETAS)
+    with pytest.raises(ModelError, match=r"HeunDiscreteScheduler.*--sampler dpm\+\+"):
+        pick_sampler("auto", scheduler)
 
 
 @pytest.mark.parametrize(

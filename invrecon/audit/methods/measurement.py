@@ -49,7 +49,7 @@ class Inverted:
 
 def make_row(run: Run, photo: AuditPhoto, model: Model, settings: Settings, prompt: str, name: str) -> Row:
     """The row of a run; its picture is saved under `name`."""
-    scale = run.setting.guidance_scale
+    scale = model.own_guidance(run.setting.guidance_scale)
     z_0 = photo.subject.encoded
     if run.boosted:
         z_0 = boosted_latents(photo, model, settings, run.setting, prompt)

@@ -104,7 +104,8 @@ def boosted_latents(
     path = photo.out / "latents" / f"{name}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        wanted = replace(settings, boost=True, prompt=prompt, guidance_scale=setting.guidance_scale)
+        scale = model.own_guidance(setting.guidance_scale)
+        wanted = replace(settings, boost=True, prompt=prompt, guidance_scale=scale)
         with replacing(path) as partial:
             save_file({"image_latents": invert(photo.path, model, wanted).seed.image_latents}, partial)
     return load_file(path)["image_latents"].to(model.device)

@@ -12,13 +12,21 @@ from safetensors import safe_open
 
 from invrecon.models import model_folder
 from invrecon.models.quiet import quiet
-from invrecon.training import autoencoder, data, denoiser, export, tokenizer
+from invrecon.training import autoencoder, denoiser, export, judge, tokenizer
+from invrecon.training.cutouts import PAINTS, colour_name, to_hsv, to_rgb
+from invrecon.training.scenes import Corpus
 
 AUTOENCODER = autoencoder.AutoencoderRun(
-    latent_channels=4, block_out_channels=(8, 8, 8, 8), steps=3, adversarial_steps=3, pixels=64 * 64
+    latent_channels=4, block_out_channels=(8, 8, 8, 8), seconds=1, sides=((64, 5), (96, 2))
 )
 DENOISER = denoiser.DenoiserRun(
-    block_out_channels=(24, 24, 24), text_width=32, groups=((128, 16), (256, 16)), batch=4, steps=4
+    block_out_channels=(24, 24, 24),
+    text_width=32,
+    text_layers=1,
+    shapes=((64, 64, 1), (64, 96, 1)),
+    pictures=20,
+    positions=256,
+    seconds=2,
 )
 
 
@@ -31,37 +39,42 @@ def folder(tmp_path_factory):
     for kind, name, entry in (
         ("photos", "0000.jpg", {"caption": "grey noise"}),
         ("photos", "0001.jpg", {"caption": ""}),
-        ("cutouts", "0002.webp", {"caption": "ball", "weight": 4}),
+        ("textures", "0002.jpg", {"caption": ""}),
+        ("cutouts", "0003.webp", {"caption": "ball", "weight": 4}),
+        ("cutouts", "0004.webp", {"caption": "striped cup", "weight": 1}),
     ):
         (folder / "data" / kind).mkdir(parents=True, exist_ok=True)
         pixels = random.integers(0, 255, (300, 300, 3), dtype=np.uint8)
         image = Image.fromarray(pixels)
         if kind == "cutouts":
-            image = image.resize((80, 80))
-            image.putalpha(255)
+            image = Image.new("RGBA", (80, 60), (200, 30, 40, 255))
         image.save(folder / "data" / kind / name)
         index[f"{kind}/{name}"] = entry
     (folder / "data" / "index.json").write_text(json.dumps(index))
-    tokenizer.learn(data.Corpus(folder / "data").captions(200), folder / "tokenizer")
+    tokenizer.learn(Corpus(folder / "data").captions(200), folder / "tokenizer")
     return folder
 
 
 @pytest.fixture(scope="module")
-def checkpoint(folder):
+def corpus(folder):
+    return Corpus(folder / "data", seed=1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(corpus, folder):
     """Trained in two goes, both networks, and exported."""
     reports = []
-    for steps in (2, AUTOENCODER.steps):
-        run = replace(AUTOENCODER, steps=steps, adversarial_steps=0)
-        autoencoder.train(folder / "data", folder / "autoencoder.safetensors", run, reports.append)
-    vae = autoencoder.load(folder / "autoencoder.safetensors", AUTOENCODER)
-    denoiser.encode(folder / "data", vae, folder / "latents.safetensors", DENOISER, reports.append)
+    for seconds in (0.5, AUTOENCODER.seconds):
+        run = replace(AUTOENCODER, seconds=seconds)
+        vae = autoencoder.train(corpus, folder / "autoencoder.safetensors", run, reports.append)
+    denoiser.encode(corpus, vae, folder / "latents.safetensors", DENOISER, reports.append)
     words = tokenizer.load(folder / "tokenizer")
-    for steps in (2, DENOISER.steps):
+    for seconds in (1, DENOISER.seconds):
         models, scale = denoiser.train(
             folder / "latents.safetensors",
             words,
             folder / "denoiser.safetensors",
-            replace(DENOISER, steps=steps),
+            replace(DENOISER, seconds=seconds),
             reports.append,
         )
     with quiet():
@@ -69,13 +82,15 @@ def checkpoint(folder):
     return folder / "out"
 
 
-def step_of(path):
+def progress(path):
     with safe_open(path, "pt") as file:
-        return file.metadata()["step"]
+        return int(file.metadata()["step"]), float(file.metadata()["seconds"])
 
 
 def test_a_run_goes_on_where_it_stopped(checkpoint, folder):
-    assert step_of(folder / "denoiser.safetensors") == "4"
+    step, seconds = progress(folder / "denoiser.safetensors")
+    assert step > 0
+    assert seconds >= DENOISER.seconds
     before = (folder / "denoiser.safetensors").read_bytes()
     denoiser.train(
         folder / "latents.safetensors",
@@ -119,20 +134,11 @@ def test_mini_s_noise_schedule_is_the_recipe_s_and_skips_the_lowest_levels(mini)
     assert (abar.diff() < 0).all()
 
 
-def test_the_adversarial_phase_trains_the_decoder_alone(checkpoint, folder, tmp_path):
-    run = replace(AUTOENCODER, steps=0, start_from=checkpoint)
-    before = autoencoder.load(folder / "autoencoder.safetensors", AUTOENCODER).half().float().state_dict()
-    after = autoencoder.train(folder / "data", tmp_path / "adversarial.safetensors", run).state_dict()
-    moved = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
-    assert "decoder" in moved
-    assert moved <= {"decoder", "post_quant_conv"}
-
-
 def test_a_denoiser_goes_on_from_an_exported_checkpoint(checkpoint, folder, tmp_path):
-    run = replace(DENOISER, steps=0, start_from=checkpoint)
+    run = replace(DENOISER, start_from=checkpoint)
     words = tokenizer.load(folder / "tokenizer")
     latents = folder / "latents.safetensors"
-    still = replace(run, steps=1, muon_rate=0, adam_rate=0)
+    still = replace(run, seconds=0.01, muon_rate=0, adam_rate=0)
     fresh, _ = denoiser.train(latents, words, tmp_path / "fresh.safetensors", still)
     known = (
         denoiser.load(latents, folder / "denoiser.safetensors", len(words), DENOISER)[0]
@@ -144,12 +150,40 @@ def test_a_denoiser_goes_on_from_an_exported_checkpoint(checkpoint, folder, tmp_
         torch.testing.assert_close(value, known[name])
 
 
-def test_composites_show_the_colour_that_they_are_called(folder):
-    corpus = data.Corpus(folder / "data", seed=1)
-    for _ in range(60):
-        picture, caption = corpus.composite(64)
-        if "on a blue background" in caption:
-            corner = picture[:, 0, 0].tolist()
-            assert corner[2] > 1.3 * max(corner[:2])
-            return
-    raise AssertionError("no blue background in sixty")
+def test_scenes_show_the_colours_that_their_captions_name(corpus):
+    scenes = [corpus.single(corpus.cutout(), "blue", 64, 96) for _ in range(20)]
+    pictures = corpus.render(scenes, 64, 96).float()
+    assert all("on a blue background" in scene.caption() for scene in scenes)
+    for scene, picture in zip(scenes, pictures, strict=True):
+        placed = scene.objects[0]
+        row, column = int(placed.centre[1] * 64), int(placed.centre[0] * 96)
+        assert colour_name(tuple((picture[:, row, column] / 255).tolist())) == placed.cutout.colour
+        corners = picture[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+        assert (corners[2] > 1.2 * corners[:2].amax(0)).any()
+
+
+def test_objects_are_painted_in_the_colours_that_they_are_named_by(corpus):
+    painted = {cutout.colour for colours in corpus.objects for cutout in colours}
+    assert len(painted) > 3
+    assert painted <= set(PAINTS)
+
+
+def test_twins_differ_in_one_thing(corpus):
+    scene = next(s for s in corpus.scenes(40, 64, 64) if s.ground.photo is None)
+    for _ in range(20):
+        twin = corpus._twin(scene)
+        same_ground = twin.ground == scene.ground
+        same_object = twin.objects[0].cutout is scene.objects[0].cutout
+        assert same_ground or same_object
+        assert twin.objects[0].centre == scene.objects[0].centre
+
+
+def test_hues_turn_and_return():
+    rgb = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(to_rgb(to_hsv(rgb)), rgb)
+
+
+def test_a_judge_learns_the_colour_of_the_ground(corpus):
+    torch.manual_seed(0)
+    judged = judge.train(corpus, ["ball", "cup"], steps=60, batch=24, width=8)
+    assert judge.on_scenes(judged, corpus, batches=1).ground > 0.3  # chance is 0.09

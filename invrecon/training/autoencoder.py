@@ -1,16 +1,12 @@
-"""The autoencoder of `mini`: trained for fidelity first, then its decoder against a patch critic.
+"""The autoencoder of `mini`, trained for fidelity:
 
-Fidelity phase, encoder and decoder:
-    |y - x| + 2 (y - x)^2 + 1/2 |grad y - grad x| + 1e-5 KL(q(z|x), N(0, 1))
-Adversarial phase, decoder alone:
-    the same without KL, + w * hinge loss of a patch critic
-(as Esser et al. 2021, arXiv:2012.09841, and Rombach et al. 2022, arXiv:2112.10752, with image gradients in
-place of LPIPS, whose weights are not free of a download). The encoder is settled after the first phase,
-so a denoiser may be trained meanwhile.
+    1/2 |y - x| + 4 (y - x)^2 + 1/4 |grad y - grad x| + 1e-5 KL(q(z|x), N(0, 1))
+
+(as Rombach et al. 2022, arXiv:2112.10752, with image gradients in place of LPIPS, whose weights are not free
+of a download, and without a patch critic, which costs fidelity.)
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +17,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from invrecon.training import checkpoint, muon
-from invrecon.training.data import Corpus, to_unit
+from invrecon.training.clock import Clock
+from invrecon.training.scenes import Corpus, to_unit
 
 Report = Callable[[str], None]
 """Takes one line about how training goes."""
@@ -29,17 +26,20 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class AutoencoderRun:
-    """Settings of a training run; `pixels` is the number of pixels in a batch, `start_from` an exported
-    checkpoint to go on from.
+    """Settings of a training run.
+
+    Attributes:
+        seconds: how long the run takes in all; its learning rates go by the share of them that is spent.
+        sides: (side of the crops, crops in a batch), in turn. Group norms must meet small and large pictures.
+        start_from: an exported checkpoint to go on from.
     """
 
     latent_channels: int = 12
-    block_out_channels: tuple[int, ...] = (32, 64, 128, 192)
-    steps: int = 6500
-    adversarial_steps: int = 2000
+    block_out_channels: tuple[int, ...] = (8, 16, 48, 192)
+    seconds: float = 240
     muon_rate: float = 3e-3
     adam_rate: float = 1e-3
-    pixels: int = 8 * 64 * 64
+    sides: tuple[tuple[int, int], ...] = ((256, 32), (256, 32), (128, 96), (384, 14))
     start_from: Path | None = None
     device: str = "cpu"
 
@@ -65,83 +65,37 @@ def build(run: AutoencoderRun) -> AutoencoderKL:
     return vae
 
 
-class Critic(nn.Sequential):
-    """Patch critic (PatchGAN, arXiv:1611.07004): (B, 3, H, W) -> (B, 1, H/8, W/8) scores."""
-
-    def __init__(self, width: int = 48) -> None:
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for i in range(2):
-            layers += [
-                nn.Conv2d(width << i, width << i + 1, 4, 2, 1),
-                nn.GroupNorm(8, width << i + 1),
-                nn.LeakyReLU(0.2),
-            ]
-        super().__init__(*layers, nn.Conv2d(width << 2, 1, 3, 1, 1))
-
-
-def train(folder: Path, state: Path, run: AutoencoderRun, report: Report = print) -> AutoencoderKL:
-    """Trains, or goes on from `state`, to the end of both phases; returns the averaged model."""
+def train(corpus: Corpus, state: Path, run: AutoencoderRun, report: Report = print) -> AutoencoderKL:
+    """Trains, or goes on from `state`, until `run.seconds` are spent; returns the averaged model."""
     device = torch.device(run.device)
     vae = AutoencoderKL.from_pretrained(run.start_from, subfolder="vae") if run.start_from else build(run)
-    vae, critic = checkpoint.placed(vae, device), checkpoint.placed(Critic(), device)
+    vae = checkpoint.placed(vae, device)
     average = checkpoint.averaged(vae)
     outer = ("conv_in", "decoder.conv_out", "quant_conv")
     optimizers = muon.optimizers(vae, run.muon_rate, run.adam_rate, outer)
     rates = {optimizer: optimizer.param_groups[0]["lr"] for optimizer in optimizers.values()}
-    critic_optimizer = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
-    models = {"vae": vae, "average": average, "critic": critic}
-    stateful = {**optimizers, "critic": critic_optimizer}
-    start = checkpoint.load(state, models, stateful)
-    corpus = Corpus(folder, seed=start)
-    begun, squared_error = time.monotonic(), torch.zeros((), device=device)
-    for step in range(start, run.steps + run.adversarial_steps):
-        adversarial = step >= run.steps
-        vae.encoder.requires_grad_(not adversarial)
-        vae.quant_conv.requires_grad_(not adversarial)
+    models = {"vae": vae, "average": average}
+    clock = Clock(run.seconds, *checkpoint.load(state, models, optimizers))
+    squared_error = torch.zeros((), device=device)
+    while clock.running():
         for optimizer, rate in rates.items():
-            optimizer.param_groups[0]["lr"] = rate * _pace(run, step)
-        x = _batch(corpus, run, step).to(device, memory_format=torch.channels_last)
-        loss, y = _objective(vae, critic, x, adversarial)
+            optimizer.param_groups[0]["lr"] = rate * clock.pace()
+        x = _batch(corpus, *run.sides[clock.step % len(run.sides)])
+        loss, y = _objective(vae, x)
         vae.zero_grad()
         loss.backward()
         for optimizer in rates:
             optimizer.step()
         average.update_parameters(vae)
-        if adversarial:
-            _train_critic(critic, critic_optimizer, x, y.detach())
         squared_error += F.mse_loss(y.detach(), x)
-        if (step + 1) % 100 == 0:
+        clock.tick()
+        if clock.step % 100 == 0:
             psnr = -10 * math.log10(squared_error.item() / 100 / 4)
             squared_error.zero_()
-            seconds = (time.monotonic() - begun) / (step + 1 - start)
-            report(f"autoencoder {step + 1}: {psnr:.2f} dB in training, {seconds:.2f} s/step")
-        if (step + 1) % 500 == 0 or step + 1 in (run.steps, run.steps + run.adversarial_steps):
-            checkpoint.save(state, step + 1, models, stateful)
+            report(f"autoencoder, step {clock.step}, {clock.spent:.0f} s: {psnr:.2f} dB in training")
+        if clock.due():
+            checkpoint.save(state, clock.step, clock.spent, models, optimizers)
     return load(state, run)
-
-
-def _objective(vae: AutoencoderKL, critic: nn.Module, x: Tensor, adversarial: bool) -> tuple[Tensor, Tensor]:
-    """The autoencoder's loss on a batch in the phase at hand, and the decoded batch."""
-    with torch.autocast(x.device.type, torch.bfloat16):
-        with torch.set_grad_enabled(not adversarial):
-            posterior = vae.encode(x).latent_dist
-            latents = posterior.sample()
-        y = vae.decode(latents).sample.float()
-    error = fidelity(y, x)
-    if not adversarial:
-        return error + 1e-5 * posterior.kl().mean() / latents[0].numel(), y
-    with torch.autocast(x.device.type, torch.bfloat16):
-        gain = -critic(y).mean().float()
-    return error + _adaptive_weight(error, gain, vae.decoder.conv_out.weight) * gain, y
-
-
-def _train_critic(critic: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
-    """One step on the hinge loss between photos x and decoded ones y."""
-    with torch.autocast(x.device.type, torch.bfloat16):
-        loss = F.relu(1 - critic(x)).mean() + F.relu(1 + critic(y)).mean()
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
 
 
 def load(state: Path, run: AutoencoderRun) -> AutoencoderKL:
@@ -152,41 +106,31 @@ def load(state: Path, run: AutoencoderRun) -> AutoencoderKL:
 
 
 def fidelity(y: Tensor, x: Tensor) -> Tensor:
-    """|y - x| + 2 (y - x)^2 + 1/2 |grad y - grad x|, mean over a batch in [-1, 1]."""
+    """1/2 |y - x| + 4 (y - x)^2 + 1/4 |grad y - grad x|, mean over a batch in [-1, 1]."""
     difference = y - x
     gradient = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
-    return difference.abs().mean() + 2 * difference.square().mean() + 0.5 * gradient
+    return 0.5 * difference.abs().mean() + 4 * difference.square().mean() + 0.25 * gradient
 
 
-def _adaptive_weight(error: Tensor, gain: Tensor, last: Tensor) -> Tensor:
-    """Scales the critic's gradient at the decoder's last layer to a fifth of the fidelity's."""
-    (of_error,) = torch.autograd.grad(error, last, retain_graph=True)
-    (of_gain,) = torch.autograd.grad(gain, last, retain_graph=True)
-    return (0.2 * of_error.norm() / (of_gain.norm() + 1e-6)).clamp(max=10).detach()
+def _objective(vae: AutoencoderKL, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The autoencoder's loss on a batch, and the decoded batch."""
+    with torch.autocast(x.device.type, torch.bfloat16):
+        posterior = vae.encode(x).latent_dist
+        latents = posterior.sample()
+        y = vae.decode(latents).sample.float()
+    return fidelity(y, x) + 1e-5 * posterior.kl().mean() / latents[0].numel(), y
 
 
-def _pace(run: AutoencoderRun, step: int) -> float:
-    """Factor of the learning rates: one cosine a phase, after a short warm-up."""
-    adversarial = step >= run.steps
-    done, total = (step - run.steps, run.adversarial_steps) if adversarial else (step, run.steps)
-    return (
-        (0.15 if adversarial else 1.0)
-        * min(1.0, (step + 1) / 50)
-        * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
-    )
-
-
-def _batch(corpus: Corpus, run: AutoencoderRun, step: int) -> Tensor:
-    """Crops of 64 to 256 pixels in turn (group norms must meet them all); three photos to one composite."""
-    size = (64, 128, 64, 128, 64, 128, 128, 256)[step % 8]
-    pictures = []
-    for i in range(max(1, run.pixels // size**2)):
-        picture = (corpus.composite(size) if (i + step // 4) % 4 == 3 else corpus.photo_crop(size))[0]
-        pictures.append(_jitter(picture, corpus) if corpus.random.random() < 0.1 else picture)
-    return to_unit(pictures)
+def _batch(corpus: Corpus, side: int, count: int) -> Tensor:
+    """Crops of photos, one in five a composed scene, one in ten turned and recoloured."""
+    composed = max(1, count // 5)
+    pictures = [_jitter(corpus.photo(side, side)[0], corpus) for _ in range(count - composed)]
+    return to_unit(torch.stack([*pictures, *corpus.composed(composed, side, side)[0]]))
 
 
 def _jitter(picture: Tensor, corpus: Corpus) -> Tensor:
-    """Turned by 90 degrees, with its colour channels in another order."""
+    """One picture in ten turned by 90 degrees, with its colour channels in another order."""
+    if corpus.random.random() > 0.1:
+        return picture
     order = corpus.random.sample(range(3), 3)
     return picture[order].rot90(corpus.random.randrange(4), (1, 2))

@@ -10,8 +10,6 @@ steep that inversion hardly contracts.
 """
 
 import json
-import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -27,7 +25,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from invrecon.training import checkpoint, muon
 from invrecon.training.autoencoder import Report
-from invrecon.training.data import Corpus, to_unit
+from invrecon.training.clock import Clock
+from invrecon.training.scenes import Corpus, to_unit
 
 SKIPPED = 16  # levels of noise, see `scheduler`
 
@@ -36,16 +35,27 @@ SKIPPED = 16  # levels of noise, see `scheduler`
 class DenoiserRun:
     """Settings of a training run.
 
-    `groups` tells how many pictures of which size are encoded beforehand, `start_from` an exported checkpoint
-    to go on from, `latent_noise` the largest deviation of the noise that image latents get, in units of
-    theirs.
+    Attributes:
+        shapes: (height, width, weight) of the pictures, in pixels: areas of 96 to 384 squared, 1:2 to 2:1.
+        pictures: how many are encoded beforehand, over all shapes by weight.
+        positions: latent positions in a batch; a batch holds as many pictures of a shape as that allows.
+        latent_noise: the largest deviation of the noise that image latents get, in units of theirs.
+        seconds: how long training takes in all; its learning rates go by the share of them that is spent.
+        start_from: an exported checkpoint to go on from.
     """
 
     block_out_channels: tuple[int, ...] = (96, 144, 192)
-    text_width: int = 128
-    groups: tuple[tuple[int, int], ...] = ((128, 12000), (256, 4000))
-    batch: int = 32
-    steps: int = 8000
+    text_width: int = 192
+    text_layers: int = 3
+    shapes: tuple[tuple[int, int, int], ...] = (
+        *((96, 96, 1), (128, 128, 6), (96, 176, 2), (176, 96, 2), (104, 152, 2), (152, 104, 2)),
+        *((192, 192, 3), (160, 240, 2), (240, 160, 2), (136, 272, 1), (272, 136, 1)),
+        *((256, 256, 6), (200, 296, 2), (296, 200, 2), (216, 312, 2), (312, 216, 2), (184, 360, 1)),
+        *((360, 184, 1), (384, 384, 1), (312, 472, 1), (472, 312, 1)),
+    )
+    pictures: int = 60_000
+    positions: int = 192 * 32 * 32
+    seconds: float = 300
     muon_rate: float = 3e-3
     adam_rate: float = 1e-3
     latent_noise: float = 0.25
@@ -98,7 +108,7 @@ def build(run: DenoiserRun, latent_channels: int, vocab_size: int) -> nn.ModuleD
             hidden_size=run.text_width,
             intermediate_size=3 * run.text_width,
             projection_dim=run.text_width,
-            num_hidden_layers=2,
+            num_hidden_layers=run.text_layers,
             num_attention_heads=4,
             max_position_embeddings=32,
             hidden_act="quick_gelu",
@@ -111,54 +121,65 @@ def build(run: DenoiserRun, latent_channels: int, vocab_size: int) -> nn.ModuleD
 
 
 @torch.no_grad()
-def encode(folder: Path, vae: AutoencoderKL, out: Path, run: DenoiserRun, report: Report = print) -> None:
-    """Encodes captioned pictures once: latents by size and captions into one safetensors file."""
-    corpus, tensors, captions = Corpus(folder, seed=7), {}, {}
+def encode(corpus: Corpus, vae: AutoencoderKL, out: Path, run: DenoiserRun, report: Report = print) -> None:
+    """Encodes captioned pictures once: latents by shape and captions into one safetensors file.
+
+    One picture in five is a crop of a photo, the others are composed.
+    """
     vae = checkpoint.placed(vae, torch.device(run.device)).eval()
-    for size, count in run.groups:
-        means, texts = [], []
-        for done in range(0, count, 16):
-            pairs = [
-                corpus.photo_crop(size, True) if i % 8 == 7 else corpus.composite(size) for i in range(16)
-            ]
-            pixels = to_unit([picture for picture, _ in pairs]).to(
-                run.device, memory_format=torch.channels_last
-            )
-            with torch.autocast(torch.device(run.device).type, torch.bfloat16):
+    tensors: dict[str, Tensor] = {}
+    captions: dict[str, list[str]] = {}
+    total = sum(weight for *_, weight in run.shapes)
+    for height, width, weight in run.shapes:
+        size = max(5, 64 * 128 * 128 // (height * width) // 5 * 5)
+        means: list[Tensor] = []
+        texts: list[str] = []
+        while len(texts) < run.pictures * weight / total:
+            composed, said = corpus.composed(size - size // 5, height, width)
+            photos = [corpus.photo(height, width) for _ in range(size // 5)]
+            pixels = to_unit(torch.cat([composed, torch.stack([picture for picture, _ in photos])]))
+            with torch.autocast(pixels.device.type, torch.bfloat16):
                 means.append(vae.encode(pixels).latent_dist.mode().half().cpu())
-            texts += [text for _, text in pairs]
-            if done % 800 == 0:
-                report(f"encoded {done} of {count} at {size} pixels")
-        tensors[str(size)], captions[str(size)] = torch.cat(means).contiguous(), texts
+            texts += [*said, *(caption for _, caption in photos)]
+        name = f"{height}x{width}"
+        tensors[name], captions[name] = torch.cat(means).contiguous(), texts
+        report(f"encoded {len(texts)} pictures of {width} x {height} pixels")
     save_file(tensors, out, metadata={"captions": json.dumps(captions)})
 
 
 def train(
     latents: Path, tokenizer: CLIPTokenizer, state: Path, run: DenoiserRun, report: Report = print
 ) -> tuple[nn.ModuleDict, float]:
-    """Trains to the end, from `state` if given; returns averaged models and the latents' scaling factor."""
+    """Trains, or goes on from `state`, until `run.seconds` are spent.
+
+    Returns averaged models and the latents' scaling factor.
+    """
     device = torch.device(run.device)
     data, captions = _read(latents)
-    scale = 1 / data["128"].std().item()
-    ids = {size: _ids(tokenizer, texts) for size, texts in captions.items()}
-    empty = _ids(tokenizer, [""])
-    models = checkpoint.placed(_initial(run, data["128"].shape[1], len(tokenizer)), device).train()
-    average = checkpoint.averaged(models, decay=0.995)
+    scale = _scale(data)
+    data = {shape: values.to(device) for shape, values in data.items()}
+    ids = {shape: _ids(tokenizer, texts).to(device) for shape, texts in captions.items()}
+    empty = _ids(tokenizer, [""]).to(device)
+    channels = next(iter(data.values())).shape[1]
+    models = checkpoint.placed(_initial(run, channels, len(tokenizer)), device).train()
+    average = checkpoint.averaged(models)
     outer = ("conv_in", "conv_out", "embedding", "time_emb")
     optimizers = muon.optimizers(models, run.muon_rate, run.adam_rate, outer)
     named = {"denoiser": models, "average": average}
-    start = checkpoint.load(state, named, optimizers)
+    clock = Clock(run.seconds, *checkpoint.load(state, named, optimizers))
     alphas = scheduler().alphas_cumprod.to(device)
-    generator = torch.Generator().manual_seed(start)
-    begun, total = time.monotonic(), torch.zeros((), device=device)
-    for step in range(start, run.steps):
+    generator = torch.Generator().manual_seed(clock.step)
+    shapes, weights = [f"{h}x{w}" for h, w, _ in run.shapes], torch.tensor([float(s[2]) for s in run.shapes])
+    total = torch.zeros((), device=device)
+    while clock.running():
         for optimizer, rate in zip(optimizers.values(), (run.muon_rate, run.adam_rate), strict=True):
-            optimizer.param_groups[0]["lr"] = rate * _pace(run, step)
-        size, batch = ("256", run.batch // 4) if step % 2 else ("128", run.batch)
-        chosen = torch.randint(len(data[size]), (batch,), generator=generator)
-        dropped = torch.rand(batch, 1, generator=generator) < 0.1
-        tokens = torch.where(dropped, empty, ids[size][chosen]).to(device)
-        image_latents = _noised(data[size][chosen].to(device) * scale, run.latent_noise)
+            optimizer.param_groups[0]["lr"] = rate * clock.pace()
+        shape = shapes[int(weights.multinomial(1, generator=generator))]
+        batch = max(1, run.positions // data[shape][0, 0].numel())
+        chosen = torch.randint(len(data[shape]), (min(batch, 640),), generator=generator).to(device)
+        dropped = torch.rand(len(chosen), 1, device=device) < 0.1
+        tokens = torch.where(dropped, empty, ids[shape][chosen])
+        image_latents = _noised(data[shape][chosen].float() * scale, run.latent_noise)
         loss = _loss(models, image_latents, tokens, alphas)
         models.zero_grad()
         loss.backward()
@@ -166,20 +187,26 @@ def train(
             optimizer.step()
         average.update_parameters(models)
         total += loss.detach()
-        if (step + 1) % 100 == 0:
-            seconds = (time.monotonic() - begun) / (step + 1 - start)
-            report(f"denoiser {step + 1}: loss {total.item() / 100:.4f}, {seconds:.2f} s/step")
+        clock.tick()
+        if clock.step % 100 == 0:
+            report(f"denoiser, step {clock.step}, {clock.spent:.0f} s: loss {total.item() / 100:.4f}")
             total.zero_()
-        if (step + 1) % 500 == 0 or step + 1 == run.steps:
-            checkpoint.save(state, step + 1, named, optimizers)
+        if clock.due():
+            checkpoint.save(state, clock.step, clock.spent, named, optimizers)
     return load(latents, state, len(tokenizer), run)
 
 
 def _read(latents: Path) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """The image latents and captions that `encode` wrote, by size."""
+    """The image latents and captions that `encode` wrote, by shape."""
     with safe_open(latents, "pt") as file:
-        data = {size: file.get_tensor(size).float() for size in checkpoint.names(file)}
+        data = {shape: file.get_tensor(shape) for shape in checkpoint.names(file)}
         return data, json.loads(file.metadata()["captions"])
+
+
+def _scale(data: dict[str, Tensor]) -> float:
+    """One by the deviation of image latents of all shapes."""
+    square = sum(values.float().square().sum().item() for values in data.values())
+    return float((square / sum(values.numel() for values in data.values())) ** -0.5)
 
 
 def _initial(run: DenoiserRun, channels: int, vocab_size: int) -> nn.ModuleDict:
@@ -190,23 +217,17 @@ def _initial(run: DenoiserRun, channels: int, vocab_size: int) -> nn.ModuleDict:
         models = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     else:
         models = build(run, channels, vocab_size)
-    # on a CPU a quarter faster to train than the fused kind
-    cast(UNet2DConditionModel, models["unet"]).set_attn_processor(AttnProcessor())
+    if run.device == "cpu":  # there a quarter faster to train than the fused kind
+        cast(UNet2DConditionModel, models["unet"]).set_attn_processor(AttnProcessor())
     return models
-
-
-def _pace(run: DenoiserRun, step: int) -> float:
-    """Factor of the learning rates: one cosine, after a short warm-up."""
-    return min(1.0, (step + 1) / 100) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / run.steps)))
 
 
 def load(latents: Path, state: Path, vocab_size: int, run: DenoiserRun) -> tuple[nn.ModuleDict, float]:
     """The averaged models of a run and the scaling factor of the latents."""
-    with safe_open(latents, "pt") as file:
-        data = file.get_tensor("128").float()
-    models = build(run, data.shape[1], vocab_size)
+    data, _ = _read(latents)
+    models = build(run, next(iter(data.values())).shape[1], vocab_size)
     checkpoint.load_average(state, "average", models)
-    return models, 1 / data.std().item()
+    return models, _scale(data)
 
 
 def _noised(image_latents: Tensor, largest: float) -> Tensor:

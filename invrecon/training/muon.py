@@ -20,27 +20,39 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                momentum = state.setdefault("momentum", torch.zeros_like(weight))
-                momentum.lerp_(weight.grad, 1 - group["momentum"])
-                update = orthogonal(weight.grad.lerp(momentum, group["momentum"]).flatten(1))
-                scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-                weight.add_(update.view_as(weight), alpha=-group["lr"] * scale)
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            gradients = [weight.grad for weight in weights]
+            momenta = [
+                self.state[weight].setdefault("momentum", torch.zeros_like(weight)) for weight in weights
+            ]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            looked_ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+            alike: dict[tuple[int, int], list[int]] = {}
+            for i, update in enumerate(looked_ahead):
+                alike.setdefault((update.shape[0], update[0].numel()), []).append(i)
+            for (rows, columns), indices in alike.items():  # matrices of one shape in one product
+                updates = orthogonal(torch.stack([looked_ahead[i].flatten(1) for i in indices]))
+                scale = max(1.0, rows / columns) ** 0.5
+                torch._foreach_add_(
+                    [weights[i] for i in indices],
+                    [update.view_as(weights[i]) for update, i in zip(updates, indices, strict=True)],
+                    alpha=-group["lr"] * scale,
+                )
 
 
-def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest matrix with singular values near 1, by a quintic Newton-Schulz iteration in bfloat16."""
+def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """The nearest matrices with singular values near 1, (B, rows, columns), by a quintic Newton-Schulz
+    iteration in bfloat16.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
-    wide = x.T if x.shape[0] > x.shape[1] else x
-    wide = wide / (wide.norm() + 1e-7)
+    x = matrices.bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
+    wide = x.mT if tall else x
+    wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
     for _ in range(iterations):
-        gram = wide @ wide.T
+        gram = wide @ wide.mT
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
-    return (wide.T if x.shape[0] > x.shape[1] else wide).to(matrix.dtype)
+    return (wide.mT if tall else wide).to(matrices.dtype)
 
 
 def optimizers(

@@ -49,12 +49,12 @@ def test_a_tiny_autoencoder_s_latents_are_those_of_the_stock_pipeline(tiny_folde
     model = load_model(str(tiny_folder), device="cpu")
     pixels = torch.rand(1, 3, 64, 64) * 2 - 1
     assert torch.equal(model.encode(pixels), model.pipeline.vae.encode(pixels).latents)
-    ours = reconstruct(photo, model, Settings(size=64, num_inference_steps=4, boost=False))
+    ours = reconstruct(photo, model, Settings(size=64, num_inference_steps=10, boost=False))
     with quiet():
         stock = StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None)
     stock.set_progress_bar_config(disable=True)
     theirs = stock(
-        "", latents=ours.seed.latents, num_inference_steps=4, guidance_scale=1, height=64, width=64
+        "", latents=ours.seed.latents, num_inference_steps=10, guidance_scale=1, height=64, width=64
     ).images[0]
     assert ours.latent_fidelity_db > 50
     assert psnr(ours.square, theirs) > 50

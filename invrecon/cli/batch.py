@@ -127,7 +127,10 @@ class _Run:
         """Does inputs of one dtype, by their numbers, with a model that is loaded for them; yields the
         numbers of each batch as its rows are there.
         """
+        from invrecon import pipeline
+
         model = load(self.settings, self.output, dtype)
+        self.output.line(pipeline.memory_line(model, self.settings))
         for batch in _batches(numbers, rows, model, self.settings):
             done = self.do([rows[number] for number in batch], model, _place(batch, len(rows)))
             for number, row in zip(batch, done, strict=True):
@@ -138,13 +141,18 @@ class _Run:
         """The rows of inputs that are done together."""
         import torch
 
-        sources = [row["input"] for row in batch]
+        from invrecon.models.memory import peak_memory, reset_peak
+
+        sources, device = [row["input"] for row in batch], torch.device(model.device)
         torch.manual_seed(self.settings.seed)  # for each batch anew: what was done before changes nothing
+        reset_peak(device)
         with self.output.progress(f"{place} {sources[0].name}") as on_progress:
             results = self.job.run(sources, model, self.settings, on_progress)
-        return [self._keep(row, result) for row, result in zip(batch, results, strict=True)]
+        peak = peak_memory(device)
+        told = {"peak_memory_mb": None if peak is None else peak / 1e6}
+        return [self._keep(row, result, told) for row, result in zip(batch, results, strict=True)]
 
-    def _keep(self, row: Row, result: Any) -> Row:
+    def _keep(self, row: Row, result: Any, told: Row) -> Row:
         source = row["input"]
         files = {name: path for name, path in row.items() if name not in ("input", "resumed", "error")}
         try:
@@ -153,7 +161,7 @@ class _Run:
             save = Save(self._may_overwrite(source, files))
             if self.earlier:
                 self.earlier.note(source, files.values(), None)
-            figures = self.job.keep(result, files, save)
+            figures = self.job.keep(result, files, save) | told
             if self.earlier:
                 self.earlier.note(source, files.values(), figures)
         except (UsageError, ModelError):
@@ -184,7 +192,7 @@ def _batches(
 def _dtype(source: Path, settings: Settings) -> str:
     """In what precision the network runs for an input: a seed file's own, unless the settings say one."""
     own = seed_dtype(source) if settings.dtype == "auto" and is_seed_file(source) else None
-    return own or settings.network_dtype
+    return own or settings.dtype
 
 
 def _place(batch: Sequence[int], total: int) -> str:
@@ -211,7 +219,7 @@ def load(settings: Settings, output: Output, dtype: str = "") -> "Model":
         return load_model(
             settings.model,
             settings.device,
-            dtype or settings.network_dtype,
+            dtype or settings.dtype,
             revision=settings.revision,
             variant=settings.variant,
             base=settings.base,

@@ -23,8 +23,8 @@ _HEALTH = tuple(
 )
 FILES = ("output", "seed_file", "compare_file")
 JSON_FIELDS = (
-    "input", *FILES, *_QUALITY, *_EFFORT, *_HEALTH, "seconds", "seen", "tiling", "guidance_scale",
-    "guidance_curve", "resumed", "error",
+    "input", *FILES, *_QUALITY, *_EFFORT, *_HEALTH, "seconds", "peak_memory_mb", "seen", "tiling",
+    "guidance_scale", "guidance_curve", "resumed", "error",
 )  # fmt: skip
 
 _COLUMNS: Columns = {

@@ -39,6 +39,7 @@ FIELDS = [
     *EFFORT,
     *HEALTH,
     "seconds",
+    "peak_memory_mb",
     "seen",
     "tiling",
     "guidance_scale",

@@ -38,13 +38,16 @@ def unchecked(seed: Seed) -> list[str]:
     return [f"made by an earlier invrecon, which didn't note {', '.join(missing)}: these are not checked"]
 
 
-def caveats(seed: Seed, model: Model) -> list[str]:
+def caveats(seed: Seed, model: Model, dtype: str = "") -> list[str]:
     """What a person should know of a seed that `check_model` let pass and that is regenerated: what wasn't
     checked, and where the model runs otherwise than when the seed was found.
+
+    Args:
+        dtype: in which it is regenerated; the model's own where it is empty.
     """
     header, recipe = seed.header, seed.recipe
     told = unchecked(seed)
-    dtype = str(model.dtype).removeprefix("torch.")
+    dtype = dtype or str(model.dtype).removeprefix("torch.")
     if header["dtype"] != dtype:
         told.append(f"found in {header['dtype']}, regenerated in {dtype}: expect less")
     tiled = model.tiled(recipe.width, recipe.height)

@@ -133,7 +133,7 @@ def verify(
         matrix=_matrix(seed, subject, model, on_progress) if matrix else [],
         psnr_photo=psnr(subject.canvas.shown(subject.photo.rgb), subject.canvas.enlarge(picture)),
         subject=subject,
-        advice="; ".join([*caveats(seed, model), *_of_halves(seed, dtype)]) or None,
+        advice="; ".join([*caveats(seed, model, dtype), *_of_halves(seed, dtype)]) or None,
     )
 
 

@@ -11,6 +11,7 @@ from invrecon import Settings, load_model, reconstruct
 from invrecon.errors import ModelError
 from invrecon.metrics import psnr
 from invrecon.models.quiet import quiet
+from invrecon.models.samplers import SCHEDULERS, make_scheduler
 from invrecon.pipeline.checkup import check
 from invrecon.settings import Recipe
 from tests import checkpoints
@@ -171,18 +172,27 @@ def test_checking_a_model_decodes_too(folder, tmp_path):
 
 
 def test_a_schedule_without_signal_at_its_start_is_told():
-    scheduler = DDIMScheduler(
-        **checkpoints.BETAS, clip_sample=False, rescale_betas_zero_snr=True, timestep_spacing="trailing"
-    )
-    with pytest.raises(ModelError, match="leaves no signal at timestep 999"):
+    options = {"clip_sample": False, "timestep_spacing": "trailing"}
+    scheduler = DDIMScheduler(**checkpoints.BETAS | options, rescale_betas_zero_snr=True)
+    with pytest.raises(ModelError, match=r"leaves no signal at timestep 999.*: use --sampler euler"):
         read_schedule(scheduler, 5)
+    assert len(read_schedule(make_scheduler("euler", scheduler), 5).A) == 5
+    steep = DDIMScheduler(**checkpoints.BETAS | {"beta_end": 1.0} | options)
+    for sampler in SCHEDULERS:
+        with pytest.raises(ModelError, match=r"leaves no signal.*: set beta_end in scheduler_config.json"):
+            read_schedule(make_scheduler(sampler, steep), 5)
+        mended = DDIMScheduler.from_config(steep.config, beta_end=0.012)
+        assert len(read_schedule(make_scheduler(sampler, mended), 5).A) == 5
 
 
 def test_a_grid_outside_the_noise_schedule_is_told(folder, tmp_path):
     scheduler = DDIMScheduler(**checkpoints.BETAS | {"steps_offset": 999}, clip_sample=False)
-    with pytest.raises(ModelError, match="can't take 5 steps"):
+    with pytest.raises(ModelError, match=r"can't take 5 steps.*set scheduler_config.json right"):
         read_schedule(scheduler, 5)
     path = copy(folder, tmp_path / "m")
     configure(path / "scheduler" / "scheduler_config.json", timestep_spacing="sideways")
-    with pytest.raises(ModelError, match=r"can't take these steps: sideways .*; try another number"):
+    with pytest.raises(
+        ModelError,
+        match=r"can't take these steps: sideways .* set scheduler_config.json right",
+    ):
         load_model(str(path), device="cpu").schedule(Recipe(num_inference_steps=5, width=64, height=64))

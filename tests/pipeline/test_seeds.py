@@ -119,6 +119,7 @@ def test_half_precision_is_in_the_header_and_told_where_it_is_not_what_regenerat
     assert own.advice is None
     assert other.advice == "found in bfloat16, regenerated in float32: expect less"
     assert own.latent_fidelity_db > other.latent_fidelity_db
+    assert find_reference(path, mini).advice == other.advice
     verified = verify(path, photo, mini)
     assert verified.advice.startswith(other.advice + "; stock diffusers is asked in float32")
     rounded = verify(path, photo, half, dtype="bfloat16")
@@ -139,6 +140,7 @@ def test_tiles_are_told_and_noted(photo, mini, tmp_path, monkeypatch):
     path = tmp_path / "x.seed.safetensors"
     save_seed(result.seed, path)
     assert "works in tiles (--tiling)" in reconstruct(path, cut).advice
+    assert "works in tiles (--tiling)" in find_reference(path, cut).advice
     whole = reconstruct(path, mini)
     assert whole.advice == "the photo was encoded in tiles, and is decoded as a whole: expect less"
     assert whole.tiling is False

@@ -2,6 +2,7 @@
 the setting."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -66,6 +67,8 @@ def test_another_autoencoder_takes_the_place_of_the_checkpoint_s_own(folder, tin
     assert type(swapped.pipeline.vae) is AutoencoderTiny
     prints = {m.fingerprint for m in (swapped, load_model(str(folder), device="cpu"))}
     assert len(prints | {load_model(str(folder), device="cpu", vae=str(tiny_folder)).fingerprint}) == 2
+    shutil.copy(next((tiny_folder / "vae").glob("*.safetensors")), tmp_path / "V.SFT")
+    assert "lacks" in refused(folder, vae=str(tmp_path / "V.SFT"))  # read, but of another architecture
     assert "no autoencoder" in refused(folder, vae=str(tmp_path))
     narrow = checkpoints.autoencoder(8)
     narrow.save_pretrained(tmp_path / "narrow")
@@ -169,6 +172,28 @@ def test_checking_a_model_decodes_too(folder, tmp_path):
     )
     with pytest.raises(ModelError, match="decoder gives values that aren't finite"):
         check(load_model(str(path), device="cpu"), Settings())
+
+
+@pytest.mark.parametrize(
+    ("part", "weight", "says"),
+    [
+        ("unet", "conv_out.weight", "its unet gives values that aren't finite: the checkpoint is damaged"),
+        (
+            "vae",
+            "encoder.conv_out.weight",
+            "its vae's encoder gives values that aren't finite: use another with",
+        ),
+    ],
+)
+def test_finite_weights_that_overflow_are_told_by_their_part(folder, tmp_path, photo, part, weight, says):
+    """Never "try float32", which it is."""
+    path = copy(folder, tmp_path / "m")
+    rewrite(path / part, lambda weights: weights | {weight: weights[weight] * 1e38})
+    model = load_model(str(path), device="cpu")
+    with pytest.raises(ModelError, match=says):
+        check(model, Settings())
+    with pytest.raises(ModelError, match=says):
+        reconstruct(photo, model, Settings(size=64, num_inference_steps=2, boost=False))
 
 
 def test_a_schedule_without_signal_at_its_start_is_told():

@@ -49,6 +49,7 @@ left alone.
 
 import json
 import math
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -212,9 +213,13 @@ def _is_schedule(schedule: dict[str, Any]) -> bool:
     lists = [schedule.get(name) for name in ("A", "B", "scales")]
     if memory is not None:
         lists += [memory.get(name) for name in "CPQ"] if isinstance(memory, dict) else [None]
-    return isinstance(schedule.get("prediction"), str) and all(
-        isinstance(each, list) and all(isinstance(value, int | float) for value in each) for each in lists
+    return schedule.get("prediction") in ("epsilon", "v_prediction", "sample", "flow") and all(
+        isinstance(each, list) and all(map(_is_finite, each)) for each in lists
     )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def _is_identity(identity: dict[str, Any]) -> bool:

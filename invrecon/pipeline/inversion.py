@@ -22,7 +22,7 @@ from invrecon.pipeline.guidance import GuidanceSearch
 from invrecon.pipeline.header import inversion_header
 from invrecon.pipeline.run import Run, only, run_photos
 from invrecon.pipeline.seeds import TILES
-from invrecon.pipeline.subject import Subject
+from invrecon.pipeline.subject import Subject, check_network
 from invrecon.seedfile import Seed
 from invrecon.settings import Settings
 
@@ -149,6 +149,7 @@ def _summary(
     evaluations: int = 0,
 ) -> PhotoInversion:
     """Args: evaluations: of the network, by the objective of boosting."""
+    check_network(inversion.latents, run.model, run.recipe)
     steps, rounds = len(run.sampler.schedule), boost.rounds if boost else []
     if method == "ddim":
         evaluations += steps * (len(rounds) or 1)

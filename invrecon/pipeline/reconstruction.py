@@ -163,7 +163,7 @@ def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Se
     check_photo(seed, path, photo)
     recipe = asdict(seed.recipe)
     size = f"{recipe.pop('width')}x{recipe.pop('height')}"
-    return replace(settings, size=size, fit=canvas_of(seed).fit, auto_guidance=False, **recipe)
+    return replace(settings, size=size, fit=canvas_of(seed, path).fit, auto_guidance=False, **recipe)
 
 
 def _work(run: Run, subjects: Sequence[Subject]) -> list[Reconstruction]:

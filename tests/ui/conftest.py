@@ -23,7 +23,7 @@ def address(tmp_path_factory):
         line = process.stdout.readline()
         assert line == f"Open http://127.0.0.1:{port}/ in a browser. Ctrl-C ends it.\n"
         yield line.split()[1]
-        assert list(folder.iterdir())
+        assert list(folder.glob("invrecon-ui-*"))
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
-        assert not list(folder.iterdir())
+        assert process.wait(120) == 130
+        assert not list(folder.glob("invrecon-ui-*"))

@@ -4,7 +4,7 @@ import json
 import time
 from urllib.parse import urlsplit
 
-PATIENCE = 60  # seconds
+PATIENCE = 180  # seconds; machines may be busy
 
 
 class Page:
@@ -57,15 +57,19 @@ class Page:
     def status(self, tab):
         return self.find(f"#{tab}-status").text
 
-    def run(self, tab):
-        """Starts a job and waits for its end, whose line is returned."""
-        self.start(tab)
-        self.wait(lambda: not self.find(f"#{tab}-run").get_attribute("disabled"))
-        return self.status(tab)
-
     def start(self, tab):
         self.find(f"#{tab}-run").click()
-        self.wait(lambda: self.find(f"#{tab}-run").get_attribute("disabled"))
+
+    def run(self, tab):
+        """Starts a job and waits for its end, told by another line than was there, which is returned."""
+        before = self.status(tab)
+        self.start(tab)
+        self.wait(lambda: self.status(tab) != before and self.has_ended(tab))
+        return self.status(tab)
+
+    def has_ended(self, tab):
+        alerts = self.driver.find_elements("css selector", f"#{tab}-status [role=alert]")
+        return bool(alerts) or self.status(tab) in ("Done.", "Cancelled.")
 
     def cancel(self, tab):
         self.wait(lambda: self.find(f"#{tab}-cancel").is_displayed())

@@ -27,9 +27,6 @@ CSS = """
 .figures th { text-align: left }
 .figures td { text-align: right; font-variant-numeric: tabular-nums }
 .figures tr { border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important }
-@media (max-width: 480px) {
-    button[role=tab] { padding-inline: 0.5em !important; font-size: 0.9em !important }
-}
 """
 
 
@@ -41,8 +38,9 @@ def build_page(desk: Desk) -> gr.Blocks:
 
     with gr.Blocks(title="invrecon", analytics_enabled=False, delete_cache=(_HOUR, _HOUR * 24)) as page:
         gr.Markdown(f"# invrecon\n{_INTRODUCTION.format(desk.settings.model)}")
-        for title, tab in TABS.items():
-            with gr.Tab(title):
-                tab(desk)
+        with gr.Tabs(overflow_behavior="wrap"):  # so that a phone shows all
+            for title, tab in TABS.items():
+                with gr.Tab(title):
+                    tab(desk)
         page.unload(leave)
     return page

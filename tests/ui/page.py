@@ -46,7 +46,9 @@ class Page:
         self.wait(lambda: all(path.stem[:5] in self.find(f"#{field}").text for path in paths))
 
     def fill(self, field, text):
-        box = self.find(f"#{field} :is(input, textarea)")
+        selector = f"#{field} :is(input, textarea)"
+        self.wait(lambda: self.find(selector).is_displayed())
+        box = self.find(selector)
         self.driver.execute_script("arguments[0].select()", box)
         box.send_keys(text)
 

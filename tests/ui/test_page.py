@@ -148,9 +148,9 @@ def test_jobs_wait_for_each_other_and_can_be_cancelled(page, photo):
     driver = page.driver
     page.send("reconstruct-source", photo)
     page.find("#reconstruct-settings button").click()
-    page.fill("reconstruct-num_inference_steps", "1000")
+    page.fill("reconstruct-num_inference_steps", "500")
     page.start("reconstruct")
-    page.wait(lambda: re.match(r"Inverting\s+\d+ of 1000", page.status("reconstruct")))
+    page.wait(lambda: re.match(r"Inverting\s+\d+ of 500", page.status("reconstruct")))
     first = driver.current_window_handle
     driver.switch_to.new_window("tab")
     second = Page(driver, page.address)

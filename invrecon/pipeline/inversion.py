@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from invrecon.pipeline.seeds import TILES
 from invrecon.pipeline.subject import Subject
 from invrecon.seedfile import Seed
 from invrecon.settings import Settings
+from invrecon.solve import Outcome
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -39,6 +41,7 @@ class PhotoInversion:
     Args:
         boosted: the work of boosting; None without.
         guidance: the search for the guidance scale; None where the settings gave it.
+        effort: the settings' grade.
         steps, converged_steps: of the inversion that led to the seed, solved to `rtol` or to the network's
             own rounding.
         evaluations: of the network, by all rounds of boosting and the search.
@@ -51,6 +54,7 @@ class PhotoInversion:
     subject: Subject
     boosted: Boost | None
     guidance: GuidanceSearch | None
+    effort: str
     steps: int
     converged_steps: int
     evaluations: int
@@ -168,6 +172,7 @@ def _summary(
         subject=subject,
         boosted=boost,
         guidance=run.search,
+        effort=run.settings.effort,
         steps=steps,
         converged_steps=inversion.solved,
         evaluations=evaluations,
@@ -191,6 +196,13 @@ def _padding(run: Run, subject: Subject) -> str | None:
     )
 
 
+def _in_budget(run: Run) -> bool:
+    """Whether steps that run out of evaluations are as asked for: a budget is enough without guidance, by
+    measurement.
+    """
+    return math.isfinite(run.sampler.effort.mean_evaluations) and run.sampler.denoiser.weight == 1
+
+
 def _advice(run: Run, subject: Subject, inversion: Inversion, rescued: Collection[float]) -> str | None:
     """What a person should know: of tiles, where the search found no border, of steps that did not converge,
     and of steps taken in float32.
@@ -202,7 +214,8 @@ def _advice(run: Run, subject: Subject, inversion: Inversion, rescued: Collectio
     advice = [note for note in notes if note]
     if search and not search.bracketed:
         advice.append(search.verdict)
-    if failed := [record for record in records if not record.outcome.solved]:
+    expected = (Outcome.MAX_ITERATIONS,) if _in_budget(run) else ()
+    if failed := [one for one in records if not (one.outcome.solved or one.outcome in expected)]:
         worst = max(failed, key=lambda record: record.residual)
         advice.append(
             f"{len(failed)} of {len(records)} steps did not converge "

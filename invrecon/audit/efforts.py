@@ -1,7 +1,7 @@
-"""What each effort costs and gives, as a Markdown table: `python -m invrecon.audit.efforts samples/fig.jpg`.
+"""What each effort costs and gives, as a Markdown table: `python -m invrecon.audit.efforts PHOTO...`.
 
-Each photo is reconstructed by `mini` at all of them in turn. Figures are medians over the photos, of which the
-model sees the middle. Seconds are those of the processor, comparisons included, without start-up.
+The middle of each photo is reconstructed by `mini` at each effort. Figures are medians. Seconds are those of
+the processor, comparisons included, without start-up.
 """
 
 from __future__ import annotations

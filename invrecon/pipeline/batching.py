@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from invrecon.models.memory import fitting
+from invrecon.models.memory import fitting, free_memory
 from invrecon.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,3 +31,10 @@ def batch_size(model: Model, settings: Settings) -> int:
     latents = torch.zeros(1, model.latent_channels, *grid, device=model.device)
     with torch.no_grad():
         return fitting(model.device, lambda: sampler.denoiser(latents, sampler.schedule.timesteps[0]), MOST)
+
+
+def decoder_batch(model: Model, width: int, height: int) -> int:
+    """How many pictures of this size, pixels, half of the free memory takes on their way through the decoder
+    and back; at least 1.
+    """
+    return max(1, int(free_memory(model.device) / 2 // (model.backward_bytes * width * height)))

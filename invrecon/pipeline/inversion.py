@@ -18,6 +18,7 @@ from invrecon.core.lbo import Inversion
 from invrecon.core.sampler import DDIMInverter, OnProgress
 from invrecon.errors import InvreconError
 from invrecon.models.precision import rescued_at
+from invrecon.pipeline.batching import decoder_batch
 from invrecon.pipeline.boosting import boost_budget, boosting_objective
 from invrecon.pipeline.guidance import GuidanceSearch
 from invrecon.pipeline.header import inversion_header
@@ -132,15 +133,17 @@ def invert_subjects(
         return [_summary(run, subject, method, inversion) for subject, inversion in pairs]
     objectives, counters = zip(*(boosting_objective(run, subject) for subject in subjects), strict=True)
 
-    def on_step(photo: int, done: int, total: int) -> None:
-        place = f"{photo + 1}/{len(subjects)} " if len(subjects) > 1 else ""
-        if run.on_progress:
-            run.on_progress(f"{place}boosting", done, total)
-
-    boosts = ilb.boost(sampler, objectives, boost_budget(run.settings), known=known, on_step=on_step)
+    boosts = ilb.boost(
+        sampler,
+        objectives,
+        boost_budget(run.settings),
+        known=known,
+        at_once=decoder_batch(run.model, *subjects[0].canvas.size),
+        on_step=partial(run.on_progress, "boosting") if run.on_progress else None,
+    )
     return [
-        _summary(run, subject, method, boost.inversion, boost, counter.evaluations)
-        for subject, boost, counter in zip(subjects, boosts, counters, strict=True)
+        _summary(run, subject, method, boost.inversion, boost, counter.evaluations + objective.evaluations)
+        for subject, boost, objective, counter in zip(subjects, boosts, objectives, counters, strict=True)
     ]
 
 

@@ -34,7 +34,9 @@ def batch_size(model: Model, settings: Settings) -> int:
 
 
 def decoder_batch(model: Model, width: int, height: int) -> int:
-    """How many pictures of this size, pixels, half of the free memory takes on their way through the decoder
-    and back; at least 1.
+    """How many pictures of this size, pixels, go through the decoder and back at once: as many as half of the
+    free memory takes, at least 1. On a CPU 1, since more are no faster there.
     """
+    if model.device.type == "cpu":
+        return 1
     return max(1, int(free_memory(model.device) / 2 // (model.backward_bytes * width * height)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from invrecon.models.memory import fitting, free_memory
 from invrecon.settings import Settings
@@ -33,10 +34,14 @@ def batch_size(model: Model, settings: Settings) -> int:
         return fitting(model.device, lambda: sampler.denoiser(latents, sampler.schedule.timesteps[0]), MOST)
 
 
-def decoder_batch(model: Model, width: int, height: int) -> int:
-    """How many pictures of this size, pixels, go through the decoder and back at once: as many as half of the
-    free memory takes, at least 1. On a CPU 1, since more are no faster there.
+def decoder_batch(model: Model, encoded: Tensor) -> int:
+    """How many photos go through the decoder and back at once: as many as half of the free memory takes, at
+    least 1. On a CPU 1, since more are no faster there.
+
+    Args:
+        encoded: image latents of one, (1, C, h, w).
     """
     if model.device.type == "cpu":
         return 1
-    return max(1, int(free_memory(model.device) / 2 // (model.backward_bytes * width * height)))
+    each = model.base.autoencoder.backward_bytes * encoded.numel()
+    return max(1, int(free_memory(model.device) / 2 // each))

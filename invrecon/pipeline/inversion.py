@@ -138,7 +138,7 @@ def invert_subjects(
         objectives,
         boost_budget(run.settings),
         known=known,
-        at_once=decoder_batch(run.model, *subjects[0].canvas.size),
+        at_once=decoder_batch(run.model, subjects[0].encoded),
         on_step=partial(run.on_progress, "boosting") if run.on_progress else None,
     )
     return [

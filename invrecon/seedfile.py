@@ -29,6 +29,8 @@ happen. Header: one JSON object under the key `invrecon`. Its fields in format 2
     of a photo's seed:
     inversion           str: "lbo" or "ddim"
     solver, rtol        str, number: how each step was solved, and how exactly
+    mean_evaluations    number, or null: the evaluations a step that were spent in the place of rtol
+    effort              str: "quick", "standard" or "best", which set what the user didn't
     photo               {"sha256": str, of the file; "size": [width, height], pixels; "fit": "crop", "pad" or
                         "stretch"; "box": [left, top, right, bottom], the part of the photo that is seen, or
                         with "pad" the part of the picture that shows it, pixels}

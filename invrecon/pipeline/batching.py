@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from invrecon.models.identity import networks_of
 from invrecon.models.memory import fitting, free_memory, used_memory
@@ -51,3 +52,16 @@ def batch_size(model: Model, settings: Settings) -> int:
     latents = torch.zeros(1, model.latent_channels, *grid, device=model.device)
     with torch.no_grad():
         return fitting(model.device, lambda: sampler.denoiser(latents, sampler.schedule.timesteps[0]), MOST)
+
+
+def decoder_batch(model: Model, encoded: Tensor) -> int:
+    """How many photos go through the decoder and back at once: as many as half of the free memory takes, at
+    least 1. On a CPU 1, since more are no faster there.
+
+    Args:
+        encoded: image latents of one, (1, C, h, w).
+    """
+    if model.device.type == "cpu":
+        return 1
+    each = model.base.autoencoder.backward_bytes * encoded.numel()
+    return max(1, int(free_memory(model.device) / 2 // each))

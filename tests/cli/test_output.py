@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from invrecon.cli.bars import Overall
 from invrecon.cli.output import Output
 from invrecon.cli.tables import shorten
 from invrecon.errors import InputError
@@ -163,6 +164,16 @@ class Terminal:
         pass
 
 
+class Clock:
+    seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+_NO_BAR = (None, lambda *step: None)
+
+
 @pytest.mark.parametrize("quiet", [False, True])
 def test_bars_are_drawn_on_a_terminal_only_and_show_name_and_stage(monkeypatch, quiet):
     monkeypatch.setenv("TERM", "xterm")
@@ -171,6 +182,34 @@ def test_bars_are_drawn_on_a_terminal_only_and_show_name_and_stage(monkeypatch, 
         on_progress("inverting", 3, 50)
     assert ("[red]x.png: inverting" in terminal.text and "3/50" in terminal.text) is not quiet
     assert bool(terminal.text) is not quiet
+
+
+def test_a_run_of_several_inputs_has_a_bar_of_its_own_with_the_time_that_is_left(fake, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    overall = Overall(3, clock := Clock())
+    with Output().progress("1/3 x.png", overall):
+        pass
+    assert "all" in terminal.text
+    assert "-:--:-- left" in terminal.text
+    clock.seconds = 100.0
+    overall.advance(1)
+    with Output().progress("2/3 y.png", overall) as on_progress:
+        clock.seconds = 130.0
+        on_progress("inverting", 3, 50)
+    assert "y.png: inverting" in terminal.text
+    assert "0:02:50 left" in terminal.text
+    clock.seconds = 1000.0
+    assert overall.seconds_left() == 0
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_one_input_has_no_bar_of_all(fake, monkeypatch, inputs):
+    seen = []
+    monkeypatch.setattr("invrecon.cli.bars.bars", lambda title, overall=None: seen.append(overall) or _NO_BAR)
+    run("invert", *(photo(f"{number}.png") for number in range(inputs)))
+    of_photos = [one and (one.total, one.done) for one in seen[1:]]  # the first is the model's
+    assert of_photos == ([None] if inputs == 1 else [(2, 2), (2, 2)])
 
 
 def test_names_are_shortened_by_the_width_that_they_take():

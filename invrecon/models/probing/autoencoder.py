@@ -54,7 +54,7 @@ class Autoencoder:
         if self._may_switch:
             self._tiling.prepare(width, height)
         if latents.requires_grad and not self.vae.is_gradient_checkpointing:
-            large = self._backward_bytes * latents.numel() > free_memory(self.device) / 2
+            large = self.backward_bytes * latents.numel() > free_memory(self.device) / 2
             if large and self.vae._supports_gradient_checkpointing:
                 self.vae.enable_gradient_checkpointing()
         return self._decode(latents.to(self.device, torch.float32)).float().contiguous()
@@ -76,7 +76,7 @@ class Autoencoder:
         return 64 // int(self._small().shape[-1])
 
     @cached_property
-    def _backward_bytes(self) -> float:
+    def backward_bytes(self) -> float:
         """Bytes a latent value that the decoder keeps for a backward pass, seen on 64 x 64 pixels."""
         like = self._small()
         return saved_bytes(self._decode, like) / like.numel()

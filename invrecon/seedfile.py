@@ -11,8 +11,8 @@ happen. Header: one JSON object under the key `invrecon`. Its fields in format 2
     timesteps           [number]: t_0 >= t_1 >= ..., what the network is given at each step
     num_inference_steps int
     prompt, negative_prompt   str
-    guidance_scale      number: 1 means none
-    sampler             str: "ddim", "euler" or "dpm++"
+    guidance_scale      number: the value of the pipeline's argument
+    sampler             str: "ddim", "euler" or "dpm++"; "auto" for another scheduler of a live pipeline
     dtype               str: of the network that the seed was found with: "float32", "float16", "bfloat16"
     width, height       int: of the picture, pixels
     guidance_argument   str: the name of the pipeline's argument that takes guidance_scale
@@ -22,12 +22,15 @@ happen. Header: one JSON object under the key `invrecon`. Its fields in format 2
                         ("epsilon", "v_prediction", "sample", "flow"), "A", "B", "scales" (c): [number],
                         "memory": {"C", "P", "Q": [number]}, or null for a sampler without memory}
     identity            object: what the picture depends on besides the seed; see `models.identity`
+    arguments           object: what a live pipeline is called with besides; see `models.arguments`
     tiling              bool: whether the autoencoder worked in tiles
     versions            {package: str}: of invrecon, torch, diffusers and transformers
 
     of a photo's seed:
     inversion           str: "lbo" or "ddim"
     solver, rtol        str, number: how each step was solved, and how exactly
+    mean_evaluations    number, or null: the evaluations a step that were spent in the place of rtol
+    effort              str: "quick", "standard" or "best", which set what the user didn't
     photo               {"sha256": str, of the file; "size": [width, height], pixels; "fit": "crop", "pad" or
                         "stretch"; "box": [left, top, right, bottom], the part of the photo that is seen, or
                         with "pad" the part of the picture that shows it, pixels}
@@ -48,6 +51,7 @@ left alone.
 
 import json
 import math
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -85,6 +89,7 @@ OPTIONAL: dict[str, type] = {
     "guidance_argument": str,
     "schedule": dict,
     "identity": dict,
+    "arguments": dict,
     "tiling": bool,
     "versions": dict,
 }
@@ -198,7 +203,7 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
             raise InputError(f"{path}: damaged seed file, header field {key!r} is not as it should be")
     if header["dtype"] not in DTYPES:
         raise InputError(f"{path}: damaged seed file, its dtype is {header['dtype']!r:.20}")
-    if header["sampler"] not in SAMPLERS[1:]:
+    if header["sampler"] not in SAMPLERS:
         raise InputError(
             f"{path}: damaged seed file, or of a later invrecon: its sampler is {header['sampler']!r:.20}"
         )
@@ -210,9 +215,13 @@ def _is_schedule(schedule: dict[str, Any]) -> bool:
     lists = [schedule.get(name) for name in ("A", "B", "scales")]
     if memory is not None:
         lists += [memory.get(name) for name in "CPQ"] if isinstance(memory, dict) else [None]
-    return isinstance(schedule.get("prediction"), str) and all(
-        isinstance(each, list) and all(isinstance(value, int | float) for value in each) for each in lists
+    return schedule.get("prediction") in ("epsilon", "v_prediction", "sample", "flow") and all(
+        isinstance(each, list) and all(map(_is_finite, each)) for each in lists
     )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def _is_identity(identity: dict[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """Many inputs in one run: all are checked before a model loads, and one that fails stops no other."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +18,7 @@ from invrecon.settings import Settings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from invrecon.cli.bars import Overall
     from invrecon.models import Model
     from invrecon.pipeline import OnProgress
     from invrecon.seedfile import Seed
@@ -81,7 +82,7 @@ def run_batch(
     run = _Run(job, settings, target, output, Earlier(target.out, settings) if target.resume else None)
     rows = run.plan(inputs)
     todo = [number for number, row in enumerate(rows) if row["error"] is None and not row["resumed"]]
-    told = 0
+    run, told = replace(run, overall=_overall(len(todo))), 0
     for dtype, numbers in groupby(todo, lambda number: _dtype(rows[number]["input"], settings)):
         for batch in run.do_all(list(numbers), rows, dtype):
             run.tell(rows[told : batch[-1] + 1])
@@ -98,6 +99,7 @@ class _Run:
     target: Target
     output: Output
     earlier: Earlier | None
+    overall: "Overall | None" = None
 
     def plan(self, inputs: Sequence[Path]) -> list[Row]:
         """A row for each input: its files if it can be done, its figures if it was before, or its error."""
@@ -127,7 +129,10 @@ class _Run:
         """Does inputs of one dtype, by their numbers, with a model that is loaded for them; yields the
         numbers of each batch as its rows are there.
         """
+        from invrecon import pipeline
+
         model = load(self.settings, self.output, dtype)
+        self.output.line(pipeline.memory_line(model, self.settings))
         for batch in _batches(numbers, rows, model, self.settings):
             done = self.do([rows[number] for number in batch], model, _place(batch, len(rows)))
             for number, row in zip(batch, done, strict=True):
@@ -138,13 +143,20 @@ class _Run:
         """The rows of inputs that are done together."""
         import torch
 
-        sources = [row["input"] for row in batch]
-        torch.manual_seed(self.settings.seed)  # for each batch anew: what was done before changes nothing
-        with self.output.progress(f"{place} {sources[0].name}") as on_progress:
-            results = self.job.run(sources, model, self.settings, on_progress)
-        return [self._keep(row, result) for row, result in zip(batch, results, strict=True)]
+        from invrecon.models.memory import peak_memory, reset_peak
 
-    def _keep(self, row: Row, result: Any) -> Row:
+        sources, device = [row["input"] for row in batch], torch.device(model.device)
+        torch.manual_seed(self.settings.seed)  # for each batch anew: what was done before changes nothing
+        reset_peak(device)
+        with self.output.progress(f"{place} {sources[0].name}", self.overall) as on_progress:
+            results = self.job.run(sources, model, self.settings, on_progress)
+        if self.overall:
+            self.overall.advance(len(batch))
+        peak = peak_memory(device)
+        told = {"peak_memory_mb": None if peak is None else peak / 1e6}
+        return [self._keep(row, result, told) for row, result in zip(batch, results, strict=True)]
+
+    def _keep(self, row: Row, result: Any, told: Row) -> Row:
         source = row["input"]
         files = {name: path for name, path in row.items() if name not in ("input", "resumed", "error")}
         try:
@@ -153,7 +165,7 @@ class _Run:
             save = Save(self._may_overwrite(source, files))
             if self.earlier:
                 self.earlier.note(source, files.values(), None)
-            figures = self.job.keep(result, files, save)
+            figures = self.job.keep(result, files, save) | told
             if self.earlier:
                 self.earlier.note(source, files.values(), figures)
         except (UsageError, ModelError):
@@ -166,6 +178,13 @@ class _Run:
         """Prints rows as JSON, where that is asked for."""
         for row in rows:
             self.output.record({field: row.get(field) for field in self.job.fields})
+
+
+def _overall(inputs: int) -> "Overall | None":
+    """What the bar of all inputs shows; None where there is only one."""
+    from invrecon.cli.bars import Overall
+
+    return Overall(inputs) if inputs > 1 else None
 
 
 def _batches(
@@ -184,7 +203,7 @@ def _batches(
 def _dtype(source: Path, settings: Settings) -> str:
     """In what precision the network runs for an input: a seed file's own, unless the settings say one."""
     own = seed_dtype(source) if settings.dtype == "auto" and is_seed_file(source) else None
-    return own or settings.network_dtype
+    return own or settings.dtype
 
 
 def _place(batch: Sequence[int], total: int) -> str:
@@ -211,7 +230,7 @@ def load(settings: Settings, output: Output, dtype: str = "") -> "Model":
         return load_model(
             settings.model,
             settings.device,
-            dtype or settings.network_dtype,
+            dtype or settings.dtype,
             revision=settings.revision,
             variant=settings.variant,
             base=settings.base,

@@ -1,10 +1,8 @@
 """Noise predictions, and wrappers that change or count them."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 
@@ -44,71 +42,6 @@ class GuidedDenoiser(Denoiser, Protocol):
     def under(self, embedding: Tensor) -> Denoiser:
         """eps(z, t, c) under another condition, (1, L, D), alone. Gradients flow to it."""
         ...
-
-
-class ConditionalDenoiser(Protocol):
-    """eps(z, t, c): predicts the noise under a condition."""
-
-    def __call__(self, latents: Tensor, timestep: float, condition: Tensor) -> Tensor:
-        """(B, C, h, w) latents, (B, L, D) conditions -> (B, C, h, w) noise."""
-        ...
-
-
-class Guided:
-    """Classifier-free guidance (arXiv:2207.12598):
-
-        eps(z, t) = eps(z, t, c_neg) + w (eps(z, t, c) - eps(z, t, c_neg))
-
-    Both branches go through the network in one call; w = 1 means no guidance and asks for one branch only.
-
-    Args:
-        denoiser: eps(z, t, c).
-        condition: c, (1, L, D).
-        negative: c_neg, (1, L, D).
-        guidance_scale: w >= 0.
-        precision: relative error that rounding leaves in a branch, torch.finfo(dtype).eps of what the network
-            computes in.
-    """
-
-    def __init__(
-        self,
-        denoiser: ConditionalDenoiser,
-        condition: Tensor,
-        negative: Tensor,
-        guidance_scale: float = 1.0,
-        precision: float = 0.0,
-    ) -> None:
-        self.denoiser = denoiser
-        self.condition = condition
-        self.negative = negative
-        self.guidance_scale = guidance_scale
-        self.precision = precision
-
-    @property
-    def rounding(self) -> float:
-        """Relative error that rounding may leave in eps(z, t): that of both branches, w and w - 1 times."""
-        return self.precision * math.hypot(self.guidance_scale, self.guidance_scale - 1)
-
-    @property
-    def weight(self) -> float:
-        return self.guidance_scale
-
-    def unguided(self) -> "Guided":
-        """The same without guidance."""
-        return Guided(self.denoiser, self.condition, self.negative, 1.0, self.precision)
-
-    def under(self, embedding: Tensor) -> "Guided":
-        """eps(z, t, c) under another condition, (1, L, D) or one for each sample, without guidance."""
-        return Guided(self.denoiser, embedding, embedding, 1.0, self.precision)
-
-    def __call__(self, latents: Tensor, timestep: float) -> Tensor:
-        batch = len(latents)
-        condition = self.condition.expand(batch, -1, -1)
-        if self.guidance_scale == 1:
-            return self.denoiser(latents, timestep, condition)
-        conditions = torch.cat((self.negative.expand(batch, -1, -1), condition))
-        negative, positive = self.denoiser(torch.cat((latents, latents)), timestep, conditions).chunk(2)
-        return negative + self.guidance_scale * (positive - negative)
 
 
 @dataclass(frozen=True)

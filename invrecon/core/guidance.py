@@ -22,23 +22,24 @@ A = TypeVar("A", bound=Attempt)
 
 
 def largest_guidance(
-    attempt: Callable[[float, A | None], A], highest: float, resolution: float = 0.25
+    attempt: Callable[[float, A | None], A], highest: float, resolution: float = 0.25, lowest: float = 1.0
 ) -> tuple[float, list[A]]:
-    """Finds the largest w in [1, `highest`] that holds, by bisection on multiples of `resolution`.
+    """Finds the largest w in [`lowest`, `highest`] that holds, by bisection on multiples of `resolution`.
 
     Bisection assumes that what fails at one w fails at every w above it. Where that isn't so, w is one of
     several borders: it holds, and the next w above that was tried does not.
 
     Args:
         attempt: tries w; it is given the attempt at the largest smaller w that held, to start from.
-        highest: the first to be tried after 1.
+        highest: the first to be tried after `lowest`.
         resolution: w is known to this; 1 / `resolution` is a whole number.
+        lowest: which means no guidance, a whole number.
 
     Returns:
-        w, which is 1 where not even that holds, and all attempts by their w, smallest first.
+        w, which is `lowest` where not even that holds, and all attempts by their w, smallest first.
     """
-    tried = {1.0: attempt(1.0, None)}
-    low, high = 1.0, highest
+    tried = {lowest: attempt(lowest, None)}
+    low, high = lowest, highest
     scale = highest if tried[low].holds else low
     while scale not in tried:
         tried[scale] = attempt(scale, tried[low])

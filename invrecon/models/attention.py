@@ -20,14 +20,21 @@ class WatchedAttention:
 
 
 @contextmanager
-def watched(unet: Any) -> Iterator[WatchedAttention]:
-    """Every attention layer of a `UNet2DConditionModel` asks the watcher, for as long as the block runs; then
-    all is as before. A compiled network runs as it was written meanwhile.
+def watched(pipeline: Any) -> Iterator[WatchedAttention]:
+    """Every attention layer of a pipeline's U-Net asks the watcher, for as long as the block runs; then all
+    is as before. A compiled network runs as it was written meanwhile.
 
     Raises:
-        ModelError: a layer mixes text and picture in one attention, which can't be told apart.
+        ModelError: there is no U-Net, or a layer mixes text and picture in one attention, which can't be told
+            apart.
     """
+    unet = getattr(pipeline, "unet", None)
+    if unet is None:
+        kind = type(pipeline).__name__
+        raise ModelError(f"{kind} has no U-Net whose attention can be steered: use --mode swap")
     before: dict[str, Any] = dict(unet.attn_processors)
+    if any("IPAdapter" in type(one).__name__ for one in before.values()):
+        raise ModelError("attention with an IP-Adapter can't be steered: use --mode swap")
     for name in before:
         if unet.get_submodule(name.removesuffix(".processor")).added_kv_proj_dim is not None:
             raise ModelError(

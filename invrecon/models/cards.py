@@ -15,7 +15,7 @@ class Card:
 
     Args:
         title: for people.
-        family: as in `invrecon.models.families`.
+        family: as in `invrecon.models.kinds`.
         prediction: what the network predicts: "epsilon", "v_prediction" or "flow".
         memory: what a run needs, or that it wasn't measured.
         hub: its hub id; "" for those that come with the package.

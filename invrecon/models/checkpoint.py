@@ -65,7 +65,7 @@ class Checkpoint:
         """
         self.check()
         parts: dict[str, Any] = dict.fromkeys(
-            part for part, owner in self._index.items() if part in UNUSED or owner == [None, None]
+            part for part in self._index if part in UNUSED or part in self.left_out
         )
         for part, owner in self.parts.items():
             if is_network(*owner):
@@ -86,6 +86,11 @@ class Checkpoint:
     def file(self) -> SingleFile | None:
         """What a single file says of itself; None for a folder."""
         return SingleFile.read(self.path) if self.base else None
+
+    @property
+    def left_out(self) -> set[str]:
+        """Parts that model_index.json says there are none of."""
+        return {part for part, owner in self._index.items() if owner == [None, None]}
 
     @cached_property
     def parts(self) -> dict[str, tuple[str, str]]:

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from invrecon.errors import ModelError
+from invrecon.models.identity import networks_of
 
-AUTOENCODERS = ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny")
-"""Those that encode and decode one picture without chance."""
+_UNFIT = {  # autoencoders that don't give a picture back from latents that can be found
+    "VQModel": "rounds latents to a code book",
+    "ConsistencyDecoderVAE": "draws noise when it decodes",
+}
 _BETWEEN = {  # settings of schedulers that must be finite numbers in a range
     "num_train_timesteps": (1, 100_000),
     "beta_start": (0, 1),
@@ -21,22 +24,26 @@ _BETWEEN = {  # settings of schedulers that must be finite numbers in a range
 }
 
 
-def check_parts(pipeline: Any, network: str, encoders: tuple[str, ...]) -> None:
+def check_parts(pipeline: Any) -> None:
     """Checks networks, autoencoder and tokenizers of a pipeline in memory; tokenizers that know no length
     get their encoder's.
 
     Raises:
         ModelError: weights aren't finite, or parts don't fit together; the text names them.
     """
-    for name in (network, "vae", *encoders):
-        if (module := getattr(pipeline, name)) is not None:
-            check_finite(module, name)
+    parts = networks_of(pipeline)
+    for name, module in parts.items():
+        check_finite(module, name)
     check_autoencoder(pipeline.vae)
-    for name in encoders:
-        if (encoder := getattr(pipeline, name)) is not None:
-            tokenizer = name.replace("text_encoder", "tokenizer")
+    encoders = {name: module for name, module in parts.items() if name.startswith("text_encoder")}
+    for name, encoder in encoders.items():
+        tokenizer = name.replace("text_encoder", "tokenizer")
+        if hasattr(pipeline, tokenizer):
             _check_tokenizer(getattr(pipeline, tokenizer), tokenizer, encoder)
-    _check_width(pipeline, network, [getattr(pipeline, name) for name in encoders])
+    if "unet" in parts:
+        _check_width(parts["unet"], list(encoders.values()))
+    for name in parts.keys() & {"unet", "transformer"}:
+        _check_channels(name, parts[name], pipeline.vae)
 
 
 def check_finite(module: nn.Module, part: str) -> None:
@@ -48,26 +55,33 @@ def check_finite(module: nn.Module, part: str) -> None:
             raise ModelError(f"its {part} has weights that aren't finite ({name}): {cure}")
 
 
+def check_values(values: Tensor, part: str, cure: str) -> None:
+    """Raises ModelError where a part gave values that aren't finite.
+
+    Args:
+        part: of which checkpoint, "mini: its unet"; `cure` is what to do.
+    """
+    if not values.isfinite().all():
+        raise ModelError(f"{part} gives values that aren't finite: {cure}")
+
+
 def check_autoencoder(vae: Any) -> None:
-    """Raises ModelError for one of another kind, or of which the scale of latents can't be used."""
+    """Raises ModelError for a part that can't be used as one, or of which the scale of latents can't be
+    used."""
     kind, config = type(vae).__name__, vae.config
-    if kind not in AUTOENCODERS:
-        raise ModelError(f"its vae is a {kind}: {', '.join(AUTOENCODERS)} can be used")
-    scales = {
-        "scaling_factor": config.get("scaling_factor"),
-        "shift_factor": config.get("shift_factor") or 0.0,
-    }
+    if kind in _UNFIT or not (hasattr(vae, "encode") and hasattr(vae, "decode")):
+        why = _UNFIT.get(kind, "is no autoencoder")
+        raise ModelError(f"its vae is a {kind}, which {why}: name another with --vae")
+    scales = {"scaling_factor": config.get("scaling_factor", 1.0), "shift_factor": config.get("shift_factor")}
     for name, value in scales.items():
-        if not _is_number(value) or (name == "scaling_factor" and value <= 0):
+        unsaid = value is None and name == "shift_factor"
+        if not unsaid and (not _is_number(value) or (name == "scaling_factor" and value <= 0)):
             raise ModelError(f"its vae has the {name} {value!r:.40}: set it in its config.json")
+    channels = config.get("latent_channels", config.get("z_dim"))
     for name in ("latents_mean", "latents_std"):
         values = config.get(name)
-        if values is not None and not (
-            len(values) == config.latent_channels and all(map(_is_number, values))
-        ):
-            raise ModelError(
-                f"its vae has not one finite {name} for each of {config.latent_channels} channels"
-            )
+        if values is not None and not (len(values) == channels and all(map(_is_number, values))):
+            raise ModelError(f"its vae has not one finite {name} for each of {channels} channels")
 
 
 def check_scheduler(config: Mapping[str, Any]) -> None:
@@ -99,21 +113,33 @@ def _check_tokenizer(tokenizer: Any, name: str, encoder: Any) -> None:
         raise ModelError(
             f"its {name} has the model_max_length {length!r:.40}: set it in tokenizer_config.json"
         )
-    if len(tokenizer) > encoder.config.vocab_size:
+    known = getattr(encoder.config, "vocab_size", None)
+    if isinstance(known, int) and len(tokenizer) > known:
         raise ModelError(
-            f"its {name} knows {len(tokenizer)} tokens, its text encoder {encoder.config.vocab_size}: they "
+            f"its {name} knows {len(tokenizer)} tokens, its text encoder {known}: they don't belong together"
+        )
+
+
+def _check_width(unet: Any, encoders: list[Any]) -> None:
+    """A U-Net attends to the embeddings of all encoders side by side, unless it projects them first."""
+    takes = unet.config.get("cross_attention_dim")
+    gives = sum(encoder.config.hidden_size for encoder in encoders)
+    if isinstance(takes, int) and takes != gives and not unet.config.get("encoder_hid_dim"):
+        raise ModelError(
+            f"its unet takes text embeddings of width {takes}, its text encoders give {gives}: they "
             "don't belong together"
         )
 
 
-def _check_width(pipeline: Any, network: str, encoders: list[Any]) -> None:
-    """A U-Net attends to the embeddings of all encoders side by side."""
-    takes = getattr(pipeline, network).config.get("cross_attention_dim")
-    gives = sum(encoder.config.hidden_size for encoder in encoders if encoder is not None)
-    if isinstance(takes, int) and takes != gives:
+def _check_channels(name: str, network: Any, vae: Any) -> None:
+    """A network takes the latents alone; a transformer may take them in patches of 2 x 2."""
+    takes, there = network.config.get("in_channels"), vae.config.get("latent_channels")
+    if not (isinstance(takes, int) and isinstance(there, int)):
+        return
+    if takes != there if name == "unet" else takes > 4 * there:
         raise ModelError(
-            f"its {network} takes text embeddings of width {takes}, its text encoders give {gives}: they "
-            "don't belong together"
+            f"its {name} takes {takes} channels, not the {there} of the latents alone (an inpainting "
+            "checkpoint?)"
         )
 
 

@@ -5,16 +5,14 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from diffusers import SchedulerMixin
 from torch import Tensor
 
 from invrecon.core.schedule import MultistepMemory, Schedule
 from invrecon.errors import ModelError
-from invrecon.models.quiet import quiet
 
 
-def read_schedule(scheduler: SchedulerMixin, num_inference_steps: int, **grid: Any) -> Schedule:
-    """The steps that `scheduler` takes, coefficients included, found by asking its own `step`.
+def schedule_of(scheduler: Any, **options: Any) -> Schedule:
+    """The steps that a scheduler takes, coefficients included, found by asking its own `step`.
 
     A step is linear in the latents and the network's output, of this step and, in a sampler with a memory, of
     the one before:
@@ -31,30 +29,7 @@ def read_schedule(scheduler: SchedulerMixin, num_inference_steps: int, **grid: A
     x_0 = init_noise_sigma z_0.
 
     Args:
-        num_inference_steps: T.
-        grid: what else the family gives to `set_timesteps` (Flux: sigmas and mu).
-
-    Raises:
-        ModelError: the scheduler can't take these steps, or they can't be undone.
-    """
-    with quiet():
-        probe = type(scheduler).from_config(scheduler.config)
-        try:
-            probe.set_timesteps(
-                **({} if "sigmas" in grid else {"num_inference_steps": num_inference_steps}), **grid
-            )
-        except Exception as error:  # a configuration from outside makes a scheduler fail in all ways
-            raise ModelError(
-                f"the scheduler can't take {num_inference_steps} steps: {error or type(error).__name__}; "
-                "try another number"
-            ) from error
-        return schedule_of(probe)
-
-
-def schedule_of(scheduler: Any, **options: Any) -> Schedule:
-    """The same, for a scheduler whose `set_timesteps` was called; its walk starts at the first step.
-
-    Args:
+        scheduler: its `set_timesteps` was called; its walk starts at the first step.
         options: what the pipeline gives to `step` besides prediction, timestep and latents (eta, say).
 
     Raises:
@@ -65,15 +40,16 @@ def schedule_of(scheduler: Any, **options: Any) -> Schedule:
         rows, seen = walk(scheduler, options)
     except Exception as error:  # a configuration from outside makes a scheduler fail in all ways
         raise ModelError(
-            f"the scheduler can't take {len(timesteps)} steps: {error or type(error).__name__}; "
-            "try another number"
+            f"the scheduler can't take {len(timesteps)} steps ({error or type(error).__name__}): take "
+            "another number of them, or set scheduler_config.json right"
         ) from error
     if not all(math.isfinite(value) for row in rows for value in row):
+        zero_snr = scheduler.config.get("rescale_betas_zero_snr")
         raise ModelError(
             "the scheduler's steps aren't finite: its noise schedule leaves no signal at timestep "
             f"{timesteps[0]:.0f}, where a network that predicts {scheduler.config.get('prediction_type')} "
-            "says nothing of the picture; use --sampler euler, or set beta_end or timestep_spacing in "
-            "scheduler_config.json"
+            "says nothing of the picture: "
+            f"{'use --sampler euler' if zero_snr else 'set beta_end in scheduler_config.json'}"
         )
     units = [
         float(getattr(scheduler, "init_noise_sigma", 1.0)),
@@ -91,8 +67,11 @@ def schedule_of(scheduler: Any, **options: Any) -> Schedule:
             memory=_memory(rows) if any(row[2] or row[3] for row in rows) else None,
         )
     except (ValueError, ZeroDivisionError) as error:
+        final = scheduler.config.get("prediction_type") == "sample" and rows[-1][0] == 0
+        cure = "set set_alpha_to_one to false in scheduler_config.json" if final else "take more steps"
         raise ModelError(
-            f"{type(scheduler).__name__} with these settings and {len(rows)} steps can't be inverted: {error}"
+            f"{type(scheduler).__name__} with these settings and {len(rows)} steps can't be inverted "
+            f"({error}): {cure}"
         ) from error
 
 

@@ -9,14 +9,22 @@ Parts are those of the pipeline ("unet", "vae", "text_encoder", ...), "scheduler
 weights in a single file are together under "file". Lists of more than 32 values are kept as their SHA-256.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from invrecon.models.checkpoint import Checkpoint
+import torch
+
+from invrecon.errors import ModelError
+from invrecon.models.arguments import tensor_hash
 from invrecon.models.files import digest
+
+if TYPE_CHECKING:
+    from invrecon.models.checkpoint import Checkpoint
 
 LONGEST_LIST = 32
 _UNSAID = (None, False, "")
@@ -34,23 +42,58 @@ _NO_SAY = {  # settings that change no picture
 }
 
 
-def describe(
-    checkpoint: Checkpoint, pipeline: Any, scheduler: Any, network: str, encoders: tuple[str, ...]
-) -> dict[str, Any]:
-    """The identity of a checkpoint in use.
+def describe(pipeline: Any, scheduler: Any, weights: Mapping[str, str]) -> dict[str, Any]:
+    """The identity of a pipeline in use.
 
     Args:
         scheduler: that the seed is found with.
+        weights: of each part that has some, their SHA-256.
     """
-    parts = [part for part in (network, "vae", *encoders) if getattr(pipeline, part) is not None]
-    configs = {part: getattr(pipeline, part).config for part in parts} | {"scheduler": scheduler.config}
-    names = [part.replace("text_encoder", "tokenizer") for part in parts if part in encoders]
+    configs = {name: getattr(part, "config", {}) for name, part in networks_of(pipeline).items()}
+    configs["scheduler"] = scheduler.config
+    tokenizers = {
+        name: part
+        for name, part in pipeline.components.items()
+        if name.startswith("tokenizer") and hasattr(part, "get_vocab")
+    }
     return {
-        "weights": {part: digest(files) for part, files in checkpoint.sources(tuple(parts)).items()},
-        "configuration": {part: _settings(config) for part, config in configs.items()},
-        "tokenizers": {name: _vocabulary(getattr(pipeline, name)) for name in names},
+        "weights": dict(weights),
+        "configuration": {part: configuration(config) for part, config in configs.items()},
+        "tokenizers": {name: _vocabulary(tokenizer) for name, tokenizer in tokenizers.items()},
         "attachments": {},
     }
+
+
+def networks_of(pipeline: Any) -> dict[str, torch.nn.Module]:
+    """The parts of a pipeline that have weights, by name; not those without a say in the picture."""
+    parts = pipeline.components.items()
+    return {
+        name: part for name, part in parts if isinstance(part, torch.nn.Module) and name != "safety_checker"
+    }
+
+
+def weights_of(pipeline: Any, checkpoint: Checkpoint | None) -> dict[str, str]:
+    """SHA-256 over the weight files of each part of a checkpoint, or over all weights of each part of a live
+    pipeline.
+
+    Raises:
+        ModelError: weights are offloaded one by one, so that they can't be read.
+    """
+    if checkpoint:
+        sources = checkpoint.sources(tuple(networks_of(pipeline)))
+        return {part: digest(files) for part, files in sources.items()}
+    hashes = {}
+    for name, part in networks_of(pipeline).items():
+        values = part.state_dict()
+        if any(value.is_meta for value in values.values()):
+            raise ModelError(f"the weights of {name} are offloaded one by one: use model offload, or none")
+        hashes[name] = hash_of({key: tensor_hash(value) for key, value in values.items()})
+    return hashes
+
+
+def hash_of(table: Mapping[str, Any]) -> str:
+    """SHA-256 of a table as JSON."""
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()
 
 
 class Difference(NamedTuple):
@@ -66,14 +109,14 @@ class Difference(NamedTuple):
 def differences(
     then: Mapping[str, Any], now: Mapping[str, Any], *, same_versions: bool = True
 ) -> list[Difference]:
-    """Each field that differs: attachments first, then configuration, tokenizers and weights.
+    """Each field that differs: attachments and arguments first, then configuration, tokenizers and weights.
 
     Args:
         same_versions: whether both are told by the same version of diffusers and transformers; a setting
             that one of them doesn't have is left out of account otherwise.
     """
     found = []
-    for kind in ("attachments", "configuration", "tokenizers", "weights"):
+    for kind in ("attachments", "arguments", "configuration", "tokenizers", "weights"):
         before, after = dict(_flat(then.get(kind, {}))), dict(_flat(now.get(kind, {})))
         names = before | after if same_versions or kind != "configuration" else before.keys() & after.keys()
         for name in sorted(names):
@@ -104,7 +147,7 @@ def contents(checkpoint: Checkpoint) -> str:
     return digest((*weights, *tables))
 
 
-def _settings(config: Any) -> dict[str, Any]:
+def configuration(config: Any) -> dict[str, Any]:
     """A configuration as JSON, without what changes no picture; what JSON has no number for as text."""
     table = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     kept = {
@@ -154,5 +197,6 @@ def _short(digest: Any) -> str:
 
 def _said(value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"a list of {value.get('length')} ({str(value.get('sha256'))[:8]})"
+        kind = f"a list of {value['length']}" if "length" in value else "one"
+        return f"{kind} ({str(value.get('sha256'))[:8]})"
     return "unset" if value is None else f"{value}"[:80]

@@ -1,5 +1,7 @@
 """From a checkpoint on disk to a `Model` on a device."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,8 +10,10 @@ from invrecon.errors import ModelError
 from invrecon.models.checkpoint import Checkpoint
 from invrecon.models.checks import check_parts
 from invrecon.models.compiling import compile_network
-from invrecon.models.families import FAMILIES, Family, family_of
+from invrecon.models.identity import networks_of
+from invrecon.models.kinds import missing_part, text_to_image
 from invrecon.models.model import Model
+from invrecon.models.probing.rescue import networks
 from invrecon.models.quiet import quiet
 
 
@@ -21,29 +25,24 @@ def load(
     tiling: bool = False,
     compiled: bool = False,
 ) -> Model:
-    """Loads a checkpoint through the stock pipeline of its family, safetensors only, without network; see
-    `load_model`.
+    """Loads a checkpoint through its stock pipeline, safetensors only, without network; see `load_model`.
 
     Raises:
         ModelError: something in it is missing, damaged, or of another kind.
     """
     target = pick_device(device)
-    family = family_of(checkpoint.kind)
-    if family is None:
-        raise ModelError(
-            f"can't load the model {checkpoint.name}: it is a {checkpoint.kind}, and only "
-            f"{', '.join(FAMILIES)} can be inverted"
-        )
-    pipeline = checkpoint.open(family.pipeline, dtype)
+    dtype = pick_dtype(dtype, target)
+    with named(checkpoint), quiet():
+        kind = text_to_image(checkpoint.kind, {*checkpoint.parts})
+    pipeline = checkpoint.open(kind, dtype)
     if tiling:
         pipeline.vae.enable_tiling()
-    return ready(checkpoint, pipeline, family, target, offload, compiled)
+    return ready(checkpoint, pipeline, target, offload, compiled)
 
 
 def ready(
     checkpoint: Checkpoint,
     pipeline: Any,
-    family: Family,
     device: torch.device,
     offload: str = "none",
     compiled: bool = False,
@@ -53,36 +52,38 @@ def ready(
     Raises:
         ModelError: a part is missing, or can't be put there.
     """
-    for part in (family.network, "vae", *family.encoders):
-        module = getattr(pipeline, part)
-        if module is not None:
-            module.requires_grad_(False).eval()
-        elif part not in family.optional:
-            raise ModelError(
-                f"can't load the model {checkpoint.name}: it has no {part}, which {family.title} can't do "
-                "without"
-            )
-    try:
-        check_parts(pipeline, family.network, family.encoders)
-    except ModelError as error:
-        raise ModelError(f"can't load the model {checkpoint.name}: {error}") from error
+    with named(checkpoint):
+        if part := missing_part(pipeline, checkpoint.left_out):
+            raise ModelError(f"it has no {part}, which {type(pipeline).__name__} can't do without")
+        check_parts(pipeline)
+    for module in networks_of(pipeline).values():
+        module.requires_grad_(False).eval()
     with quiet():
         pipeline.vae.to(torch.float32)
-        for network in filter(None, (getattr(pipeline, "unet", None), pipeline.vae)):
-            network.to(
-                memory_format=torch.channels_last
-            )  # in which convolutions are about a tenth faster, on a CPU too
+        for part in filter(None, (getattr(pipeline, "unet", None), pipeline.vae)):
+            if all(weight.ndim < 5 for weight in part.parameters()):  # not of an autoencoder for videos
+                part.to(memory_format=torch.channels_last)  # a tenth faster, on a CPU too
         place(pipeline, device, offload)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for products; convolutions have it by default
     if compiled:
-        compile_network(getattr(pipeline, family.network), device)
-    return Model(checkpoint, pipeline, family, offload, compiled)
+        for network in networks(pipeline):
+            compile_network(network, device)
+    return Model(pipeline, {}, checkpoint, offload, compiled)
+
+
+@contextmanager
+def named(checkpoint: Checkpoint) -> Iterator[None]:
+    """Names the checkpoint in a ModelError."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"can't load the model {checkpoint.name}: {error}") from error
 
 
 def place(pipeline: Any, device: torch.device, offload: str) -> None:
-    """Puts a pipeline on a device, or lets its parts wait on the CPU. Raises ModelError where that can't "
-    "be."""
+    """Puts a pipeline on a device, or lets its parts wait on the CPU. Raises ModelError where that
+    can't be."""
     if offload == "none":
         pipeline.to(device)
         return
@@ -106,3 +107,13 @@ def pick_device(device: str) -> torch.device:
     if not there[device]:
         raise ModelError(f"device {device} isn't available to torch here: use --device auto or cpu")
     return torch.device(device)
+
+
+def pick_dtype(dtype: str, device: torch.device) -> str:
+    """The dtype of that name; "auto" takes bfloat16 on CUDA, float16 on cards that have no instructions for
+    it, and float32 elsewhere."""
+    if dtype != "auto":
+        return dtype
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"

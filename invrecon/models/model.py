@@ -1,74 +1,127 @@
-"""A loaded checkpoint: all that the rest of the program knows of models."""
+"""A model: all that the rest of the program knows of models."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import cached_property, lru_cache, partial
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from math import lcm
 from typing import Any
 
 import torch
-from diffusers import SchedulerMixin
 from torch import Tensor
 
-from invrecon.core.denoiser import ConditionalDenoiser, Guided
 from invrecon.core.editing.words import Words
 from invrecon.core.sampler import OnProgress, Sampler
 from invrecon.core.schedule import Schedule
-from invrecon.errors import ModelError, UsageError
+from invrecon.errors import InputError, ModelError, UsageError
 from invrecon.models.attention import WatchedAttention, watched
+from invrecon.models.call import Call
 from invrecon.models.checkpoint import Checkpoint
-from invrecon.models.compiling import Compiled
-from invrecon.models.epsilon import Epsilon
-from invrecon.models.families import Family
-from invrecon.models.grid import read_schedule
-from invrecon.models.identity import describe
-from invrecon.models.memory import free_memory, saved_bytes
-from invrecon.models.precision import Rescued
-from invrecon.models.probing.conventions import conventions
-from invrecon.models.quiet import quiet
-from invrecon.models.samplers import make_scheduler, pick_sampler
-from invrecon.models.tiling import Tiling
-from invrecon.models.words import rewritten, spell
-from invrecon.settings import Effort, Recipe, Sampling
+from invrecon.models.identity import describe, hash_of, networks_of, weights_of
+from invrecon.models.kinds import TITLES
+from invrecon.models.mismatch import Sown, mismatch
+from invrecon.models.probing import PipelineDenoiser, PipelineModel
+from invrecon.models.probing.conventions import completed, conventions, parameters
+from invrecon.models.probing.epsilon import in_epsilon
+from invrecon.models.probing.prompts import check_prompts
+from invrecon.models.probing.rescue import networks
+from invrecon.models.samplers import KINDS, make_scheduler, pick_sampler, replacement
+from invrecon.models.words import spell
+from invrecon.settings import Effort, Recipe, Sampling, Settings
 
 
 class Model:
-    """Pixels to image latents and back, prompts to denoisers, step counts to schedules.
+    """A stock pipeline of diffusers: pixels to image latents and back, recipes to denoisers and schedules.
 
     Args:
-        checkpoint: where the pipeline was loaded from.
-        pipeline: the stock pipeline whose parts are used.
-        family: what tells it from others.
-        offload: whether its parts wait on the CPU: "none", "model" or "sequential".
+        pipeline: as its user loaded it; it is never changed.
+        call: the user's arguments, but for `latents` and `output_type`.
+        checkpoint: where it was loaded from; None for a live one.
+        offload: whether parts wait on the CPU: "none", "model" or "sequential".
         compiled: whether the network goes through torch.compile.
+
+    Attributes:
+        name: as the user knows it.
+        network: the part that denoises.
+        title: of the family, for people.
+        device, dtype: where the network works, and in what.
+
+    Raises:
+        ModelError: it can't be inverted; the text says why, in one line.
+        UsageError: it takes no such arguments.
     """
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
         pipeline: Any,
-        family: Family,
+        call: Mapping[str, Any],
+        checkpoint: Checkpoint | None = None,
         offload: str = "none",
         compiled: bool = False,
     ) -> None:
-        self.name = checkpoint.name
-        self.checkpoint = checkpoint
-        self.pipeline = pipeline
-        self.family = family
-        self.network: Any = getattr(pipeline, family.network)
-        self.device: torch.device = pipeline._execution_device
-        self.dtype: torch.dtype = self.network.dtype
-        self.offload = offload
-        self.compiled = compiled
-        self._tiling = Tiling(pipeline.vae, self.device, self.downsampling)
-        self._conditions = lru_cache(16)(
-            partial(family.conditions, pipeline)
-        )  # photos of one run mostly share their prompt
-        self._schedulers: dict[str, SchedulerMixin] = {}
-        channels, expected = self.network.config.in_channels, self.pipeline.vae.config.latent_channels
-        if channels not in (expected, 4 * expected):  # four times: Flux packs patches of 2 x 2
-            raise ModelError(
-                f"{self.name}: its {family.network} takes {channels} channels, not the latents alone (an "
-                "inpainting checkpoint?)"
-            )
+        kind = type(pipeline).__name__
+        self.offload, self.compiled = offload, compiled
+        self.pipeline, self.checkpoint = pipeline, checkpoint
+        self.title = TITLES.get(kind, kind)
+        self._call = Call(pipeline, call)
+        loaded = checkpoint is not None
+        self.base = PipelineModel(pipeline, self._call.base, loaded and kind in TITLES, may_switch=loaded)
+        if not networks(pipeline):
+            raise ModelError(f"{kind} can't be inverted: it has no transformer and no unet")
+        part: Any = networks(pipeline)[0]
+        self.network = part
+        self.name = checkpoint.name if checkpoint else str(pipeline.config.get("_name_or_path") or kind)
+        self.device: torch.device = self.base.device
+        self.dtype: torch.dtype = part.dtype
+        self._schedulers = lru_cache(8)(make_scheduler)
+        self._made: dict[tuple[Recipe, Any], tuple[PipelineDenoiser, Schedule]] = {}
+
+    @classmethod
+    def from_pipeline(cls, pipe: Any, **call: Any) -> "Model":
+        """The model of a live text-to-image pipeline of diffusers, in place of `load_model`'s.
+
+        A few calls of the pipeline check it. All weights are hashed once, at the first `reconstruct`; weights
+        that are changed later (a LoRA, say) need a new model.
+
+        Args:
+            pipe: with a vae, a scheduler that draws no noise, and `latents=` among its arguments; it is never
+                changed.
+            call: what its user calls it with: prompts or embeddings, steps, guidance, height and width,
+                control images. These win over the defaults of `Settings`.
+
+        Raises:
+            ModelError: it can't be inverted; the text says why, in one line.
+            UsageError: it takes no such arguments.
+        """
+        model = cls(pipe, call)
+        model._call.told()
+        model.base.denoiser_and_schedule()
+        return model
+
+    def call(self, seed: Sown) -> dict[str, Any]:
+        """The arguments with which the stock pipeline makes the picture of a seed, under the seed's sampler:
+        `pipe(**model.call(seed))`.
+
+        Raises:
+            InputError: the seed belongs to another pipeline, or to other arguments.
+        """
+        if reason := mismatch(seed.header, seed.recipe, self):
+            raise InputError(f"the seed: {reason}")
+        return self.denoiser(seed.recipe).call(seed.latents.to(self.device))
+
+    def settled(self, settings: Settings) -> Settings:
+        """The settings with the arguments that the model was made with in the place of defaults.
+
+        Raises:
+            UsageError: a setting contradicts such an argument.
+        """
+        own: dict[str, tuple[Any, str]] = {}
+        if "guidance_scale" not in self._call.told():
+            settings = replace(settings, guidance_scale=self.own_guidance(settings.guidance_scale))
+        if not self.checkpoint:
+            own["sampler"] = self.sampler_name("auto"), type(self.pipeline.scheduler).__name__
+            own["dtype"] = (name := str(self.dtype).removeprefix("torch.")), name
+        return self._call.settled(settings, own)
 
     def sampler(
         self, recipe: Recipe, effort: Effort = Effort(), on_progress: OnProgress | None = None
@@ -77,193 +130,30 @@ class Model:
 
         Raises:
             UsageError: a prompt is longer than the text encoder takes.
-            ModelError: the checkpoint's scheduler can't be inverted, or can't take so many steps.
+            ModelError: the scheduler can't be inverted, or can't take so many steps.
         """
         return Sampler(self.denoiser(recipe), self.schedule(recipe), effort, on_progress)
 
     def check(self, sampling: Sampling) -> None:
         """Raises what `sampler` does for these prompts and this scheduler, whatever the size."""
-        self.conditions(sampling.prompt, sampling.negative_prompt)
+        self.check_prompts(sampling.prompt, sampling.negative_prompt)
         self.scheduler(sampling.sampler)
 
-    def sampler_name(self, sampler: str) -> str:
-        """ "ddim", "euler" or "dpm++"; for "auto", what the checkpoint's own scheduler stands for.
+    def check_prompts(self, prompt: str, negative_prompt: str) -> None:
+        """Raises UsageError where a prompt is longer than the text encoder takes, or there is none."""
+        changes = self._call.prompts(prompt, negative_prompt)
+        check_prompts(self.pipeline, completed(self.pipeline, self.base.arguments | changes))
 
-        Raises:
-            ModelError: that can't be inverted.
-        """
-        return pick_sampler(sampler, self.pipeline.scheduler)
-
-    def scheduler(self, sampler: str) -> SchedulerMixin:
-        """A sampler as a scheduler of diffusers. Raises ModelError where it can't be inverted."""
-        name = self.sampler_name(sampler)
-        if name not in self._schedulers:
-            self._schedulers[name] = make_scheduler(name, self.pipeline.scheduler)
-        return self._schedulers[name]
-
-    def prediction(self, sampler: str) -> str:
-        """What the network predicts: "epsilon", "v_prediction", "sample" or "flow"."""
-        return str(self.scheduler(sampler).config.get("prediction_type", "flow"))
-
-    def form(self, sampler: str) -> str:
-        """What the schedule of a sampler takes the network to predict: `prediction`, or "epsilon" made of
-        it.
-        """
-        return "epsilon" if self._in_epsilon(sampler) else self.prediction(sampler)
-
-    @property
-    def guidance_argument(self) -> str:
-        """What the stock pipeline calls its guidance scale: "guidance_scale", say."""
-        return conventions(self.pipeline).guidance
-
-    @property
-    def downsampling(self) -> int:
-        """Pixels to a latent, along a side."""
-        return int(self.pipeline.vae_scale_factor)
-
-    @property
-    def multiple(self) -> int:
-        """What the sides of a picture must be multiples of, pixels."""
-        return self.family.multiple(self.pipeline)
-
-    @property
-    def latent_channels(self) -> int:
-        return int(self.pipeline.vae.config.latent_channels)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over the weight files, so that a seed knows the network it was found with."""
-        return self.checkpoint.fingerprint((self.family.network, "vae", *self.family.encoders))
-
-    def identity(self, sampler: str = "auto") -> dict[str, Any]:
-        """All that the picture of a sampler's seed depends on besides the seed, as JSON; see
-        `invrecon.models.identity`.
-        """
-        scheduler = self.scheduler(sampler)
-        return describe(self.checkpoint, self.pipeline, scheduler, self.family.network, self.family.encoders)
-
-    def tiled(self, width: int, height: int) -> bool:
-        """Whether the autoencoder works in tiles on pictures of this size, pixels; see `Tiling`."""
-        return self._tiling.used(width, height)
-
-    @torch.no_grad()
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Image latents z_0 = (mean of E(x) - shift) * scale: (B, 3, H, W) in [-1, 1] -> (B, C, H/8, W/8),
-        float32.
-        """
-        vae = self.pipeline.vae
-        self._tiling.prepare(pixels.shape[-1], pixels.shape[-2])
-        encoded = vae.encode(pixels.to(self.device, vae.dtype))
-        mean = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-        mean = mean.float().contiguous()  # the network's own is channels-last
-        shift, scale = self._normalisation(mean)
-        return (mean - shift) * scale
-
-    def decode(self, image_latents: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Pixels D(z_0 / scale + shift): (B, C, h, w) -> (B, 3, 8h, 8w), float32, not yet clamped to [-1, 1].
-
-        Differentiable where `image_latents` require a gradient; what the backward pass keeps is then made
-        anew block by block (gradient checkpointing) where it would take more than half of the free memory.
-
-        Args:
-            dtype: half precision to compute in (torch.autocast); None for the autoencoder's own.
-        """
-        vae = self.pipeline.vae
-        height, width = (side * self.downsampling for side in image_latents.shape[-2:])
-        self._tiling.prepare(width, height)
-        pixels_in_all = len(image_latents) * width * height
-        keeps_graph = image_latents.requires_grad and not vae.is_gradient_checkpointing
-        if keeps_graph and self._backward_bytes * pixels_in_all > free_memory(self.device) / 2:
-            vae.enable_gradient_checkpointing()
-        shift, scale = self._normalisation(image_latents)
-        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            pixels = vae.decode((image_latents / scale + shift).to(self.device, vae.dtype)).sample
-        return pixels.float().contiguous()
-
-    def _normalisation(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(shift, scale), (1, C or 1, 1, 1): of all channels, or of each where the autoencoder's
-        configuration says so.
-        """
-        config = self.pipeline.vae.config
-        mean, deviation = config.get("latents_mean"), config.get("latents_std")
-        by_channel = mean is not None and deviation is not None
-        shift = (
-            torch.as_tensor(mean if by_channel else config.get("shift_factor") or 0.0)
-            .to(like)
-            .view(1, -1, 1, 1)
-        )
-        return shift, config.scaling_factor / torch.as_tensor(deviation if by_channel else 1.0).to(like).view(
-            1, -1, 1, 1
-        )
-
-    @cached_property
-    def _backward_bytes(self) -> float:
-        """Bytes a pixel that the decoder keeps for a backward pass, seen on 64 x 64 pixels."""
-        vae, side = self.pipeline.vae, 64 // self.downsampling
-        latents = torch.zeros(1, self.latent_channels, side, side, dtype=vae.dtype, device=self.device)
-        return saved_bytes(lambda z: vae.decode(z).sample, latents) / 64**2
-
-    @torch.no_grad()
-    def denoiser(self, recipe: Recipe) -> Guided:
+    def denoiser(self, recipe: Recipe) -> PipelineDenoiser:
         """What the network predicts under a recipe's prompts, as its schedule takes it.
 
         Raises:
             UsageError: a prompt is longer than the text encoder takes.
+            ModelError: the pipeline can't be called so.
         """
-        condition, negative = self.conditions(recipe.prompt, recipe.negative_prompt)
-        asked = self.family.denoiser(self.pipeline, recipe.guidance_scale)
-        network: ConditionalDenoiser = Rescued(Compiled(asked) if self.compiled else asked, self.network)
-        scheduler = self.scheduler(recipe.sampler)
-        if self._in_epsilon(recipe.sampler):
-            network = Epsilon(network, scheduler.alphas_cumprod, scheduler.config.prediction_type)
-        branches = 1.0 if self.family.embeds_guidance(self.pipeline) else recipe.guidance_scale
-        return Guided(network, condition, negative, branches, torch.finfo(self.dtype).eps)
-
-    def noise_in(self, latents: Tensor, prediction: Tensor, timestep: float) -> Tensor:
-        """eps of latents at a timestep. In flow matching the network predicts v = eps - z_0, so eps = z + (1
-        - sigma) v.
-        """
-        if hasattr(self.pipeline.scheduler, "alphas_cumprod"):
-            return prediction
-        return latents + (1 - timestep / self.pipeline.scheduler.config.num_train_timesteps) * prediction
-
-    @torch.no_grad()
-    def conditions(self, prompt: str = "", negative_prompt: str = "") -> tuple[Tensor, Tensor]:
-        """(1, L, D) each: of the prompt and of the negative prompt, encoded once.
-
-        Raises:
-            UsageError: a prompt is longer than the text encoder takes.
-            ModelError: the text encoders can't run as they are configured.
-        """
-        self._check_length("prompt", prompt)
-        self._check_length("negative prompt", negative_prompt)
-        try:
-            with quiet():
-                return self._conditions(prompt, negative_prompt)
-        except (ValueError, IndexError, TypeError, ArithmeticError) as error:
-            raise ModelError(
-                f"{self.name}: its text encoders can't run ({error}): set their config.json right, "
-                "or fetch them again"
-            ) from error
-
-    def words(self, prompt: str) -> Words:
-        """The words of a prompt and the places of their tokens.
-
-        Raises:
-            UsageError: two tokenizers of a U-Net place them differently.
-        """
-        names = ("tokenizer", "tokenizer_2") if hasattr(self.pipeline, "unet") else ("tokenizer",)
-        tokenizers = filter(None, (getattr(self.pipeline, name, None) for name in names))
-        with quiet():
-            return spell(self.pipeline, list(tokenizers), prompt)
-
-    def watched(self) -> AbstractContextManager[WatchedAttention]:
-        """The network's attention layers, for the time of a `with` block.
-
-        Raises:
-            ModelError: they can't be watched, as in transformers that attend to text and picture at once.
-        """
-        return watched(self.network)
+        denoiser = self._make(recipe)[0].given()
+        denoiser.rescued = set()  # of the photos that it is asked for
+        return denoiser
 
     def schedule(self, recipe: Recipe) -> Schedule:
         """The grid and coefficients of a recipe's sampler.
@@ -271,29 +161,139 @@ class Model:
         Raises:
             ModelError: the scheduler can't be inverted, or can't take so many steps.
         """
-        steps = recipe.num_inference_steps
-        scheduler = self.scheduler(recipe.sampler)
-        if self._in_epsilon(recipe.sampler):
-            with quiet():
-                scheduler = type(scheduler).from_config(scheduler.config, prediction_type="epsilon")
-        return read_schedule(scheduler, steps, **self.family.grid(self.pipeline, recipe))
+        return self._make(recipe)[1]
 
-    def _in_epsilon(self, sampler: str) -> bool:
-        """Whether the sampler is taken in epsilon form, on which other methods of inversion build: DDIM, but
-        where a noise level of 1 makes it singular.
+    def _make(self, recipe: Recipe) -> tuple[PipelineDenoiser, Schedule]:
+        key = recipe, self.scheduler(recipe.sampler)
+        if key not in self._made:
+            if len(self._made) >= 16:
+                self._made.clear()
+            self._made[key] = self.base.denoiser_and_schedule(key[1], **self._call.under(recipe))
+        return self._made[key]
+
+    def sampler_name(self, sampler: str) -> str:
+        """ "ddim", "euler" or "dpm++"; for "auto", what the pipeline's own scheduler stands for, or "auto"
+        where a live pipeline's is of a class without a name.
+
+        Raises:
+            ModelError: that of a checkpoint can't be inverted.
         """
-        if self.sampler_name(sampler) != "ddim":
-            return False
-        return bool(self.scheduler(sampler).alphas_cumprod.min() > 0)
+        if sampler != "auto":
+            return sampler
+        own = self.pipeline.scheduler
+        return pick_sampler(sampler, own) if self.checkpoint else KINDS.get(type(own).__name__, "auto")
 
-    def _check_length(self, name: str, text: str) -> None:
-        for tokenizer, limit in self.family.limits(self.pipeline):
-            with quiet():
-                ids = tokenizer(rewritten(self.pipeline, tokenizer, text)).input_ids
-            if len(ids) > limit:
-                special = tokenizer.num_special_tokens_to_add()
-                kept = tokenizer.decode(ids[: limit - 1], skip_special_tokens=True)
-                raise UsageError(
-                    f"the {name} has {len(ids) - special} tokens, the text encoder takes {limit - special}: "
-                    f"end it after {kept[-40:]!r}"
-                )
+    def replacement(self, sampler: str) -> str:
+        """What to tell where a sampler takes the place of the checkpoint's own; "" else."""
+        return replacement(sampler, self.pipeline.scheduler) if self.checkpoint else ""
+
+    def scheduler(self, sampler: str) -> Any:
+        """A sampler as a scheduler of diffusers; a live pipeline's own where it is that. Raises ModelError
+        where it can't be inverted."""
+        own, name = self.pipeline.scheduler, self.sampler_name(sampler)
+        if not self.checkpoint and name == self.sampler_name("auto"):
+            return own
+        return self._schedulers(name, own)
+
+    def prediction(self, sampler: str) -> str:
+        """What the network predicts: "epsilon", "v_prediction", "sample" or "flow"."""
+        return str(self.scheduler(sampler).config.get("prediction_type", "flow"))
+
+    def form(self, sampler: str) -> str:
+        """What a sampler's schedule takes the network to predict: `prediction`, or "epsilon" made of it."""
+        return "epsilon" if in_epsilon(self.scheduler(sampler)) else self.prediction(sampler)
+
+    @property
+    def guidance_argument(self) -> str:
+        """What the stock pipeline calls its guidance scale: "guidance_scale", say."""
+        return self._call.guidance
+
+    @property
+    def no_guidance(self) -> float:
+        """The guidance scale that means none, in the pipeline's own terms: 1, or 0 for Z-Image."""
+        return conventions(self.pipeline).unguided
+
+    def own_guidance(self, guidance_scale: float) -> float:
+        """A guidance scale in the pipeline's own terms; the setting's default means none. Raises UsageError
+        where it is less than none."""
+        own = self.no_guidance if guidance_scale == Settings.guidance_scale else guidance_scale
+        if own < self.no_guidance:
+            none = f"{self.no_guidance:g}, which means none for {self.title}"
+            raise UsageError(f"guidance_scale must be at least {none}, not {own:g}")
+        return own
+
+    @property
+    def has_negative_prompt(self) -> bool:
+        """Whether it can be told a negative prompt."""
+        return "negative_prompt" in parameters(self.pipeline)
+
+    def words(self, prompt: str) -> Words:
+        """The words of a prompt and the places of their tokens.
+
+        Raises:
+            UsageError: words have no places of their own.
+        """
+        return spell(self.pipeline, prompt)
+
+    def watched(self) -> AbstractContextManager[WatchedAttention]:
+        """The network's attention layers, for the time of a `with` block.
+
+        Raises:
+            ModelError: they can't be watched, as in transformers that attend to text and picture at once.
+        """
+        return watched(self.pipeline)
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels to a latent, along a side."""
+        return self.base.downsampling
+
+    @cached_property
+    def multiple(self) -> int:
+        """What the sides of a picture must be multiples of, pixels; of 8, as seed files hold sizes."""
+        return lcm(8, self.base.multiple)
+
+    @property
+    def latent_channels(self) -> int:
+        """C of image latents (B, C, h, w)."""
+        return self.base.latent_channels
+
+    def tiled(self, width: int, height: int) -> bool:
+        """Whether the autoencoder works in tiles on pictures of this size, pixels; see `Tiling`."""
+        return self.base.autoencoder.tiled(width, height)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Image latents z_0, the mean of E(x) as the sampler has it: (B, 3, H, W) in [-1, 1] -> (B, C, h, w),
+        float32."""
+        return self.base.encode(pixels)
+
+    def decode(self, image_latents: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Pixels of image latents: (B, C, h, w) -> (B, 3, H, W), float32, not yet clamped to [-1, 1].
+
+        Differentiable where `image_latents` require a gradient; what the backward pass keeps is then made
+        anew block by block (gradient checkpointing) where it would take more than half of the free memory.
+
+        Args:
+            dtype: half precision to compute in (torch.autocast); None for the autoencoder's own.
+        """
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            return self.base.decode(image_latents)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the weight files, so that a seed knows the network it was found with; of a live
+        pipeline, over all its weights, computed once."""
+        checkpoint, parts = self.checkpoint, tuple(networks_of(self.pipeline))
+        return checkpoint.fingerprint(parts) if checkpoint else hash_of(self._weights)
+
+    def identity(self, sampler: str = "auto") -> dict[str, Any]:
+        """All that the picture of a sampler's seed depends on besides it, as JSON; see `models.identity`."""
+        return describe(self.pipeline, self.scheduler(sampler), self._weights)
+
+    def arguments(self, recipe: Recipe) -> dict[str, Any]:
+        """What the pipeline is called with beside a recipe, as JSON; see `models.arguments`."""
+        return self._call.noted(recipe)
+
+    @cached_property
+    def _weights(self) -> dict[str, str]:
+        return weights_of(self.pipeline, self.checkpoint)

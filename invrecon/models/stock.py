@@ -1,6 +1,7 @@
 """What diffusers does alone, by its pipeline, its schedulers, its loop: regeneration, and DDIM inversion.
 Shares no sampling code with the rest."""
 
+import copy
 from typing import Any
 
 import torch
@@ -15,12 +16,12 @@ from diffusers import (
 from PIL.Image import Image
 from torch import Tensor
 
-from invrecon.core.denoiser import Guided
 from invrecon.errors import ModelError
 from invrecon.models.load import place
 from invrecon.models.model import Model
+from invrecon.models.probing.rescue import networks
 from invrecon.models.quiet import quiet
-from invrecon.models.samplers import make_scheduler
+from invrecon.models.samplers import converted
 from invrecon.settings import Recipe
 
 SAMPLERS: dict[str, Any] = {
@@ -34,21 +35,27 @@ OWN = {"ddim": "DDIM", "euler": "Euler", "dpm++": "DPM++ 2M"}  # of the samplers
 
 
 class StockPipeline:
-    """A checkpoint in diffusers' own pipeline, loaded anew.
+    """diffusers' own pipeline, called as its user would: a checkpoint's loaded anew, a live one on a copy
+    that shares its parts.
 
     Args:
-        model: says where the checkpoint lies and of what family it is.
-        dtype: of all parts; an autoencoder that asks for float32 (`force_upcast`) gets it.
+        model: says where the checkpoint lies, and how the pipeline is called.
+        dtype: of all parts of a checkpoint; an autoencoder that asks for float32 (`force_upcast`) gets it.
     """
 
     def __init__(self, model: Model, dtype: str = "float32") -> None:
-        self._family = model.family
-        with quiet():
-            self._pipeline = model.checkpoint.open(model.family.pipeline, dtype)
-            if self._pipeline.vae.config.get("force_upcast"):
-                self._pipeline.vae.to(torch.float32)
-            place(self._pipeline, model.device, model.offload)
-        self._pipeline.set_progress_bar_config(disable=True)
+        self._model = model
+        if model.checkpoint:
+            with quiet():
+                self._pipeline = model.checkpoint.open(type(model.pipeline), dtype)
+                if self._pipeline.vae.config.get("force_upcast"):
+                    self._pipeline.vae.to(torch.float32)
+                place(self._pipeline, model.device, model.offload)
+        else:
+            self._pipeline = copy.copy(model.pipeline)
+        if hasattr(self._pipeline, "safety_checker"):
+            vars(self._pipeline)["safety_checker"] = None
+        vars(self._pipeline)["_progress_bar_config"] = {"disable": True}
         self._own = self._pipeline.scheduler
 
     def regenerate(self, seed: Tensor, recipe: Recipe, sampler: str | None = None) -> tuple[Image, Tensor]:
@@ -58,54 +65,48 @@ class StockPipeline:
             sampler: a key of `SAMPLERS`, in place of the recipe's.
 
         Raises:
-            ModelError: this sampler can't be had for this checkpoint.
+            ModelError: this sampler can't be had for this model.
         """
-        pipeline, (height, width) = self._pipeline, seed.shape[2:]
+        model, pipeline, decoded = self._model, self._pipeline, []
+        denoiser = model.denoiser(recipe)
+        call = denoiser.call(seed.to(model.device))
+        vae = pipeline.vae
+        [network, *_] = networks(pipeline)
+
+        def decode(latents: Tensor, *args: Any, **options: Any) -> Any:
+            decoded.append(latents)
+            return vae.decode(latents, *args, **options)
+
+        watched = copy.copy(vae)
+        vars(watched)["decode"] = decode
         try:
             with quiet():
-                pipeline.scheduler = self._scheduler(sampler, recipe)
-                latents = pipeline(
-                    **self._family.prompts(pipeline, recipe.prompt, recipe.negative_prompt),
-                    latents=self._family.pack(
-                        seed.to(pipeline._execution_device, getattr(pipeline, self._family.network).dtype)
-                    ),
-                    num_inference_steps=recipe.num_inference_steps,
-                    guidance_scale=recipe.guidance_scale,
-                    height=height * pipeline.vae_scale_factor,
-                    width=width * pipeline.vae_scale_factor,
-                    output_type="latent",
-                ).images
+                vars(pipeline).update(scheduler=self._scheduler(sampler, recipe), vae=watched)
+                picture = pipeline(**call | {"latents": call["latents"].to(network.dtype)}).images[0]
         except (ValueError, RuntimeError) as error:
-            raise ModelError(
-                f"{sampler or 'the sampler'} can't be used with this checkpoint: {error}"
-            ) from error
-        latents = self._family.unpack(latents, height, width)
-        return self.decode(latents)[0], latents.float()
+            raise ModelError(f"{sampler or 'the sampler'} can't be used with this model: {error}") from error
+        finally:
+            vars(pipeline)["vae"] = vae
+        return picture, denoiser.forms.from_decoder(decoded[-1].float())
 
     def _scheduler(self, sampler: str | None, recipe: Recipe) -> Any:
         if sampler is None:
-            return make_scheduler(recipe.sampler, self._own)
+            return copy.deepcopy(self._model.scheduler(recipe.sampler))
         if not hasattr(self._own, "alphas_cumprod"):
             raise ValueError("flow matching has one sampler")
-        return SAMPLERS[sampler].from_config(self._own.config)
+        return converted(SAMPLERS[sampler], self._own)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Image, Tensor]:
         """The 8-bit picture of image latents, and its pixels (1, 3, H, W) in [0, 1] before they are
         rounded.
         """
-        vae, config = self._pipeline.vae, self._pipeline.vae.config
-        if config.get("latents_mean") is not None and config.get("latents_std") is not None:
-            mean, deviation = (
-                torch.tensor(config[name]).view(1, -1, 1, 1).to(latents)
-                for name in ("latents_mean", "latents_std")
-            )
-            latents = latents * deviation / config.scaling_factor + mean
-        else:
-            latents = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
-        decoded = vae.decode(latents.to(self._pipeline._execution_device, vae.dtype)).sample
-        pixels = self._pipeline.image_processor.denormalize(decoded.float())
-        return self._pipeline.image_processor.postprocess(decoded.float(), output_type="pil")[0], pixels
+        vae = self._pipeline.vae
+        given = self._model.base.to_decoder(latents.to(self._model.device))
+        decoded = vae.decode(given.to(vae.dtype)).sample.float()
+        decoded = decoded[:, :3, 0] if decoded.ndim == 5 else decoded[:, :3]
+        processor = self._pipeline.image_processor
+        return processor.postprocess(decoded, output_type="pil")[0], processor.denormalize(decoded)
 
 
 @torch.no_grad()
@@ -115,15 +116,13 @@ def ddim_inversion(model: Model, recipe: Recipe, image_latents: Tensor) -> Tenso
     """
     with quiet():
         scheduler = DDIMInverseScheduler.from_config(
-            model.scheduler(recipe.sampler).config, clip_sample=False, timestep_spacing="leading"
+            model.scheduler(recipe.sampler).config,
+            clip_sample=False,
+            timestep_spacing="leading",
+            prediction_type=model.form(recipe.sampler),
         )
     scheduler.set_timesteps(recipe.num_inference_steps)
-    network = Guided(
-        model.family.denoiser(model.pipeline, recipe.guidance_scale),
-        *model.conditions(recipe.prompt, recipe.negative_prompt),
-        1.0 if model.family.embeds_guidance(model.pipeline) else recipe.guidance_scale,
-    )
-    latents = image_latents
+    denoiser, latents = model.denoiser(recipe), image_latents
     for t in scheduler.timesteps:
-        latents = scheduler.step(network(latents, t.item()), t, latents).prev_sample
+        latents = scheduler.step(denoiser(latents, t.item()), t, latents).prev_sample
     return latents

@@ -1,5 +1,7 @@
 """An autoencoder that works in tiles, where the memory asks for it."""
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,14 +26,13 @@ class Tiling:
     Args:
         autoencoder: diffusers'; it is tiled at most if its `use_tiling` is on.
         device: whose memory counts.
-        downsampling: pixels to a latent, along a side.
+        latents: those of a picture of 64 x 64 pixels, as its decoder takes them.
     """
 
-    def __init__(self, autoencoder: Any, device: torch.device, downsampling: int) -> None:
-        self.autoencoder, self.device, self.downsampling = autoencoder, device, downsampling
+    def __init__(self, autoencoder: Any, device: torch.device, latents: Callable[[], Tensor]) -> None:
+        self.autoencoder, self.device, self.latents = autoencoder, device, latents
         self.wanted = bool(getattr(autoencoder, "use_tiling", False))
         self._decided: dict[tuple[int, int], bool] = {}
-        self._layer_bytes = 0.0
 
     def used(self, width: int, height: int) -> bool:
         """Whether pictures of this size are cut, pixels."""
@@ -51,15 +52,19 @@ class Tiling:
         return width > limits[0] or height > limits[1]
 
     def _fits(self, width: int, height: int) -> bool:
-        self._layer_bytes = self._layer_bytes or self._measure()
-        return LAYERS_AT_ONCE * self._layer_bytes * width * height < free_memory(self.device)
+        return self.bytes_of_pass(width, height) < free_memory(self.device)
 
+    def bytes_of_pass(self, width: int, height: int) -> float:
+        """What a pass through the decoder and back takes at its fullest, uncut."""
+        return LAYERS_AT_ONCE * self._layer_bytes * width * height
+
+    @cached_property
     @torch.no_grad()
-    def _measure(self) -> float:
+    def _layer_bytes(self) -> float:
         """Bytes a pixel of the largest input and output of one layer of the decoder, seen on 64 x 64
         pixels.
         """
-        vae, side, largest = self.autoencoder, 64 // self.downsampling, 0
+        vae, largest = self.autoencoder, 0
 
         def note(_module: Any, inputs: tuple[Any, ...], output: Any) -> None:
             nonlocal largest
@@ -68,11 +73,12 @@ class Tiling:
 
         leaves = [module for module in vae.decoder.modules() if not any(module.children())]
         hooks = [module.register_forward_hook(note) for module in leaves]
+        latents, tiles = self.latents(), getattr(vae, "use_tiling", False)
         vae.use_tiling = False
         try:
-            channels = vae.config.latent_channels
-            vae.decode(torch.zeros(1, channels, side, side, dtype=vae.dtype, device=self.device))
+            vae.decode(latents.to(self.device, vae.dtype))
         finally:
+            vae.use_tiling = tiles
             for hook in hooks:
                 hook.remove()
         return largest / 64**2

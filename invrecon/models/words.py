@@ -1,9 +1,12 @@
 """Prompts as the text encoders get them: learnt words written out, then words and tokens."""
 
+import re
+from bisect import bisect_right
 from typing import Any
 
 from invrecon.core.editing.words import Words
 from invrecon.errors import UsageError
+from invrecon.models.quiet import quiet
 
 
 def rewritten(pipeline: Any, tokenizer: Any, text: str) -> str:
@@ -13,15 +16,45 @@ def rewritten(pipeline: Any, tokenizer: Any, text: str) -> str:
     return str(rewrite(text, tokenizer)) if rewrite and text else text
 
 
-def spell(pipeline: Any, tokenizers: list[Any], prompt: str) -> Words:
+def check_length(pipeline: Any, tokenizer: Any, limit: int, name: str, text: str) -> None:
+    """Raises UsageError where a prompt has more than `limit` tokens; the text says where to end it.
+
+    Args:
+        limit: with the tokens that the tokenizer adds.
+        name: "prompt" or "negative prompt".
+    """
+
+    def count(part: str) -> int:
+        return len(tokenizer(rewritten(pipeline, tokenizer, part)).input_ids)
+
+    with quiet():
+        tokens, special = count(text), tokenizer.num_special_tokens_to_add()
+        if tokens <= limit:
+            return
+        ends = [0, *(word.end() for word in re.finditer(r"\S+", text))]
+        last = ends[bisect_right(ends, limit, key=lambda end: count(text[:end])) - 1]
+    cure = f"end it after {text[:last][-40:]!r}" if last else "shorten its first word"
+    raise UsageError(
+        f"the {name} has {tokens - special} tokens, the text encoder takes {limit - special}: {cure}"
+    )
+
+
+def spell(pipeline: Any, prompt: str) -> Words:
     """The words of a prompt, split at spaces, with the places of their tokens in the text encoders' sequence.
 
     CLIP's byte pairs never cross a space, so that words can be spelt one by one; this is checked.
 
     Raises:
-        UsageError: the tokenizers split the prompt differently, so that a word has no place of its own.
+        UsageError: there is no U-Net that attends to words, or tokenizers split the prompt differently, so
+            that a word has no place of its own.
     """
-    spans = [_spans(pipeline, tokenizer, prompt) for tokenizer in tokenizers]
+    names = ("tokenizer", "tokenizer_2")
+    tokenizers = [one for name in names if (one := getattr(pipeline, name, None)) is not None]
+    if not hasattr(pipeline, "unet") or not tokenizers:
+        kind = type(pipeline).__name__
+        raise UsageError(f"{kind} has no U-Net that attends to single words: use --mode swap")
+    with quiet():
+        spans = [_spans(pipeline, tokenizer, prompt) for tokenizer in tokenizers]
     if any(other != spans[0] for other in spans[1:]):
         raise UsageError(
             f"the text encoders split {prompt!r:.60} into different tokens: leave out its learnt words"

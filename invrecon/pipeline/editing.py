@@ -76,7 +76,7 @@ def edit(
         InputError: photo, seed file or mask can't be used, or don't belong together.
         UsageError, ModelError: the settings don't fit the model, or a prompt is too long for it.
     """
-    source, settings, begun = Path(source), settings or Settings(), time.monotonic()
+    source, settings, begun = Path(source), model.settled(settings or Settings()), time.monotonic()
     wanted = [edits] if isinstance(edits, EditSettings) else list(edits or ())
     _check(wanted, source, model, settings, mask)
     origin = find_origin(
@@ -102,7 +102,9 @@ def _check(
 ) -> None:
     """Raises what `edit` does, for what can be told before the inversion."""
     for one in wanted:
-        model.conditions(one.to, one.negative_prompt or "")
-        weigh(one, model)
+        model.check_prompts(one.to, one.negative_prompt or "")
+        model.own_guidance(one.guidance_scale)
+        if one.mode == "p2p" or one.weights:
+            weigh(one, model)
     if mask and not is_seed_file(source):
         read_mask(Path(mask), canvas_for(load_photo(source), model, settings))

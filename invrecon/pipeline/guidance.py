@@ -108,7 +108,7 @@ def find_guidance(
         UsageError, ModelError: the settings don't fit the model, or the prompts are alike, so that guidance
             does nothing.
     """
-    settings = replace(settings or Settings(), auto_guidance=True)
+    settings = model.settled(replace(settings or Settings(), auto_guidance=True))
     return search_guidance(find_subject(Path(photo), model, settings), model, settings, on_progress)
 
 
@@ -121,10 +121,10 @@ def search_guidance(
     def attempt(scale: float, smaller: _Attempt | None) -> _Attempt:
         tell = numbered(on_progress, f"guidance {scale:g}:")
         recipe = replace(settings.recipe(*subject.canvas.size), guidance_scale=scale)
-        sampler = model.sampler(recipe, settings.effort, tell)
+        sampler = model.sampler(recipe, settings.inversion_effort, tell)
         return _try(scale, sampler, subject, model, smaller, ceiling - settings.guidance_loss)
 
-    scale, attempts = largest_guidance(attempt, settings.max_guidance)
+    scale, attempts = largest_guidance(attempt, settings.max_guidance, lowest=model.no_guidance)
     best = next(each for each in attempts if each.probe.guidance_scale == scale)
     curve = [each.probe for each in attempts]
     within = f"within {settings.guidance_loss:g} dB of the {ceiling:.2f} dB of the autoencoder alone"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from invrecon.core.health import Health
@@ -12,6 +11,7 @@ from invrecon.core.ilb import Boost
 from invrecon.core.lbo import StepRecord
 from invrecon.core.schedule import Schedule
 from invrecon.jsonable import jsonable
+from invrecon.models.mismatch import schedule_header, versions
 from invrecon.pipeline.run import Run
 from invrecon.pipeline.subject import Subject
 from invrecon.seedfile import FORMAT
@@ -19,9 +19,6 @@ from invrecon.seedfile import FORMAT
 if TYPE_CHECKING:
     from invrecon.models import Model
     from invrecon.settings import Recipe
-
-
-PACKAGES = ("invrecon", "torch", "diffusers", "transformers")
 
 
 def sampling_header(model: Model, recipe: Recipe, schedule: Schedule) -> dict[str, Any]:
@@ -39,21 +36,10 @@ def sampling_header(model: Model, recipe: Recipe, schedule: Schedule) -> dict[st
         "timesteps": list(schedule.timesteps),
         "schedule": schedule_header(schedule, model.form(recipe.sampler)),
         "identity": model.identity(recipe.sampler),
+        "arguments": model.arguments(recipe),
         "tiling": model.tiled(recipe.width, recipe.height),
         "versions": versions(),
     }
-
-
-def schedule_header(schedule: Schedule, form: str) -> dict[str, Any]:
-    """The coefficients of a schedule whose network is taken to predict `form`."""
-    lists = {name: list(getattr(schedule, name)) for name in ("A", "B", "scales")}
-    memory = schedule.memory and {name: list(getattr(schedule.memory, name)) for name in "CPQ"}
-    return {"prediction": form, **lists, "memory": memory}
-
-
-def versions() -> dict[str, str]:
-    """Those of the packages that a seed's picture depends on."""
-    return {name: version(name) for name in PACKAGES}
 
 
 def inversion_header(
@@ -83,6 +69,8 @@ def inversion_header(
     return sampling_header(run.model, run.recipe, run.sampler.schedule) | {
         "solver": settings.solver,
         "rtol": settings.rtol,
+        "mean_evaluations": jsonable(settings.mean_evaluations),
+        "effort": settings.effort,
         "photo": {
             "sha256": photo.sha256,
             "size": list(canvas.photo_size),

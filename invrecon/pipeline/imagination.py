@@ -83,7 +83,7 @@ def imagine(
         InputError: a reference can't be used.
         UsageError, ModelError: the settings don't fit the model, or there is no reference.
     """
-    settings, imagining = settings or Settings(), imagining or Imagining()
+    settings, imagining = model.settled(settings or Settings()), imagining or Imagining()
     if not references:
         raise UsageError("imagining needs at least one photo or seed file")
     scene = _Scene(find_references(references, model, settings, on_progress), model, settings)
@@ -118,7 +118,7 @@ def interpolate(
         InputError: a reference can't be used.
         UsageError, ModelError: the settings don't fit the model.
     """
-    settings, imagining = settings or Settings(), imagining or Imagining()
+    settings, imagining = model.settled(settings or Settings()), imagining or Imagining()
     scene = _Scene(find_references((a, b), model, settings, on_progress), model, settings)
     first, last = (reference.seed.latents for reference in scene.references)
     for frame in range(imagining.frames):

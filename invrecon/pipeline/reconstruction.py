@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from invrecon.models import Model
 
 
+ENOUGH = 30.0  # dB of latent fidelity; on `mini` less costs more than 0.15 dB of PSNR
+
+
 @dataclass(frozen=True)
 class Reconstruction:
     """What the seed alone gives back. Pictures and figures that need the photo are None for a seed file.
@@ -120,7 +123,7 @@ def reconstruct_batch(
     Raises:
         UsageError, ModelError: the settings don't fit the model.
     """
-    return run_photos(photos, _work, model, settings or Settings(), on_progress)
+    return run_photos(photos, _work, model, model.settled(settings or Settings()), on_progress)
 
 
 def boost(
@@ -146,7 +149,7 @@ def boost(
         InputError: `source` or `photo` can't be used, or don't belong together.
         UsageError, ModelError: the settings don't fit the model, or a seed file comes without its photo.
     """
-    source, settings, notes = Path(source), settings or Settings(), list[str]()
+    source, settings, notes = Path(source), model.settled(settings or Settings()), list[str]()
     if is_seed_file(source):
         if photo is None:
             raise UsageError(
@@ -154,7 +157,7 @@ def boost(
             )
         seed = load_seed(source)
         settings, notes = _settings_of(seed, source, Path(photo), model, settings), unchecked(seed)
-    result = reconstruct(photo or source, model, replace(settings, boost=True), on_progress)
+    result = only(run_photos([photo or source], _work, model, replace(settings, boost=True), on_progress))
     return replace(result, advice="; ".join([*notes, *filter(None, [result.advice])]) or None)
 
 
@@ -163,7 +166,7 @@ def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Se
     check_photo(seed, path, photo)
     recipe = asdict(seed.recipe)
     size = f"{recipe.pop('width')}x{recipe.pop('height')}"
-    return replace(settings, size=size, fit=canvas_of(seed).fit, auto_guidance=False, **recipe)
+    return replace(settings, size=size, fit=canvas_of(seed, path).fit, auto_guidance=False, **recipe)
 
 
 def _work(run: Run, subjects: Sequence[Subject]) -> list[Reconstruction]:
@@ -201,6 +204,7 @@ def _judge(
     square, autoencoded, ddim = (decode(model, z) for z in (regenerated, subject.encoded, by_ddim))
     final, ceiling = subject.psnr(square), None
     photo = subject.canvas.shown(subject.photo.rgb)
+    fidelity = latent_fidelity(inversion.seed.image_latents, regenerated)
     if run.settings.decoder_ceiling:
         ceiling = _decoder_ceiling(model, subject)
     return Reconstruction(
@@ -219,11 +223,21 @@ def _judge(
         ddim_psnr=subject.psnr(ddim),
         lbo_psnr=_lbo_psnr(boost, final),
         ilb_psnr=None if boosted_by_ddim is None else score(boosted_by_ddim),
-        latent_fidelity_db=latent_fidelity(inversion.seed.image_latents, regenerated),
+        latent_fidelity_db=fidelity,
         ddim_latent_fidelity_db=latent_fidelity(subject.encoded, by_ddim),
         seconds=run.seconds(),
         tiling=inversion.seed.header["tiling"],
-        advice=inversion.advice,
+        advice="; ".join(filter(None, [inversion.advice, _loss(run, fidelity)])) or None,
+    )
+
+
+def _loss(run: Run, fidelity: float) -> str | None:
+    """What a person should know where a budget of evaluations was too small: `fidelity` is in dB."""
+    if fidelity >= ENOUGH or not math.isfinite(run.settings.mean_evaluations):
+        return None
+    return (
+        f"the seed gives the image latents back to {fidelity:.0f} dB only, which the picture shows: "
+        "take --effort standard, or a larger --mean-evaluations"
     )
 
 

@@ -16,8 +16,9 @@ from invrecon.core.sampler import OnProgress
 from invrecon.errors import InputError
 from invrecon.formats import is_seed_file
 from invrecon.image import best_size, load_photo
-from invrecon.pipeline.inversion import invert
-from invrecon.pipeline.seeds import check_model, unchecked
+from invrecon.pipeline.inversion import invert_subjects
+from invrecon.pipeline.run import only, run_photos
+from invrecon.pipeline.seeds import caveats, check_model
 from invrecon.pipeline.subject import decode
 from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import Recipe, Settings
@@ -62,15 +63,16 @@ def find_reference(
         InputError: the photo or seed file can't be used, or its seed is of another model.
         UsageError, ModelError: the settings don't fit the model.
     """
-    begun, source, settings = time.monotonic(), Path(source), settings or Settings()
+    begun, source = time.monotonic(), Path(source)
     if is_seed_file(source):
         seed = load_seed(source)
         check_model(seed, source, model)
         picture = decode(model, seed.image_latents)
-        advice, seconds = "; ".join(unchecked(seed)) or None, time.monotonic() - begun
+        advice, seconds = "; ".join(caveats(seed, model)) or None, time.monotonic() - begun
         return Reference(seed, picture, health(seed.latents), 0, seconds, advice)
-    plain = replace(settings, boost=False, guidance_scale=1.0, auto_guidance=False)
-    inversion = invert(source, model, plain, on_progress)
+    settings, none = model.settled(settings or Settings()), model.no_guidance
+    plain = replace(settings, boost=False, guidance_scale=none, auto_guidance=False)
+    inversion = only(run_photos([source], invert_subjects, model, plain, on_progress))
     seed, seconds = inversion.seed, time.monotonic() - begun
     return Reference(
         seed,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from invrecon.errors import InputError
+from invrecon.errors import InputError, ModelError, UsageError
 from invrecon.image import Canvas, load_photo
-from invrecon.models.identity import differences
-from invrecon.pipeline.header import schedule_header, versions
+from invrecon.models.mismatch import mismatch
 from invrecon.seedfile import Seed
 
 if TYPE_CHECKING:
@@ -19,28 +16,32 @@ if TYPE_CHECKING:
 
 TILES = "the autoencoder works in tiles (--tiling), for want of memory: the picture may lose several dB"
 _WAYS = {True: "in tiles", False: "as a whole"}
-TOLERANCE = 1e-4  # relative, of a step's coefficients: float32's rounding over a thousand noise levels
 
 
 def check_model(seed: Seed, path: Path, model: Model) -> None:
     """Raises InputError where `model` isn't what `seed` was made with; the text names what differs."""
-    header, recipe = seed.header, seed.recipe
-    _check_identity(header, path, model)
+    try:
+        model.check(seed.recipe)
+        _check_model(seed, path, model)
+    except (UsageError, ModelError) as error:  # of this seed alone: others of the same run may do
+        raise InputError(f"{path}: {error}") from error
+
+
+def _check_model(seed: Seed, path: Path, model: Model) -> None:
     channels = seed.latents.shape[1]
-    if channels != model.latent_channels:
+    if seed.header["fingerprint"] == model.fingerprint and channels != model.latent_channels:
         raise InputError(
             f"{path}: damaged seed file, {channels} latent channels "
             f"where the model has {model.latent_channels}"
         )
-    schedule = model.schedule(recipe)
-    if list(schedule.timesteps) != header["timesteps"]:
+    height, width = (side * model.downsampling for side in seed.latents.shape[2:])
+    if channels == model.latent_channels and (width, height) != (seed.recipe.width, seed.recipe.height):
         raise InputError(
-            f"{path}: its timesteps are not those that {model.name!r} takes "
-            f"in {recipe.num_inference_steps} steps"
+            f"{path}: damaged seed file, its latents are those of {width} x {height} pixels, "
+            f"not of {seed.recipe.width} x {seed.recipe.height}"
         )
-    form = model.form(recipe.sampler)
-    if "schedule" in header and header["schedule"]["prediction"] == form:
-        _check_schedule(header, path, schedule_header(schedule, form))
+    if reason := mismatch(seed.header, seed.recipe, model):
+        raise InputError(f"{path}: {reason}")
 
 
 def unchecked(seed: Seed) -> list[str]:
@@ -51,13 +52,16 @@ def unchecked(seed: Seed) -> list[str]:
     return [f"made by an earlier invrecon, which didn't note {', '.join(missing)}: these are not checked"]
 
 
-def caveats(seed: Seed, model: Model) -> list[str]:
+def caveats(seed: Seed, model: Model, dtype: str = "") -> list[str]:
     """What a person should know of a seed that `check_model` let pass and that is regenerated: what wasn't
     checked, and where the model runs otherwise than when the seed was found.
+
+    Args:
+        dtype: in which it is regenerated; the model's own where it is empty.
     """
     header, recipe = seed.header, seed.recipe
     told = unchecked(seed)
-    dtype = str(model.dtype).removeprefix("torch.")
+    dtype = dtype or str(model.dtype).removeprefix("torch.")
     if header["dtype"] != dtype:
         told.append(f"found in {header['dtype']}, regenerated in {dtype}: expect less")
     tiled = model.tiled(recipe.width, recipe.height)
@@ -70,51 +74,22 @@ def caveats(seed: Seed, model: Model) -> list[str]:
     return told
 
 
-def _check_identity(header: dict[str, Any], path: Path, model: Model) -> None:
-    then, now = header.get("identity"), model.identity(header["sampler"])
-    packages = ("diffusers", "transformers")
-    same = all(header.get("versions", {}).get(name) == versions()[name] for name in packages)
-    found = differences(then, now, same_versions=same) if then else []
-    if header["fingerprint"] != model.fingerprint:
-        parts = ", ".join(one.field.removesuffix(" weights") for one in found if " weights" in one.field)
-        raise InputError(
-            f"{path}: made with other weights ({header['model']!r:.80}) than {model.name!r} has"
-            f"{parts and f' in {parts}'}; name its model with --model"
-        )
-    if found:
-        (field, before, after), more = found[0], len(found) - 1
-        others = f" ({more} more {'differ' if more > 1 else 'differs'})" if more else ""
-        raise InputError(
-            f"{path}: made with {field} {before}, and the model has {after} now{others}: "
-            "set it back, or name the seed's model with --model"
-        )
-
-
-def _check_schedule(header: dict[str, Any], path: Path, now: dict[str, Any]) -> None:
-    then = header["schedule"]
-    tables = [{**table, **(table["memory"] or {})} for table in (then, now)]
-    for name in ("A", "B", "scales", "C", "P", "Q"):
-        before, after = (table.get(name, []) for table in tables)
-        pairs = list(zip_longest(before, after, fillvalue=math.nan))
-        for step, (old, new) in enumerate(pairs):
-            if not math.isclose(old, new, rel_tol=TOLERANCE, abs_tol=1e-6):
-                made = (header.get("versions") or {}).get("diffusers", "another version")
-                raise InputError(
-                    f"{path}: made with coefficient {name} {old:.6g} at step {step}, and the scheduler has "
-                    f"{new:.6g} now: use diffusers {made}, which made it (here is {versions()['diffusers']})"
-                )
-
-
 def check_photo(seed: Seed, path: Path, photo: Path) -> None:
     """Raises InputError where `seed` was not made from the file `photo`."""
     origin = seed.header.get("photo")
     if not isinstance(origin, dict):
         raise InputError(f"{path}: belongs to no photo; `invrecon reconstruct` gives its picture")
-    if origin.get("sha256") != load_photo(photo).sha256:
+    loaded, canvas = load_photo(photo), canvas_of(seed, path)
+    if origin.get("sha256") != loaded.sha256:
         raise InputError(f"{path}: was not made from {photo}")
+    if canvas.photo_size != loaded.rgb.size:
+        sizes = ["{} x {}".format(*size) for size in (canvas.photo_size, loaded.rgb.size)]
+        raise InputError(
+            f"{path}: made from {sizes[0]} pixels, and {photo} has {sizes[1]}; make the seed anew"
+        )
 
 
-def canvas_of(seed: Seed) -> Canvas:
+def canvas_of(seed: Seed, path: Path) -> Canvas:
     """How the photo of a seed lay on the canvas. Raises InputError where the seed belongs to no photo, or
     doesn't say.
     """
@@ -122,13 +97,13 @@ def canvas_of(seed: Seed) -> Canvas:
         case {"size": [int(width), int(height)], "fit": "crop" | "pad" | "stretch" as fit, "box": [*box]}:
             pass
         case _:
-            raise InputError("belongs to no photo")
+            raise InputError(f"{path}: belongs to no photo, or the photo's place in its header is damaged")
     recipe, room = seed.recipe, (width, height)
     size = recipe.width, recipe.height
     sides = size if fit == "pad" else room
     if len(box) != 4 or not all(isinstance(edge, int) for edge in box):
-        raise InputError("damaged seed file, the photo's box is not four numbers")
+        raise InputError(f"{path}: damaged seed file, the photo's box is not four numbers")
     left, top, right, bottom = box
     if not (0 <= left < right <= sides[0] and 0 <= top < bottom <= sides[1]):
-        raise InputError("damaged seed file, the photo's box lies outside of it")
+        raise InputError(f"{path}: damaged seed file, the photo's box lies outside of it")
     return Canvas(room, size, fit, (left, top, right, bottom))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from invrecon.core.sampling import OnStep
 from invrecon.errors import UsageError
 from invrecon.image import to_image
 from invrecon.metrics import psnr
+from invrecon.models.attention import WatchedAttention
 from invrecon.pipeline.origin import Origin
 from invrecon.seedfile import Seed
 from invrecon.settings import EditSettings
@@ -99,7 +101,7 @@ class Studio:
         """One edit; `name` is that of its stage for progress bars."""
         begun, mode = time.monotonic(), self._mode(settings)
         self._check_keep_original(settings)
-        with self.model.watched() as attention:
+        with self._attention(settings) as attention:
             mask = self._mask(settings, attention)
             area = None if mask is None else latent_mask(mask, self._grid())
             latents = branches.edit(
@@ -114,6 +116,11 @@ class Studio:
         square = to_image(self._decode(latents), self.model.dtype)
         return self._finish(settings, square, mask, time.monotonic() - begun)
 
+    def _attention(self, settings: EditSettings) -> AbstractContextManager[Attention]:
+        if settings.auto_mask or settings.mode in ("p2p", "masactrl"):
+            return self.model.watched()
+        return nullcontext(WatchedAttention())  # which nothing is asked of
+
     def _check_keep_original(self, settings: EditSettings) -> None:
         if not settings.keep_original:
             return
@@ -126,9 +133,12 @@ class Studio:
 
     def _target(self, settings: EditSettings) -> Denoiser:
         negative, recipe = settings.negative_prompt, self.recipe
+        if negative is None and not self.model.has_negative_prompt:
+            negative = ""
         if negative is None:
-            negative = recipe.prompt if recipe.guidance_scale == 1 else recipe.negative_prompt
-        scale = settings.guidance_scale
+            guided = recipe.guidance_scale > self.model.no_guidance
+            negative = recipe.negative_prompt if guided else recipe.prompt
+        scale = self.model.own_guidance(settings.guidance_scale)
         return self.model.denoiser(
             replace(recipe, prompt=settings.to, negative_prompt=negative, guidance_scale=scale)
         )
@@ -173,7 +183,8 @@ class Studio:
 
     def _mask_of_words(self, to: str, threshold: float | None, attention: Attention) -> Tensor:
         source, target = things(self.model.words(self.recipe.prompt), self.model.words(to))
-        plain = replace(self.recipe, prompt=to, negative_prompt="", guidance_scale=1.0)
+        none = self.model.no_guidance
+        plain = replace(self.recipe, prompt=to, negative_prompt="", guidance_scale=none)
         pairs = [(self.source.denoiser, source), (self.model.denoiser(plain), target)]
         mask = attention_mask(pairs, self.schedule, self.source.trajectory, attention, threshold)
         return along_edges(pixel_mask(mask, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)

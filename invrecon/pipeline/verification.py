@@ -12,7 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from invrecon.core.sampler import OnProgress
-from invrecon.errors import ModelError
+from invrecon.errors import ModelError, UsageError
 from invrecon.image import load_photo
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.seeds import canvas_of, caveats, check_model, check_photo
@@ -114,22 +114,26 @@ def verify(
     seed = load_seed(seed_file)
     check_model(seed, seed_file, model)
     check_photo(seed, seed_file, photo)
-    subject = lay_out(load_photo(photo), canvas_of(seed), model)
-    stock = StockPipeline(model, dtype)
+    subject = lay_out(load_photo(photo), canvas_of(seed, seed_file), model)
+    pipeline = StockPipeline(model, dtype)
+    if matrix and not model.checkpoint:
+        raise UsageError(
+            f"a matrix loads the checkpoint anew, and {model.name} is a live pipeline: leave it out"
+        )
     if on_progress:
         on_progress("regenerating with diffusers", 0, 1)
-    picture, regenerated = stock.regenerate(seed.latents, seed.recipe)
+    picture, regenerated = pipeline.regenerate(seed.latents, seed.recipe)
     return Verification(
         picture=picture,
         psnr=subject.psnr(picture),
         ssim=ssim(subject.original, picture),
         latent_fidelity_db=latent_fidelity(seed.image_latents, regenerated),
-        losses=_losses(seed, subject, model, stock, regenerated),
+        losses=_losses(seed, subject, model, pipeline, regenerated),
         seconds=time.monotonic() - begun,
         matrix=_matrix(seed, subject, model, on_progress) if matrix else [],
         psnr_photo=psnr(subject.canvas.shown(subject.photo.rgb), subject.canvas.enlarge(picture)),
         subject=subject,
-        advice="; ".join([*caveats(seed, model), *_of_halves(seed, dtype)]) or None,
+        advice="; ".join([*caveats(seed, model, dtype), *_of_halves(seed, dtype)]) or None,
     )
 
 
@@ -138,7 +142,8 @@ def _of_halves(seed: Seed, dtype: str) -> list[str]:
     if dtype != "float32":
         return [f"stock diffusers rounds the latents to {dtype} after each step, which invrecon doesn't"]
     steps = seed.header.get("steps")
-    rescued = [step for step in steps if step.get("float32")] if isinstance(steps, list) else []
+    records = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    rescued = [step for step in records if step.get("float32")]
     if seed.header["dtype"] == "float32":
         return []
     told = "stock diffusers is asked in float32, since in half precision it rounds the latents too"
@@ -153,8 +158,8 @@ def _losses(seed: Seed, subject: Subject, model: Model, stock: StockPipeline, re
         return -10 * math.log10(error) if error else math.inf
 
     guided = unguided = unrounded(regenerated)
-    if seed.recipe.guidance_scale != 1:
-        recipe = replace(seed.recipe, guidance_scale=1.0)
+    if seed.recipe.guidance_scale != model.no_guidance:
+        recipe = replace(seed.recipe, guidance_scale=model.no_guidance)
         [inversion] = model.sampler(recipe).invert(seed.image_latents.to(model.device))
         unguided = unrounded(stock.regenerate(inversion.latents, recipe)[1])
     return Losses(

@@ -21,7 +21,7 @@ class EditSettings(Group):
 
     to: str = setting(help="What the picture should show.", flags=(), unicode=True)
     mode: Literal["p2p", "swap", "masactrl", "sdedit"] = setting("p2p", "How the edit is tied to the photo.")
-    guidance_scale: float = setting(3.0, "Of the edit; the photo's own has none.", low=1, high=100)
+    guidance_scale: float = setting(3.0, "Of the edit; the photo's own has none.", low=0, high=100)
     negative_prompt: str | None = setting(
         None,
         "What guidance leads away from; else the photo's prompt, or a guided seed's own negative prompt.",

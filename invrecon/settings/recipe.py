@@ -22,8 +22,9 @@ class Sampling(Group):
     )
     guidance_scale: float = setting(
         1.0,
-        "1 means no guidance, more is harder to invert; auto finds the most that --guidance-loss allows.",
-        low=1,
+        "As the pipeline takes it; 1, the default, means none. More is harder to invert; auto finds the most "
+        "that --guidance-loss allows.",
+        low=0,
         high=100,
         auto="auto_guidance",
     )

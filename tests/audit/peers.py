@@ -2,9 +2,9 @@
 
 import torch
 
-from invrecon.core.denoiser import Guided
 from invrecon.core.peers import make_peer
 from invrecon.core.schedule import Schedule
+from tests.analytic import Guided
 
 
 class Network:

@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from invrecon.core.denoiser import Guided
 from invrecon.core.peers import PEERS, Stored, make_peer
 from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.core.schedule import Schedule
 from invrecon.metrics import latent_fidelity
-from tests.analytic import CurvedDenoiser, GaussianDenoiser, alphas_cumprod, ddim_schedule
+from tests.analytic import CurvedDenoiser, GaussianDenoiser, Guided, alphas_cumprod, ddim_schedule
 from tests.audit.peers import guide, part, round_trip, seed
 
 SEED_ONLY = [name for name in PEERS if make_peer(name).track == "A"]

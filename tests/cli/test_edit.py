@@ -27,7 +27,7 @@ class Pipeline:
         self.asked, self.edits, self.settings, self.raises = [], [], None, {}
 
     def load_model(self, name, device="auto", dtype="float32", **_):
-        return SimpleNamespace(name=name)
+        return SimpleNamespace(name=name, device="cpu")
 
     def edit(self, source, model, edits, settings, on_progress=None, **rest):
         self.asked.append({"source": source, **rest})
@@ -67,6 +67,7 @@ def fake(monkeypatch, tmp_path):
     fake = Pipeline()
     monkeypatch.setattr(invrecon.models, "load_model", fake.load_model)
     monkeypatch.setattr(invrecon.pipeline, "edit", fake.edit)
+    monkeypatch.setattr(invrecon.pipeline, "memory_line", lambda model, settings: "memory: enough")
     for name in ("x.png", "y.png"):
         Image.new("RGB", (16, 16), "red").save(name)
     return fake
@@ -174,7 +175,7 @@ def test_masks_are_one_for_all_or_one_for_each(fake):
         (["x.png", "--to", "a dog", "--mode", "magic"], "mode must be one of"),
         (["x.png", "--to", "a dog\udce9"], "to isn't valid text"),
         (["x.png", "--to", "a dog", "--strength", "1.5"], "strength must lie between 0 and 1"),
-        (["x.png", "--to", "a dog", "--guidance-scale", "0"], "guidance_scale must lie"),
+        (["x.png", "--to", "a dog", "--guidance-scale", "-1"], "guidance_scale must lie"),
         (["x.png", "--to", "a dog", "--weight", "dog"], "WORD=FLOAT"),
         (["x.png", "--to", "a dog", "--weight", "dog=2", "--mode", "swap"], "p2p only"),
         (["x.png", "--to", "a dog", "--sweep", "strength=0.2,0.4"], "--mode sdedit"),

@@ -15,7 +15,7 @@ try:
 finally:
     print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 """
-NAMES = ("invert", "reconstruct", "boost", "edit", "imagine", "verify", "audit", "audit-edit", "speed")
+NAMES = ("invert", "reconstruct", "boost", "edit", "imagine", "verify", "audit", "audit-edit", "speed", "ui")
 WORKING = ([], *([name] for name in NAMES), ["models", "path"])
 COMMANDS = (*WORKING, ["models"], ["models", "list"], ["models", "show"], ["models", "check"])
 
@@ -66,6 +66,7 @@ def test_help_shows_examples_and_exit_codes(command):
         "audit-edit": {"3"},
         "imagine": {"3"},
         "speed": {"3"},
+        "ui": {"0", "3"},
     }
     assert codes == {"0", "1", "2", "3", "130"} - without.get(command[0] if command else "", set())
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from invrecon.core.denoiser import Counted, Guided
+from invrecon.core.denoiser import Counted
 from invrecon.core.sampling import generate
 from invrecon.core.transition import transitions
-from tests.analytic import CurvedDenoiser, GaussianDenoiser, ddim_schedule
+from tests.analytic import CurvedDenoiser, GaussianDenoiser, Guided, ddim_schedule
 
 
 def conditional(latents, timestep, condition):

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from invrecon.core import lbo
-from invrecon.core.denoiser import Counted, Guided
+from invrecon.core.denoiser import Counted
 from invrecon.core.guidance import largest_guidance
 from invrecon.core.sampler import Sampler
 from invrecon.core.sampling import generate
 from invrecon.metrics import latent_fidelity
 from invrecon.settings import Effort
 from invrecon.solve import Outcome
-from tests.analytic import CurvedDenoiser, ddim_schedule
+from tests.analytic import CurvedDenoiser, Guided, ddim_schedule
 
 
 @dataclass

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from invrecon.core import ilb, lbo
-from invrecon.core.denoiser import Counted, Guided
+from invrecon.core.denoiser import Counted
 from invrecon.core.descent import decoder_ceiling
 from invrecon.core.health import health
 from invrecon.core.ilb import BoostBudget
@@ -13,7 +13,7 @@ from invrecon.core.sampler import Sampler
 from invrecon.core.sampling import ddim_inversion
 from invrecon.core.seed_norm import seed_norm
 from invrecon.settings import Effort
-from tests.analytic import CurvedDenoiser, ddim_schedule
+from tests.analytic import CurvedDenoiser, Guided, ddim_schedule
 
 SCHEDULE = ddim_schedule(10)
 MIXING = torch.linalg.qr(torch.randn(12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))[

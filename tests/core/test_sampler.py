@@ -5,11 +5,10 @@ import torch
 from torch import Tensor
 
 from invrecon.core import multistep
-from invrecon.core.denoiser import Guided
 from invrecon.core.sampler import DDIMInverter, Sampler
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.settings import Effort
-from tests.analytic import CurvedDenoiser, ddim_schedule, dpm_schedule
+from tests.analytic import CurvedDenoiser, Guided, ddim_schedule, dpm_schedule
 
 EFFORT = Effort(rtol=1e-4, max_evaluations=40)
 

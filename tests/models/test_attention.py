@@ -1,5 +1,7 @@
 """Attention layers of a real network: each is watched with its kind and place, and restored."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -27,9 +29,9 @@ def test_every_attention_layer_is_watched_with_its_kind_and_place_and_restored(m
         sites[site.name] = (site, heads)
         return heads.attend()
 
-    denoiser, latents = model.denoiser(Recipe("a red apple")), torch.randn(1, 4, 8, 8)
+    denoiser, latents = model.denoiser(Recipe("a red apple", width=64, height=64)), torch.randn(1, 4, 8, 8)
     plain = denoiser(latents, 500)
-    with torch.no_grad(), watched(unet) as attention:
+    with torch.no_grad(), watched(SimpleNamespace(unet=unet)) as attention:
         torch.testing.assert_close(denoiser(latents, 500), plain)
         attention.watcher = watch
         torch.testing.assert_close(denoiser(latents, 500), plain)
@@ -38,7 +40,7 @@ def test_every_attention_layer_is_watched_with_its_kind_and_place_and_restored(m
         assert site.cross == ("attn2" in name)
         assert heads.key.shape[-2] == (32 if site.cross else heads.query.shape[-2])
     assert all(unet.attn_processors[name] is before[name] for name in before)
-    with pytest.raises(RuntimeError, match="on purpose"), watched(unet):
+    with pytest.raises(RuntimeError, match="on purpose"), watched(SimpleNamespace(unet=unet)):
         raise RuntimeError("on purpose")
     assert all(unet.attn_processors[name] is before[name] for name in before)
 
@@ -71,5 +73,5 @@ def test_attention_to_text_and_picture_at_once_is_refused():
         cross_attention_dim=8,
         attention_head_dim=4,
     )
-    with pytest.raises(ModelError, match="at once"), watched(unet):
+    with pytest.raises(ModelError, match="at once"), watched(SimpleNamespace(unet=unet)):
         pass

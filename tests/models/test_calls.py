@@ -1,6 +1,7 @@
 """The product's words in a pipeline's own, and prompts that are too long."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,43 +11,38 @@ from invrecon.models.probing import PipelineModel
 from invrecon.models.probing.conventions import completed, conventions, translated
 from invrecon.models.probing.prompts import check_prompts
 from invrecon.models.quiet import quiet
+from invrecon.settings import Recipe
 from tests.models.classic import CLASSIC, euler
 from tests.models.conditioned import CONDITIONED
 from tests.models.pipelines import NEW, make
 from tests.models.roundtrip import there_and_back
 
-RECIPE = {
-    "prompt": "an apple",
-    "negative_prompt": "",
-    "num_inference_steps": 20,
-    "guidance_scale": 3.0,
-    "size": 64,
-}
+RECIPE = Recipe("an apple", num_inference_steps=20, guidance_scale=3.0, width=64, height=64)
 
 
 @pytest.mark.parametrize(
-    ("name", "guidance", "weight"),
+    ("name", "guidance", "value", "weight"),
     [
-        ("sd", "guidance_scale", 3),
-        ("qwen", "true_cfg_scale", 3),
-        ("z-image", "guidance_scale", 4),
-        ("flux.2", "guidance_scale", 1),
-        ("krea 2", "guidance_scale", 4),
+        ("sd", "guidance_scale", 3, 3),
+        ("qwen", "true_cfg_scale", 3, 3),
+        ("z-image", "guidance_scale", 3, 4),
+        ("flux.2", "guidance_scale", 3, 1),
+        ("krea 2", "guidance_scale", 3, 4),
     ],
 )
-def test_a_recipe_in_the_pipeline_s_own_words(name, guidance, weight):
+def test_a_recipe_in_the_pipeline_s_own_words(name, guidance, value, weight):
     pipe, _ = make((NEW | CONDITIONED)[name])
-    call = completed(pipe, translated(pipe, **RECIPE))
-    assert call[guidance] == 3.0
+    call = completed(pipe, translated(pipe, RECIPE))
+    assert call[guidance] == value
     assert (call["height"], call["width"], call["num_inference_steps"]) == (64, 64, 20)
     assert call.get("negative_prompt", "") == (" " if name == "qwen" else "")
-    assert conventions(pipe).weight(3.0) == weight
+    assert conventions(pipe).weight(value) == weight
 
 
 def test_a_negative_prompt_where_there_is_none():
     pipe, _ = make(NEW["flux.2"])
     with pytest.raises(UsageError, match="Flux2Pipeline takes no negative prompt: leave it out"):
-        translated(pipe, **RECIPE | {"negative_prompt": "blue"})
+        translated(pipe, replace(RECIPE, negative_prompt="blue"))
 
 
 def test_an_lcm_is_told_its_guidance():
@@ -103,7 +99,7 @@ def test_another_scheduler_and_other_arguments_than_those_of_the_model():
 
 def test_a_network_that_cannot_be_compiled_is_told_in_one_line():
     def broken(*_):
-        raise NotImplementedError("no such operation")
+        raise RuntimeError("no such operation")
 
     pipe, call = make(NEW["auraflow"])
     torch.compiler.reset()

@@ -19,9 +19,9 @@ from invrecon import Settings, reconstruct
 from invrecon.errors import ModelError
 from invrecon.metrics import psnr
 from invrecon.models import bundled_models, load_model, model_folder
-from invrecon.models.grid import read_schedule
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler
+from tests.models.schedules import read_schedule
 
 
 def save_checkpoint(folder, scheduler, tokenizer):
@@ -216,7 +216,7 @@ def test_half_precision_networks_keep_float32_latents(mini, photo, tmp_path):
 
 
 def test_where_memory_is_short_the_decoder_s_gradient_is_made_block_by_block_and_is_the_same(monkeypatch):
-    from invrecon.models import model as module
+    from invrecon.models.probing import autoencoder as module
 
     latents = torch.randn(1, 12, 8, 8, generator=torch.Generator().manual_seed(0))
     gradients, checkpointing = [], []

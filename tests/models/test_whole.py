@@ -8,10 +8,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from invrecon.cli.app import app
-from invrecon.errors import ModelError
 from invrecon.models import load_model
 from tests import checkpoints
-from tests.models.weights import configure, copy, renamed, rewrite, with_lora, without
+from tests.models.weights import configure, copy, refused, renamed, rewrite, with_lora, without
 from tests.single_file import save_single_file
 
 
@@ -20,13 +19,6 @@ def folder(mini, tmp_path_factory):
     return checkpoints.save(
         tmp_path_factory.mktemp("sd"), checkpoints.stable_diffusion, mini.pipeline.tokenizer
     )
-
-
-def refused(path, **options):
-    with pytest.raises(ModelError) as caught:
-        load_model(str(path), device="cpu", **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 CUTS = {"unet": "mid_block", "vae": "encoder.mid_block", "text_encoder": "layers.1."}

@@ -3,8 +3,12 @@
 import json
 import shutil
 
+import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+
+from invrecon.errors import ModelError
+from invrecon.models import load_model
 
 
 def copy(folder, target):
@@ -46,3 +50,11 @@ def with_lora(weights):
         else:
             kept[name] = value
     return kept
+
+
+def refused(path, **options):
+    """The one line with which a checkpoint is refused."""
+    with pytest.raises(ModelError) as caught:
+        load_model(str(path), device="cpu", **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

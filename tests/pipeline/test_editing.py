@@ -158,8 +158,10 @@ def test_what_cannot_be_edited_is_refused(mini, seed, tmp_path):
         edit(seed[0], mini, EditSettings(OTHER, weights={"pear": 2.0}))
     with pytest.raises(UsageError, match="end it after"):
         edit(seed[0], mini, EditSettings("apple " * 50))
+    with pytest.raises(UsageError, match=r"at least 1, which means none for Stable Diffusion .*, not 0.5"):
+        edit(seed[0], mini, EditSettings(OTHER, guidance_scale=0.5))
     for wrong in (
-        {"guidance_scale": 0.5},
+        {"guidance_scale": -0.5},
         {"mode": "magic"},
         {"strength": float("nan")},
         {"mode": "swap", "weights": {"red": 2.0}},
@@ -205,6 +207,6 @@ def test_random_weights_of_stable_diffusion_s_shape_are_edited_and_the_identity_
 
 def test_a_prompt_that_is_too_long_is_called_by_its_name(mini):
     with pytest.raises(UsageError, match=r"^the prompt has"):
-        mini.conditions("a pear " * 100, "")
+        mini.check_prompts("a pear " * 100, "")
     with pytest.raises(UsageError, match=r"^the negative prompt has"):
-        mini.conditions("a pear", "a plum " * 100)
+        mini.check_prompts("a pear", "a plum " * 100)

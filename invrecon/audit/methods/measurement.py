@@ -49,14 +49,16 @@ class Inverted:
 
 def make_row(run: Run, photo: AuditPhoto, model: Model, settings: Settings, prompt: str, name: str) -> Row:
     """The row of a run; its picture is saved under `name`."""
-    scale = run.setting.guidance_scale
+    scale = model.own_guidance(run.setting.guidance_scale)
     z_0 = photo.subject.encoded
     if run.boosted:
         z_0 = boosted_latents(photo, model, settings, run.setting, prompt)
     size = photo.subject.canvas.size
     recipe = replace(settings.recipe(*size), prompt=prompt, negative_prompt="", guidance_scale=scale)
     budget = math.inf if run.budget is None else run.budget
-    sampler = model.sampler(recipe, replace(settings.effort, solver="auto", mean_evaluations=budget))
+    sampler = model.sampler(
+        recipe, replace(settings.inversion_effort, solver="auto", mean_evaluations=budget)
+    )
     network = Counted(sampler.denoiser)
     sampler = replace(sampler, denoiser=network)
     reset_peak(model.device)

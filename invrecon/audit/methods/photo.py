@@ -54,7 +54,8 @@ def load_audit_photo(path: Path, model: Model, settings: Settings, out: Path) ->
         InputError: the photo can't be used.
     """
     subject = find_subject(path, model, settings)
-    grid = (settings.num_inference_steps, settings.size, settings.fit, settings.network_dtype)
+    dtype = str(model.dtype).removeprefix("torch.")
+    grid = (settings.num_inference_steps, settings.size, settings.fit, dtype)
     return AuditPhoto(path, subject, key(subject.photo.sha256, model.fingerprint, *grid), out)
 
 
@@ -104,7 +105,8 @@ def boosted_latents(
     path = photo.out / "latents" / f"{name}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        wanted = replace(settings, boost=True, prompt=prompt, guidance_scale=setting.guidance_scale)
+        scale = model.own_guidance(setting.guidance_scale)
+        wanted = replace(settings, boost=True, prompt=prompt, guidance_scale=scale)
         with replacing(path) as partial:
             save_file({"image_latents": invert(photo.path, model, wanted).seed.image_latents}, partial)
     return load_file(path)["image_latents"].to(model.device)

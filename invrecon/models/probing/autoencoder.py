@@ -9,6 +9,7 @@ from torch import Tensor
 
 from invrecon.errors import ModelError
 from invrecon.models.memory import free_memory, saved_bytes
+from invrecon.models.tiling import Tiling
 
 
 class Autoencoder:
@@ -17,16 +18,31 @@ class Autoencoder:
     Args:
         vae: as the pipeline has it; one in half precision is copied.
         device: where it works.
+        may_switch: whether its tiling, where it is on, may be switched off for pictures that fit into the
+            memory.
     """
 
-    def __init__(self, vae: Any, device: torch.device) -> None:
+    def __init__(self, vae: Any, device: torch.device, may_switch: bool = False) -> None:
         self.vae = vae if vae.dtype == torch.float32 else copy.deepcopy(vae).to(device, torch.float32)
         self.device = device
+        self._tiling, self._may_switch = Tiling(self.vae, device, self._small), may_switch
+
+    def tiled(self, width: int, height: int) -> bool:
+        """Whether it works in tiles on pictures of this size, pixels; see `Tiling`."""
+        if self._may_switch:
+            return self._tiling.used(width, height)
+        return bool(getattr(self.vae, "use_tiling", False))  # as its user has set it up
+
+    def bytes_of_pass(self, width: int, height: int) -> float:
+        """What decoding a picture of this size and a gradient through it take at their fullest, bytes."""
+        return self._tiling.bytes_of_pass(width, height)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """E(x), its mean where it is a distribution: (B, 3, H, W) in [-1, 1] -> (B, C, h, w), or (B, C, 1, h,
         w) with a frame axis."""
+        if self._may_switch:
+            self._tiling.prepare(pixels.shape[-1], pixels.shape[-2])
         return self._encode(pixels.unsqueeze(2) if self.has_frames else pixels)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -34,8 +50,11 @@ class Autoencoder:
         Differentiable; what the backward pass keeps is made anew block by block (gradient checkpointing)
         where it would take more than half of the free memory.
         """
+        height, width = (side * self.downsampling for side in latents.shape[-2:])
+        if self._may_switch:
+            self._tiling.prepare(width, height)
         if latents.requires_grad and not self.vae.is_gradient_checkpointing:
-            large = self._backward_bytes * latents.numel() > free_memory(self.device) / 2
+            large = self.backward_bytes * latents.numel() > free_memory(self.device) / 2
             if large and self.vae._supports_gradient_checkpointing:
                 self.vae.enable_gradient_checkpointing()
         return self._decode(latents.to(self.device, torch.float32)).float().contiguous()
@@ -54,13 +73,17 @@ class Autoencoder:
     @cached_property
     def downsampling(self) -> int:
         """Pixels to a latent, along a side."""
-        return 64 // int(self._encode(_blank(self.has_frames)).shape[-1])
+        return 64 // int(self._small().shape[-1])
 
     @cached_property
-    def _backward_bytes(self) -> float:
+    def backward_bytes(self) -> float:
         """Bytes a latent value that the decoder keeps for a backward pass, seen on 64 x 64 pixels."""
-        like = self._encode(_blank(self.has_frames))
+        like = self._small()
         return saved_bytes(self._decode, like) / like.numel()
+
+    def _small(self) -> Tensor:
+        """The latents of 64 x 64 pixels."""
+        return self._encode(_blank(self.has_frames))
 
     @torch.no_grad()
     def _encode(self, pixels: Tensor) -> Tensor:

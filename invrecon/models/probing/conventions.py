@@ -4,9 +4,11 @@ only."""
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from invrecon.errors import UsageError
+from invrecon.settings import Recipe
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Conventions:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def weight(self, guidance_scale: float) -> float:
-        """w in  neg + w (pos - neg)."""
+        """w in  neg + w (pos - neg)  of the pipeline's own value."""
         return 1.0 if self.told else max(1.0, guidance_scale + 1.0 - self.unguided)
 
 
@@ -61,7 +63,13 @@ def conventions(pipeline: Any) -> Conventions:
 
 def parameters(pipeline: Any) -> Mapping[str, inspect.Parameter]:
     """The arguments of a pipeline's call."""
-    return inspect.signature(type(pipeline).__call__).parameters
+    kind: Any = type(pipeline)
+    return _parameters(kind)
+
+
+@cache
+def _parameters(kind: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(kind.__call__).parameters
 
 
 def completed(pipeline: Any, call: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,32 +83,16 @@ def completed(pipeline: Any, call: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
-def translated(
-    pipeline: Any,
-    prompt: str,
-    negative_prompt: str,
-    num_inference_steps: int,
-    guidance_scale: float,
-    size: int,
-) -> dict[str, Any]:
-    """The arguments of a pipeline's call, by its own names.
-
-    Args:
-        guidance_scale: in the pipeline's own terms.
-        size: of both sides, pixels.
+def translated(pipeline: Any, recipe: Recipe) -> dict[str, Any]:
+    """A recipe as the arguments of a pipeline's call, by its own names.
 
     Raises:
         UsageError: it takes no negative prompt, and one is given.
     """
     there, own = parameters(pipeline), conventions(pipeline)
-    if negative_prompt and "negative_prompt" not in there:
+    if recipe.negative_prompt and "negative_prompt" not in there:
         raise UsageError(f"{type(pipeline).__name__} takes no negative prompt: leave it out")
-    call = {
-        "prompt": prompt,
-        "negative_prompt": negative_prompt,
-        "num_inference_steps": num_inference_steps,
-        own.guidance: guidance_scale,
-        "height": size,
-        "width": size,
-    }
+    names = ("prompt", "negative_prompt", "num_inference_steps", "height", "width")
+    call = {name: getattr(recipe, name) for name in names}
+    call[own.guidance] = recipe.guidance_scale
     return {name: value for name, value in call.items() if name in there}

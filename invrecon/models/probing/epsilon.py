@@ -1,6 +1,23 @@
 """A network's output as the noise in the latents."""
 
+from typing import Any
+
+from diffusers import DDIMScheduler
 from torch import Tensor
+
+
+def in_epsilon(scheduler: Any) -> bool:
+    """Whether it is DDIM and so taken in epsilon form, on which other methods of inversion build; not where a
+    noise level of 1 makes that singular."""
+    return isinstance(scheduler, DDIMScheduler) and float(scheduler.alphas_cumprod.min()) > 0
+
+
+def noise_in(scheduler: Any, latents: Tensor, prediction: Tensor, timestep: float) -> Tensor:
+    """eps of latents at a timestep. In flow matching the network predicts v = eps - z_0, so eps = z + (1 -
+    sigma) v."""
+    if hasattr(scheduler, "alphas_cumprod") and not scheduler.config.get("use_flow_sigmas"):
+        return prediction
+    return latents + (1 - timestep / scheduler.config.num_train_timesteps) * prediction
 
 
 class ToEpsilon:

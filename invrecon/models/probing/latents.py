@@ -150,9 +150,11 @@ def _decoding(runner: Runner, argument: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def close(one: Tensor, other: Tensor) -> bool:
-    """Whether they are the same but for rounding."""
-    rounding = 1e-4 if other.dtype == torch.float32 else 0.05
-    return one.shape == other.shape and bool((one - other).float().norm() <= rounding * other.float().norm())
+    """Whether they are the same but for rounding, and not finite at the same places."""
+    if one.shape != other.shape or not torch.equal(one.isfinite(), other.isfinite()):
+        return False
+    rounding, finite = 1e-4 if other.dtype == torch.float32 else 0.05, other.isfinite()
+    return bool((one - other)[finite].float().norm() <= rounding * other[finite].float().norm())
 
 
 def _devices(runner: Runner) -> list[torch.device]:

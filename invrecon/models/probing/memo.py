@@ -10,12 +10,18 @@ from torch import Tensor
 LIMIT = 64  # calls that are remembered
 
 
-def memoised(function: Callable[..., Any]) -> Callable[..., Any]:
+Kept = dict[Any, tuple[Any, Any, Any]]
+
+
+def memoised(function: Callable[..., Any], kept: Kept | None = None) -> Callable[..., Any]:
     """`function`, run once for the same arguments, without gradients. Tensors and other objects are the same
     while they are one object that wasn't written to; a result that its user wrote to is made anew; where an
     argument requires a gradient, the function runs as it is.
+
+    Args:
+        kept: the results, where several functions that do the same are to share them.
     """
-    kept: dict[Any, tuple[Any, Any, Any]] = {}
+    kept = {} if kept is None else kept
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> Any:

@@ -1,11 +1,11 @@
 """A live pipeline of diffusers, as the rest of the program takes models."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
 from invrecon.core.schedule import Schedule
@@ -13,9 +13,11 @@ from invrecon.errors import ModelError, UsageError
 from invrecon.models.probing.autoencoder import Autoencoder
 from invrecon.models.probing.conventions import completed
 from invrecon.models.probing.denoiser import PipelineDenoiser
-from invrecon.models.probing.epsilon import ToEpsilon
+from invrecon.models.probing.epsilon import ToEpsilon, in_epsilon
 from invrecon.models.probing.latents import LatentForms, close, read_forms
+from invrecon.models.probing.memo import Kept
 from invrecon.models.probing.prompts import check_prompts
+from invrecon.models.probing.replay import replayed
 from invrecon.models.probing.runner import Runner, check_call, first_line
 from invrecon.models.probing.scheduler import released
 from invrecon.models.probing.steps import input_scales, read_steps
@@ -27,20 +29,26 @@ class PipelineModel:
     Args:
         pipeline: as its user loaded it; it is never changed.
         call: the arguments that its user calls it with, but for `latents` and `output_type`.
+        stateless: whether a prediction is known to hang on latents and timestep alone, and isn't tried.
+        may_switch: see `Autoencoder`.
 
     Raises:
         ModelError: it can't be inverted; the text says why, in one line.
         UsageError: it takes no such arguments.
     """
 
-    def __init__(self, pipeline: Any, call: Mapping[str, Any]) -> None:
+    def __init__(
+        self, pipeline: Any, call: Mapping[str, Any], stateless: bool = False, may_switch: bool = False
+    ) -> None:
         check_call(pipeline, call)
         self.pipeline = pipeline
         self.arguments = completed(pipeline, call)
         self.device: torch.device = pipeline._execution_device
-        self.autoencoder = Autoencoder(pipeline.vae, self.device)
+        self.autoencoder = Autoencoder(pipeline.vae, self.device, may_switch)
         self._forms: dict[tuple[Any, Any], LatentForms] = {}
-        self._checked: set[bool] = set()
+        self._encoded: dict[str, Kept] = {}
+        self._stateless = stateless
+        self._checked: set[bool] = {True, False} if stateless else set()  # with guidance, and without
 
     @classmethod
     def from_pipeline(cls, pipeline: Any, **call: Any) -> "PipelineModel":
@@ -74,8 +82,9 @@ class PipelineModel:
         """
         runner = self._runner(changes, scheduler)
         check_prompts(self.pipeline, runner.call)
-        forms = self._forms_of(runner)
-        start = runner.look(forms.to_argument(torch.zeros(1, *forms.shape, device=self.device)))
+        with replayed(runner.pipeline) if self._stateless else nullcontext():
+            forms = self._forms_of(runner)
+            start = runner.look(forms.to_argument(torch.zeros(1, *forms.shape, device=self.device)))
         stepping = released(runner.probe)
         to_epsilon = _epsilon_form(stepping)
         schedule = read_steps(stepping, start.options)
@@ -101,13 +110,24 @@ class PipelineModel:
     def decode(self, image_latents: Tensor) -> Tensor:
         """Pixels of image latents: (B, C, h, w) -> (B, 3, H, W), float32, not yet clamped to [-1, 1].
         Differentiable."""
+        return self.autoencoder.decode(self.to_decoder(image_latents))
+
+    def to_decoder(self, image_latents: Tensor) -> Tensor:
+        """What the pipeline gives to its autoencoder's decoder of image latents. Differentiable."""
         height, width = (side * self.downsampling for side in image_latents.shape[-2:])
-        return self.autoencoder.decode(self._forms_at(height, width).to_decoder(image_latents))
+        return self._forms_at(height, width).to_decoder(image_latents)
 
     @property
     def downsampling(self) -> int:
         """Pixels to a latent, along a side."""
         return self.autoencoder.downsampling
+
+    @cached_property
+    def latent_channels(self) -> int:
+        """C of image latents (B, C, h, w)."""
+        if not self._forms:
+            self._forms_at(8 * self.multiple, 8 * self.multiple)
+        return next(iter(self._forms.values())).shape[0]
 
     @cached_property
     def multiple(self) -> int:
@@ -125,13 +145,16 @@ class PipelineModel:
 
     def _runner(self, changes: Mapping[str, Any], scheduler: Any = None) -> Runner:
         check_call(self.pipeline, changes)
-        return Runner(self.pipeline, completed(self.pipeline, self.arguments | dict(changes)), scheduler)
+        call = completed(self.pipeline, self.arguments | dict(changes))
+        return Runner(self.pipeline, call, scheduler, self._encoded)
 
     def _forms_at(self, height: int, width: int) -> LatentForms:
         size = {"height": height, "width": width}
         if (height, width) in self._forms:
             return self._forms[height, width]
-        return self._forms_of(self._runner(size))
+        runner = self._runner(size)
+        with replayed(runner.pipeline) if self._stateless else nullcontext():
+            return self._forms_of(runner)
 
     def _forms_of(self, runner: Runner) -> LatentForms:
         height, width = runner.call.get("height"), runner.call.get("width")
@@ -146,12 +169,10 @@ class PipelineModel:
 
 
 def _epsilon_form(scheduler: Any) -> ToEpsilon | None:
-    """Lets DDIM take the noise, which other methods of inversion build on, and returns what turns predictions
-    into it; None where they are the noise, or can't be turned, as at a noise level of 1."""
+    """Lets DDIM take the noise, and returns what turns predictions into it; None where they are the noise, or
+    aren't turned into it."""
     kind = scheduler.config.get("prediction_type")
-    if not isinstance(scheduler, DDIMScheduler) or kind not in ("v_prediction", "sample"):
-        return None
-    if float(scheduler.alphas_cumprod.min()) <= 0:
+    if kind not in ("v_prediction", "sample") or not in_epsilon(scheduler):
         return None
     scheduler.register_to_config(prediction_type="epsilon")
     return ToEpsilon(scheduler.alphas_cumprod, kind)

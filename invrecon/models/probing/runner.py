@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import wraps
 from types import FunctionType
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from invrecon.errors import ModelError, UsageError
 from invrecon.models.probing.conventions import parameters
-from invrecon.models.probing.memo import memoised
+from invrecon.models.probing.memo import Kept, memoised
 from invrecon.models.probing.scheduler import Watch, probe
 from invrecon.models.quiet import quiet
 
@@ -57,9 +58,17 @@ class Runner:
         pipeline: any pipeline of diffusers with a scheduler and an autoencoder.
         call: the arguments that its user calls it with.
         scheduler: in place of the pipeline's own.
+        encoded: results of the pipeline's encoders by their method, which its runners share.
     """
 
-    def __init__(self, pipeline: Any, call: Mapping[str, Any], scheduler: Any = None) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        call: Mapping[str, Any],
+        scheduler: Any = None,
+        encoded: dict[str, Kept] | None = None,
+    ) -> None:
+        encoded = {} if encoded is None else encoded
         self.call = dict(call)
         self.probe = probe(scheduler or pipeline.scheduler)
         kind = type(pipeline)
@@ -81,7 +90,9 @@ class Runner:
         vars(self.pipeline).update({name: part for name, part in own.items() if hasattr(pipeline, name)})
         for name in _methods(kind):
             if any(part in name for part in ENCODES) and "check" not in name:
-                vars(self.pipeline)[name] = memoised(getattr(self.pipeline, name))
+                method = getattr(self.pipeline, name)
+                method = _told(method) if "prompt" in name else method
+                vars(self.pipeline)[name] = memoised(method, encoded.setdefault(name, {}))
         function = inspect.unwrap(kind.__call__)  # without no_grad
         names = function.__globals__ | {"enumerate": self._enumerate}
         self._call = FunctionType(
@@ -119,7 +130,7 @@ class Runner:
             with quiet(), nullcontext() if "latents" in given else draws:
                 self._call(self.pipeline, **given)
         except Exception as error:
-            if not type(error).__module__.startswith("torch._dynamo"):
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
             reason = f"torch can't compile the network here ({first_line(error):.200})"
             raise ModelError(f"{reason}: leave out --compile") from error
@@ -180,6 +191,20 @@ def _watched_autoencoder(vae: Any, decode: Callable[..., Any]) -> Any:
 def first_line(error: Exception) -> str:
     """What an error says, on one line."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _told(encode: Callable[..., Any]) -> Callable[..., Any]:
+    """Turns what text encoders raise where their configuration is wrong into a ModelError."""
+
+    @wraps(encode)
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return encode(*args, **options)
+        except (ValueError, IndexError, TypeError, ArithmeticError) as error:
+            cure = "set their config.json right, or fetch them again"
+            raise ModelError(f"its text encoders can't run ({first_line(error)}): {cure}") from error
+
+    return call
 
 
 def _methods(kind: type) -> list[str]:

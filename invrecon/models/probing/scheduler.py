@@ -9,6 +9,8 @@ from typing import Any
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
 from torch import Tensor
 
+from invrecon.errors import ModelError
+
 
 class Watch:
     """What a probe saw during one call of the pipeline.
@@ -80,7 +82,18 @@ def _probe_class(base: Any) -> Any:
         watch.options = given
         return (answer, answer) if plain else SchedulerOutput(prev_sample=answer)
 
-    methods: dict[str, Any] = {"step": step}
+    @wraps(base.set_timesteps)
+    def set_timesteps(self: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return base.set_timesteps(self, *args, **options)
+        except Exception as error:  # a configuration from outside makes a scheduler fail in all ways
+            told = str(error) or type(error).__name__
+            raise ModelError(
+                f"the scheduler can't take these steps: {told}: take another number of them, or set "
+                "scheduler_config.json right"
+            ) from error
+
+    methods: dict[str, Any] = {"step": step, "set_timesteps": set_timesteps}
     if hasattr(base, "scale_model_input"):
 
         @wraps(base.scale_model_input)

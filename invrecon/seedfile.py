@@ -61,7 +61,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from invrecon.errors import InputError, UsageError
+from invrecon.errors import InputError, InvreconError, UsageError
 from invrecon.formats import DTYPES
 from invrecon.settings import SAMPLERS, Recipe
 from invrecon.writing import replacing
@@ -127,7 +127,13 @@ def save_seed(seed: Seed, path: Path | str, overwrite: bool = True) -> None:
     tensors = {"latents": seed.latents.contiguous(), "image_latents": seed.image_latents.contiguous()}
     if seed.mask is not None:
         tensors["mask"] = seed.mask.contiguous()
-    data = save(tensors, metadata={"invrecon": json.dumps(seed.header, allow_nan=False, ensure_ascii=False)})
+    try:
+        text = json.dumps(seed.header, allow_nan=False, ensure_ascii=False)
+    except ValueError as error:
+        raise InvreconError(
+            f"{path}: not written, its figures aren't finite: try the model with `invrecon models check`"
+        ) from error
+    data = save(tensors, metadata={"invrecon": text})
     with replacing(Path(path), overwrite) as partial:
         partial.write_bytes(data)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 
-from invrecon import Settings, load_model, reconstruct
-from invrecon.errors import ModelError
+from invrecon import Settings, invert, load_model, reconstruct, save_seed
+from invrecon.errors import InvreconError, ModelError
 from invrecon.metrics import psnr
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import SCHEDULERS, make_scheduler
@@ -192,8 +192,16 @@ def test_finite_weights_that_overflow_are_told_by_their_part(folder, tmp_path, p
     model = load_model(str(path), device="cpu")
     with pytest.raises(ModelError, match=says):
         check(model, Settings())
-    with pytest.raises(ModelError, match=says):
-        reconstruct(photo, model, Settings(size=64, num_inference_steps=2, boost=False))
+
+    def keep():
+        save_seed(
+            invert(photo, model, Settings(size=64, num_inference_steps=2, boost=False)).seed,
+            tmp_path / "x.safetensors",
+        )
+
+    with pytest.raises(InvreconError, match=r"aren't finite.*(with --vae|invrecon models check|damaged)"):
+        keep()
+    assert not (tmp_path / "x.safetensors").exists()
 
 
 def test_a_schedule_without_signal_at_its_start_is_told():

@@ -4,11 +4,16 @@ import hashlib
 import struct
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
 from invrecon.image.colour import to_srgb
 from tests.image.files import EXACT, LOSSY, SIZE, distance, encoded, load, picture
+
+needs_pillow_13 = pytest.mark.skipif(
+    int(PIL.__version__.split(".")[0]) < 13, reason="Pillow 12 takes uncompressed YCbCr in TIFF for truncated"
+)
 
 
 @pytest.mark.parametrize("file_format", EXACT + LOSSY)
@@ -28,7 +33,8 @@ def test_formats(tmp_path, file_format):
         *[("1", name) for name in ("PNG", "TIFF", "BMP", "TGA", "PPM")],
         *[("L", name) for name in ("PNG", "TIFF", "BMP", "TGA", "PPM", "JPEG", "WEBP", "AVIF")],
         *[("P", name) for name in ("PNG", "TIFF", "BMP", "TGA", "GIF")],
-        *[("CMYK", "TIFF"), ("CMYK", "JPEG"), ("YCbCr", "TIFF"), ("LAB", "TIFF"), ("RGBX", "TIFF")],
+        *[("CMYK", "TIFF"), ("CMYK", "JPEG"), ("LAB", "TIFF"), ("RGBX", "TIFF")],
+        pytest.param("YCbCr", "TIFF", marks=needs_pillow_13),
     ],
 )
 def test_modes_without_alpha(tmp_path, mode, file_format):

@@ -21,10 +21,24 @@ from invrecon.cli.invert import invert
 from invrecon.cli.models import check_model, list_models, print_path, show_model
 from invrecon.cli.output import unprintable
 from invrecon.cli.reconstruct import reconstruct
+from invrecon.cli.show import show
 from invrecon.cli.speed import speed
 from invrecon.cli.verify import verify
 
-COMMANDS = (invert, reconstruct, boost, edit, verify, imagine, export, import_, audit, audit_edit, speed)
+COMMANDS = (
+    invert,
+    reconstruct,
+    boost,
+    edit,
+    verify,
+    imagine,
+    show,
+    export,
+    import_,
+    audit,
+    audit_edit,
+    speed,
+)
 MODEL_COMMANDS = (list_models, show_model, check_model, print_path)
 
 _EXAMPLES = (
@@ -40,7 +54,6 @@ app = typer.Typer(
     epilog=epilog(_EXAMPLES, CODES),
     rich_markup_mode=None,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )

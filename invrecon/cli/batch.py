@@ -182,9 +182,11 @@ class _Run:
 
 def _overall(inputs: int) -> "Overall | None":
     """What the bar of all inputs shows; None where there is only one."""
+    if inputs < 2:
+        return None
     from invrecon.cli.bars import Overall
 
-    return Overall(inputs) if inputs > 1 else None
+    return Overall(inputs)
 
 
 def _batches(

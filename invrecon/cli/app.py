@@ -14,6 +14,7 @@ from invrecon.cli.boost import boost
 from invrecon.cli.boundary import say
 from invrecon.cli.command import CODES, epilog
 from invrecon.cli.edit import edit
+from invrecon.cli.export import export, import_
 from invrecon.cli.imagine import imagine
 from invrecon.cli.interrupt import end_on_interrupt
 from invrecon.cli.invert import invert
@@ -24,7 +25,9 @@ from invrecon.cli.speed import speed
 from invrecon.cli.ui import ui
 from invrecon.cli.verify import verify
 
-COMMANDS = (invert, reconstruct, boost, edit, verify, imagine, audit, audit_edit, speed, ui)
+COMMANDS = (
+    invert, reconstruct, boost, edit, verify, imagine, export, import_, audit, audit_edit, speed, ui,
+)  # fmt: skip
 MODEL_COMMANDS = (list_models, show_model, check_model, print_path)
 
 _EXAMPLES = (

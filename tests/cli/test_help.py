@@ -15,7 +15,10 @@ try:
 finally:
     print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 """
-NAMES = ("invert", "reconstruct", "boost", "edit", "imagine", "verify", "audit", "audit-edit", "speed", "ui")
+NAMES = (
+    "invert", "reconstruct", "boost", "edit", "imagine", "verify", "export", "import", "audit", "audit-edit", "speed",
+    "ui",
+)  # fmt: skip
 WORKING = ([], *([name] for name in NAMES), ["models", "path"])
 COMMANDS = (*WORKING, ["models"], ["models", "list"], ["models", "show"], ["models", "check"])
 
@@ -65,6 +68,8 @@ def test_help_shows_examples_and_exit_codes(command):
         "audit": {"3"},
         "audit-edit": {"3"},
         "imagine": {"3"},
+        "export": {"3"},
+        "import": {"3"},
         "speed": {"3"},
         "ui": {"0", "3"},
     }

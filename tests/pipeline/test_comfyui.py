@@ -1,0 +1,191 @@
+"""Seeds for ComfyUI: the exported files alone make the picture, by a sampler in ComfyUI's variables."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusion3Pipeline, StableDiffusionPipeline
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import CLIPTokenizerFast
+from typer.testing import CliRunner
+
+from invrecon import load_model, load_seed, save_seed
+from invrecon.cli.app import app
+from invrecon.comfyui.nodes import LoadSeed
+from invrecon.models import model_folder
+from invrecon.models.quiet import quiet
+from invrecon.pipeline.header import sampling_header
+from invrecon.seedfile import Seed
+from invrecon.settings import Recipe
+from tests import checkpoints
+from tests.comfyui import read, sample
+from tests.models.roundtrip import fidelity
+
+STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    tokenizer = CLIPTokenizerFast.from_pretrained(model_folder("mini") / "tokenizer")
+    made = {"mini": model_folder("mini")}
+    for name, prediction, one in (("eps", "epsilon", True), ("v", "v_prediction", False)):
+        options = {"prediction_type": prediction, "set_alpha_to_one": one, "clip_sample": False}
+        scheduler = DDIMScheduler(**checkpoints.BETAS, **options)
+        made[name] = root / name
+        checkpoints.save(made[name], checkpoints.stable_diffusion, tokenizer, scheduler)
+    made["flow"] = root / "flow"
+    checkpoints.save(made["flow"], checkpoints.stable_diffusion_3, tokenizer, False)
+    return made
+
+
+def seed_of(folder, sampler, path):
+    """A seed file of random noise with the picture that stock diffusers makes of it; the pipeline."""
+    model = load_model(str(folder), device="cpu")
+    recipe = Recipe(num_inference_steps=STEPS, sampler=sampler, width=64, height=64)
+    header = sampling_header(model, recipe, model.schedule(recipe))
+    flow = header["schedule"]["prediction"] == "flow"
+    if flow:
+        without = ("text_encoder_3", "tokenizer_3", "image_encoder", "feature_extractor")
+        pipe = StableDiffusion3Pipeline.from_pretrained(folder, **dict.fromkeys(without))
+    else:
+        pipe = StableDiffusionPipeline.from_pretrained(folder)
+    if sampler == "euler" and not flow:
+        pipe.scheduler = EulerDiscreteScheduler.from_config(header["scheduler"]["config"])
+    pipe.set_progress_bar_config(disable=True)
+    shape = (1, model.latent_channels, 64 // model.downsampling, 64 // model.downsampling)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    call = {"latents": noise, "num_inference_steps": STEPS, "guidance_scale": 1.0, "output_type": "latent"}
+    with quiet():
+        z = pipe("", height=64, width=64, **call).images
+    save_seed(Seed(noise, z, header), path)
+    return pipe, z
+
+
+def network_of(pipe, flow):
+    if flow:
+        embeddings, _, pooled, _ = pipe.encode_prompt("", "", "", do_classifier_free_guidance=False)
+        return lambda x, t: pipe.transformer(x, embeddings, pooled, t[None], return_dict=False)[0]
+    embeddings, _ = pipe.encode_prompt("", "cpu", 1, False)
+    return lambda x, t: pipe.unet(x, t, embeddings, return_dict=False)[0]
+
+
+def export(path, out, *options):
+    arguments = ["export", str(path), "--checkpoint", "m.safetensors", "--out", str(out), *options]
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [
+        ("mini", "ddim"),
+        ("mini", "euler"),
+        ("eps", "ddim"),
+        ("eps", "euler"),
+        ("v", "ddim"),
+        ("flow", "euler"),
+    ],
+)
+@torch.no_grad()
+def test_the_exported_files_alone_make_the_picture(folders, tmp_path, name, sampler):
+    path = tmp_path / "a.seed.safetensors"
+    pipe, z = seed_of(folders[name], sampler, path)
+    result = export(path, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    latents, sigmas = read(tmp_path / "out", "a")
+    if latents is None:  # flow: sampling starts at noise alone
+        start = load_file(path)["latents"] * sigmas[0]
+    else:
+        start = latents * pipe.vae.config.scaling_factor
+    alphas = getattr(pipe.scheduler, "alphas_cumprod", torch.tensor([0.5]))
+    prediction = "flow" if name == "flow" else pipe.scheduler.config.prediction_type
+    end = sample(start, sigmas, network_of(pipe, name == "flow"), prediction, alphas)
+    own = z * (1 + sigmas[-1] ** 2) ** 0.5  # where a grid ends above 0, x = z / a
+    assert fidelity(own.double(), end) > 60
+    ends_above_zero = sampler == "ddim" and name in ("mini", "v")
+    assert (sigmas[-1] > 0) == ends_above_zero
+
+
+@pytest.fixture
+def comfy(monkeypatch, tmp_path):
+    """Stands in for the two modules of ComfyUI that the nodes import."""
+
+    def load_torch_file(path, safe_load=False, return_metadata=False):
+        assert safe_load
+        assert return_metadata
+        with safe_open(path, "pt") as file:
+            return load_file(path), file.metadata()
+
+    utils = SimpleNamespace(load_torch_file=load_torch_file)
+    paths = SimpleNamespace(
+        get_input_directory=lambda: str(tmp_path), get_annotated_filepath=lambda name: str(tmp_path / name)
+    )
+    modules = {"comfy": SimpleNamespace(utils=utils), "comfy.utils": utils, "folder_paths": paths}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def model_like(sigma_max=14.614641, channels=4, scale=10.0):
+    objects = {
+        "model_sampling": SimpleNamespace(sigma_max=torch.tensor(sigma_max)),
+        "latent_format": SimpleNamespace(latent_channels=channels, scale_factor=scale),
+    }
+    return SimpleNamespace(get_model_object=objects.get)
+
+
+def test_the_node_gives_the_same_start_as_noise_and_as_latents(folders, tmp_path, comfy):
+    path = tmp_path / "a.seed.safetensors"
+    seed_of(folders["eps"], "ddim", path)
+    assert export(path, tmp_path / "out").exit_code == 0
+    latents, sigmas = read(tmp_path / "out", "a")
+    assert LoadSeed.INPUT_TYPES()["required"]["seed_file"] == (["a.seed.safetensors"],)
+    for model, factor in ((None, sigmas[0]), (model_like(), sigmas[0])):
+        noise, latent, grid, prompt, negative, cfg = LoadSeed().load("a.seed.safetensors", model)
+        assert (prompt, negative, cfg) == ("", "", 1.0)
+        torch.testing.assert_close(latent["samples"], latents)
+        torch.testing.assert_close(grid, torch.tensor(sigmas))
+        torch.testing.assert_close(noise.generate_noise(latent) * factor, latents * 10)
+    at_largest = LoadSeed().load("a.seed.safetensors", model_like(sigma_max=sigmas[0]))[0]
+    torch.testing.assert_close(at_largest.generate_noise(latent) * (1 + sigmas[0] ** 2) ** 0.5, latents * 10)
+    for wrong, said in (
+        (model_like(channels=16), "latent channels"),
+        (model_like(scale=0.18215), "scales by"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            LoadSeed().load("a.seed.safetensors", wrong)
+    with pytest.raises(ValueError, match="latents are"):
+        noise.generate_noise({"samples": torch.zeros(1, 4, 1, 1)})
+
+
+def test_a_latent_file_becomes_a_seed_again(folders, tmp_path):
+    path = tmp_path / "a.seed.safetensors"
+    seed_of(folders["eps"], "ddim", path)
+    assert export(path, tmp_path).exit_code == 0
+    arguments = ["import", str(tmp_path / "a.latent"), "--like", str(path), "--out", str(tmp_path / "back")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    torch.testing.assert_close(
+        load_seed(tmp_path / "back" / "a.seed.safetensors").latents, load_seed(path).latents
+    )
+
+
+def test_what_is_not_exact_is_refused_in_a_line(folders, tmp_path):
+    path = tmp_path / "a.seed.safetensors"
+    seed_of(folders["eps"], "ddim", path)
+    seed = load_seed(path)
+    result = export(path, tmp_path / "out", "--to", "a1111")
+    assert result.exit_code == 2
+    assert "whole number" in result.stderr
+    for change, said in (
+        ({"sampler": "dpm++"}, "--sampler ddim"),
+        ({"timesteps": [999.5] * STEPS}, "--sampler ddim"),
+        ({"identity": seed.header["identity"] | {"attachments": {"hat": "0"}}}, "hat is attached"),
+    ):
+        other = tmp_path / "b.seed.safetensors"
+        save_seed(Seed(seed.latents, seed.image_latents, seed.header | change), other)
+        result = export(other, tmp_path / "out")
+        assert result.exit_code == 1
+        assert said in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert not list((tmp_path / "out").iterdir())

@@ -245,3 +245,27 @@ def _check_tensors(path: Path, latents: Tensor, image_latents: Tensor) -> None:
             f"{path}: damaged seed file, latents {tuple(latents.shape)} and "
             f"image_latents {tuple(image_latents.shape)} differ"
         )
+
+
+def load_key(path: Path | str) -> Tensor:
+    """Reads noise to compare with: a seed file's latents, or the only tensor of another safetensors file.
+
+    Raises:
+        InputError: it is missing or damaged, has several tensors, or its values are not finite or all zero.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, "pt") as file:
+            if "invrecon" in (file.metadata() or {}):
+                return load_seed(path).latents
+            names = list(file.keys())
+            if len(names) != 1:
+                raise InputError(f"{path}: has {len(names)} tensors; a key is one tensor, or a seed file")
+            key = file.get_tensor(names[0]).float()
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+    if not key.any() or not key.isfinite().all():
+        raise InputError(f"{path}: its values are not finite, or all zero; give another key")
+    return key

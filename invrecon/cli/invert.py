@@ -1,7 +1,7 @@
 """`invrecon invert`: photos to seed files."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +12,13 @@ from invrecon.cli.command import command
 from invrecon.cli.inputs import Resumable
 from invrecon.cli.output import Tables
 from invrecon.cli.results import JSON_FIELDS, Row, inversion_figures
-from invrecon.errors import InputError
+from invrecon.errors import InputError, UsageError
 from invrecon.formats import is_seed_file
 from invrecon.settings import Settings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from invrecon.models import Model
     from invrecon.pipeline import OnProgress, PhotoInversion
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
         "invrecon invert photo.jpg",
         "invrecon invert *.jpg --out seeds --batch-size 4 --json > seeds.jsonl",
         "invrecon invert photo.jpg --config configs/smoke.toml",
+        "invrecon invert picture.png --compare-noise key.safetensors",
     ],
     without=["boost", "decoder_ceiling"],
 )
@@ -36,6 +39,12 @@ def invert(
     boost: Annotated[
         bool, typer.Option("--boost", help="Boost the image latents above the autoencoder's own (ILB).")
     ] = False,
+    compare_noise: Annotated[
+        Path | None,
+        typer.Option(
+            "--compare-noise", metavar="KEY", help="Compare the seeds with this seed file or lone tensor."
+        ),
+    ] = None,
     *,
     settings: Settings,
 ) -> int:
@@ -43,11 +52,34 @@ def invert(
 
     Writes NAME.seed.safetensors for each photo.
     """
-    return exit_code(run_batch(_Invert(), photos, replace(settings, boost=boost), target, output))
+    if compare_noise and target.resume:
+        raise UsageError(
+            "seeds taken over by --resume aren't compared: leave out --compare-noise or --resume"
+        )
+    job = _Invert() if compare_noise is None else _Compare(_key(compare_noise))
+    rows = run_batch(job, photos, replace(settings, boost=boost), target, output)
+    for row in rows:
+        if noise := row.get("noise"):
+            output.line(f"{row['input']}: {_told(noise)}")
+    return exit_code(rows)
+
+
+def _key(path: Path) -> "Tensor":
+    from invrecon.seedfile import load_key
+
+    return load_key(path)
+
+
+def _told(noise: dict[str, float]) -> str:
+    return (
+        f"correlation with the key {noise['correlation']:+.4f}, which independent noise reaches with "
+        f"probability {noise['chance']:.2g}; distance {noise['distance']:.4f}, by chance "
+        f"{noise['chance_distance']:.4f}"
+    )
 
 
 class _Invert:
-    fields = JSON_FIELDS
+    fields: Sequence[str] = JSON_FIELDS
 
     def name_files(self, source: Path, out: Path) -> Files:
         if is_seed_file(source):
@@ -65,3 +97,23 @@ class _Invert:
     def keep(self, result: "PhotoInversion", files: Files, save: Save) -> Row:
         save.seed(result.seed, files["seed_file"])
         return inversion_figures(result)
+
+
+class _Compare(_Invert):
+    """Seeds are compared with a key; a row then has `noise`."""
+
+    fields = (*JSON_FIELDS, "noise")
+
+    def __init__(self, key: "Tensor") -> None:
+        self.key = key
+
+    def keep(self, result: "PhotoInversion", files: Files, save: Save) -> Row:
+        from invrecon.core.noise import resemblance
+
+        latents = result.seed.latents
+        if self.key.numel() != latents.numel() or tuple(self.key.shape[-2:]) != tuple(latents.shape[-2:]):
+            raise InputError(
+                f"the key is {tuple(self.key.shape)} and the seed {tuple(latents.shape)}: choose the "
+                "key's size with --size and --fit crop"
+            )
+        return super().keep(result, files, save) | {"noise": asdict(resemblance(latents, self.key))}

@@ -21,12 +21,13 @@ from invrecon.cli.invert import invert
 from invrecon.cli.models import check_model, list_models, print_path, show_model
 from invrecon.cli.output import unprintable
 from invrecon.cli.reconstruct import reconstruct
+from invrecon.cli.show import show
 from invrecon.cli.speed import speed
 from invrecon.cli.ui import ui
 from invrecon.cli.verify import verify
 
 COMMANDS = (
-    invert, reconstruct, boost, edit, verify, imagine, export, import_, audit, audit_edit, speed, ui,
+    invert, reconstruct, boost, edit, verify, imagine, show, export, import_, audit, audit_edit, speed, ui,
 )  # fmt: skip
 MODEL_COMMANDS = (list_models, show_model, check_model, print_path)
 
@@ -43,7 +44,6 @@ app = typer.Typer(
     epilog=epilog(_EXAMPLES, CODES),
     rich_markup_mode=None,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )

@@ -16,8 +16,8 @@ finally:
     print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 """
 NAMES = (
-    "invert", "reconstruct", "boost", "edit", "imagine", "verify", "export", "import", "audit", "audit-edit", "speed",
-    "ui",
+    "invert", "reconstruct", "boost", "edit", "imagine", "verify", "show", "export", "import", "audit",
+    "audit-edit", "speed", "ui",
 )  # fmt: skip
 WORKING = ([], *([name] for name in NAMES), ["models", "path"])
 COMMANDS = (*WORKING, ["models"], ["models", "list"], ["models", "show"], ["models", "check"])
@@ -68,6 +68,7 @@ def test_help_shows_examples_and_exit_codes(command):
         "audit": {"3"},
         "audit-edit": {"3"},
         "imagine": {"3"},
+        "show": {"3"},
         "export": {"3"},
         "import": {"3"},
         "speed": {"3"},

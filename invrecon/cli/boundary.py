@@ -7,7 +7,7 @@ from typing import ParamSpec
 
 import typer
 
-from invrecon.errors import InvreconError, ModelError, UsageError, printable
+from invrecon.errors import InvreconError, ModelError, UsageError, WorkerError, printable
 
 P = ParamSpec("P")
 
@@ -16,6 +16,7 @@ _SENTENCES: tuple[tuple[type[BaseException], int, str], ...] = (
     (KeyboardInterrupt, 130, "interrupted"),
     (UsageError, 2, "{error}"),
     (ModelError, 2, "{error}"),
+    (WorkerError, 4, "{error}"),
     (InvreconError, 1, "{error}"),
     (Exception, 1, "internal error: {kind}: {error}; set INVRECON_DEBUG=1 for the traceback"),
 )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from invrecon.cli import options
 from invrecon.cli.batch import Files, Save, exit_code, run_batch
-from invrecon.cli.command import command
-from invrecon.cli.inputs import Resumable
+from invrecon.cli.command import BATCH_CODES, command
+from invrecon.cli.dataset import Gathering, Resumable, gather
 from invrecon.cli.output import Tables
 from invrecon.cli.results import JSON_FIELDS, Row, inversion_figures
 from invrecon.errors import InputError
@@ -27,23 +28,26 @@ if TYPE_CHECKING:
         "invrecon invert *.jpg --out seeds --batch-size 4 --json > seeds.jsonl",
         "invrecon invert photo.jpg --config configs/smoke.toml",
     ],
+    codes=BATCH_CODES,
     without=["boost", "decoder_ceiling"],
 )
 def invert(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos in any common format.")],
+    photos: options.Named = None,
+    *,
+    gathering: Gathering,
     target: Resumable,
     output: Tables,
     boost: Annotated[
         bool, typer.Option("--boost", help="Boost the image latents above the autoencoder's own (ILB).")
     ] = False,
-    *,
     settings: Settings,
 ) -> int:
     """Find the seed noise of photos.
 
     Writes NAME.seed.safetensors for each photo.
     """
-    return exit_code(run_batch(_Invert(), photos, replace(settings, boost=boost), target, output))
+    sources = gather(photos, gathering, target, settings.prompt)
+    return exit_code(run_batch(_Invert(), sources, replace(settings, boost=boost), target, output))
 
 
 class _Invert:
@@ -56,7 +60,11 @@ class _Invert:
         return {"output": path, "seed_file": path}
 
     def run(
-        self, inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress"
+        self,
+        inputs: Sequence[Path],
+        model: "Model",
+        settings: Settings | Sequence[Settings],
+        on_progress: "OnProgress",
     ) -> Sequence[Any]:
         from invrecon import pipeline
 

@@ -93,7 +93,7 @@ def invert(
 def invert_batch(
     photos: Sequence[Path | str],
     model: Model,
-    settings: Settings | None = None,
+    settings: Settings | Sequence[Settings] | None = None,
     on_progress: OnProgress | None = None,
     *,
     method: InversionMethod = "lbo",
@@ -103,7 +103,8 @@ def invert_batch(
 
     Args:
         photos: image files, of any size; those of one shape go together.
-        model, settings, on_progress, method: as for `invert`.
+        settings: for all, or one for each, whose prompts may differ; the defaults where it is None.
+        model, on_progress, method: as for `invert`.
 
     Returns:
         One for each photo, in order, as if it were inverted alone. In place of one that can't be used stands

@@ -105,14 +105,15 @@ def reconstruct(
 def reconstruct_batch(
     photos: Sequence[Path | str],
     model: Model,
-    settings: Settings | None = None,
+    settings: Settings | Sequence[Settings] | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Reconstruction | InvreconError]:
     """`reconstruct` for several photos at once.
 
     Args:
         photos: image files, of any size; those of one shape go together.
-        model, settings, on_progress: as for `reconstruct`.
+        settings: for all, or one for each, whose prompts may differ; the defaults where it is None.
+        model, on_progress: as for `reconstruct`.
 
     Returns:
         One for each photo, in order, as if it were alone; in place of one that can't be used, its error.

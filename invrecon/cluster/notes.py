@@ -45,16 +45,15 @@ def read_notes(store: Store, names: Names) -> dict[str, Note]:
     """
     notes: dict[str, Note] = {}
     for name, content in store.read(sorted(filter(is_notes, names.top()))):
-        for line in content[: content.rfind(b"\n") + 1].splitlines():  # the last one may be cut short
-            try:
-                note = json.loads(line)
+        try:
+            for note in _parsed(content):
                 if _rank(note) >= _rank(notes.get(note["key"])):
                     notes[note["key"]] = note
-            except (ValueError, TypeError, KeyError) as error:
-                raise UsageError(
-                    f"{printable(store.place(name))}: isn't what --resume left there; "
-                    "delete it, and results with --force, to start anew"
-                ) from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise UsageError(
+                f"{printable(store.place(name))}: isn't what --resume left there; "
+                "delete it, and results with --force, to start anew"
+            ) from error
     return notes
 
 
@@ -67,11 +66,16 @@ def count_deaths(store: Store, writer: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     names = (name for name in store.names().top() if name.startswith(f"{PREFIX}-{writer}-"))
     for _, content in store.read(sorted(filter(is_notes, names))):
-        for line in content[: content.rfind(b"\n") + 1].splitlines():
-            note = json.loads(line)
+        for note in _parsed(content):
             ended = "figures" in note or "error" in note
             counts[note["key"]] = counts.get(note["key"], 0) + (-1 if ended else 1)
     return counts
+
+
+def _parsed(content: bytes) -> list[Note]:
+    """The notes of a file, whose last line may be cut short. As one document they share their names."""
+    lines = content[: content.rfind(b"\n") + 1].splitlines()
+    return json.loads(b"[" + b",".join(lines) + b"]")
 
 
 def _rank(note: Note | None) -> tuple[bool, float]:

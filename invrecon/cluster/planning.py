@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from invrecon.cluster.checks import check_header, check_input
 from invrecon.cluster.notes import Notes
@@ -57,7 +57,9 @@ class Planner:
             try:
                 if isinstance(files, InvreconError):
                     raise files
-                rows.append(row | self._plan(len(rows), source, files, owners))
+                planned = self._plan(len(rows), source, files, owners)
+                planned |= row
+                rows.append(planned)
             except (InvreconError, OSError) as error:
                 rows.append(row | {"error": told(source.address, as_input_error(error))})
             else:
@@ -68,11 +70,10 @@ class Planner:
         try:
             if source.problem:
                 raise InputError(source.problem)
-            name = PurePosixPath(source.name)
+            folder, _, name = source.name.rpartition("/")
             if self.keep_tree:
                 check_name(source.name)
-            out = Path(name.parent) if self.keep_tree else Path()
-            path = Path(name.name or ".")
+            out, path = Path(folder if self.keep_tree else ""), Path(name)
             if self.packed and not is_seed_file(path):
                 path = Path(path.stem.replace(".", "_") + path.suffix)
             return {field: one.as_posix() for field, one in self.job.name_files(path, out).items()}
@@ -94,8 +95,10 @@ class Planner:
             self._check_prompt(source)
             self.tasks.append(Task(number, source, files, prompt, self._dtype(source), overwrite, key))
         places = {field: self.store.place(name) for field, name in files.items()}
-        known = {"resumed": figures is not None, "files": list(places.values())}
-        return places | (figures or {}) | known
+        row: Row = {} if figures is None else figures
+        row |= places  # in place, since there may be very many
+        row |= {"resumed": figures is not None, "files": list(places.values())}
+        return row
 
     def _claim(self, files: dict[str, str], owners: dict[str, str]) -> None:
         """Raises InputError where another input has the same results."""
@@ -114,7 +117,7 @@ class Planner:
             place = self.store.place(name)
             if not overwrite:
                 raise InputError(f"{place} exists; overwrite it with --force or choose another --out")
-            if isinstance(place, Path) and _identity(place) in self._inputs:
+            if not self.store.is_remote and _identity(Path(place)) in self._inputs:
                 raise InputError(f"would overwrite {place}, an input of this run; choose another --out")
 
     def _check_prompt(self, source: Source) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +25,7 @@ class Store:
 
     out: str
 
-    @property
+    @cached_property
     def is_remote(self) -> bool:
         return is_remote(self.out)
 
@@ -41,9 +42,16 @@ class Store:
         if not os.access(self.out, os.W_OK):
             raise UsageError(f"can't write into the folder {self.out}; choose another --out")
 
-    def place(self, name: str) -> Path | str:
+    def place(self, name: str) -> str:
         """Where a file of that name lies, as rows show it."""
-        return f"{self.out.rstrip('/')}/{name}" if self.is_remote else Path(self.out, name)
+        return self._prefix + name
+
+    @cached_property
+    def _prefix(self) -> str:
+        if self.is_remote:
+            return self.out.rstrip("/") + "/"
+        folder = str(Path(self.out))
+        return "" if folder == "." else os.path.join(folder, "")
 
     def names(self) -> "Names":
         """The files that are there now."""

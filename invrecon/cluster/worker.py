@@ -118,8 +118,10 @@ class Worker:
         self, batch: Sequence[Task], paths: dict[int, Path], model: "Model", on_progress: "OnProgress"
     ) -> dict[int, Any]:
         """Results by their numbers. A batch for which the memory doesn't suffice is halved."""
-        settings = [replace(self.plan.settings, prompt=task.prompt) for task in batch]
-        given = settings[0] if all(one == settings[0] for one in settings) else settings
+        common = self.plan.settings
+        given: Settings | list[Settings] = common
+        if any(task.prompt != common.prompt and not _is_seed(task) for task in batch):
+            given = [replace(common, prompt=task.prompt) for task in batch]
         inputs = [paths[task.number] for task in batch]
         try:
             results = self.plan.job.run(inputs, model, given, on_progress)
@@ -198,11 +200,15 @@ def _batches(tasks: Sequence[Task], model: "Model", settings: Settings) -> Itera
     """
     from invrecon import pipeline
 
-    for seeds, group in groupby(tasks, lambda task: is_seed_file(Path(task.source.name))):
+    for seeds, group in groupby(tasks, _is_seed):
         alike = list(group)
         size = 1 if seeds or len(alike) == 1 else pipeline.batch_size(model, settings)
         for first in range(0, len(alike), size):
             yield alike[first : first + size]
+
+
+def _is_seed(task: Task) -> bool:
+    return is_seed_file(Path(task.source.name))
 
 
 def load(settings: Settings, dtype: str = "") -> "Model":

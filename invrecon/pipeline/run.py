@@ -77,12 +77,14 @@ def run_photos(
         UsageError, ModelError: no photo can be done.
     """
     own = each(settings, photos)
-    for kind in dict.fromkeys(own):
-        model.check(kind)
+    if isinstance(settings, Settings):
+        model.check(settings)
     results: dict[int, T | InvreconError] = {}
     subjects: dict[int, Subject] = {}
     for number, photo in enumerate(photos):
         try:
+            if not isinstance(settings, Settings):
+                _check_own(model, own[number])
             subjects[number] = find_subject(Path(photo), model, own[number])
         except (UsageError, ModelError):
             raise
@@ -90,17 +92,19 @@ def run_photos(
             results[number] = error
     for numbers in _groups(subjects, own):
         together = [subjects[number] for number in numbers]
-        try:
-            run = _begin(together, model, own[numbers[0]], on_progress)
-        except UsageError as error:
-            if own[numbers[0]] is settings:
-                raise
-            results |= dict.fromkeys(numbers, InputError(str(error)))
-            continue
+        run = _begin(together, model, own[numbers[0]], on_progress)
         done, seconds = work(run, together), run.seconds()
         for number, one in zip(numbers, done, strict=True):
             results[number] = replace(one, seconds=seconds)  # type: ignore[type-var]
     return [results[number] for number in range(len(photos))]
+
+
+def _check_own(model: Model, settings: Settings) -> None:
+    """Raises InputError where the model doesn't take a photo's own prompt."""
+    try:
+        model.check(settings)
+    except UsageError as error:
+        raise InputError(str(error)) from error
 
 
 def _groups(subjects: Mapping[int, Subject], settings: Sequence[Settings]) -> list[list[int]]:

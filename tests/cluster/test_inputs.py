@@ -135,7 +135,7 @@ def test_a_prompt_comes_before_all_captions_and_captions_are_part_of_what_is_don
     data_set()
     asked = "invert", "set/a/x.png", "--sidecars", "--resume"
     assert run(*asked).exit_code == 0
-    assert fake.settings.prompt == "a red square"
+    assert [one.prompt for one in fake.settings] == ["a red square"]
     assert run(*asked).exit_code == 0
     assert len(fake.done) == 1
     Path("set/a/x.txt").write_text("another")

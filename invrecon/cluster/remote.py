@@ -76,4 +76,4 @@ def fetch(address: str, target: Path, offset: int | None = None, size: int = 0) 
     if offset is None:
         explained(address, lambda: system.get_file(path, os.fspath(target)))
     else:
-        target.write_bytes(explained(address, lambda: system.cat_file(path, offset, offset + size)))
+        target.write_bytes(explained(address, lambda: system.cat_file(path, start=offset, end=offset + size)))

@@ -54,12 +54,15 @@ class Store:
         return "" if folder == "." else os.path.join(folder, "")
 
     def names(self) -> "Names":
-        """The files that are there now."""
+        """The files that are there now. Raises UsageError where an address can't be listed."""
         if not self.is_remote:
             return Names(self.out)
         system, path = filesystem(self.out)
         system.invalidate_cache()
-        found = self._asked(lambda: system.find(path))
+        try:
+            found = self._asked(lambda: system.find(path))
+        except InvreconError as error:
+            raise UsageError(str(error)) from error
         return Names(self.out, {place.removeprefix(path).lstrip("/") for place in found})
 
     def read(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
@@ -101,13 +104,11 @@ class Store:
         """
         system, root = filesystem(self.out)
         target = f"{root}/{name}"
-        whole = (
-            _WHOLE_AT_ONCE & {system.protocol}
-            if isinstance(system.protocol, str)
-            else (_WHOLE_AT_ONCE & set(system.protocol))
-        )
+        protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
+        whole = bool(protocols & _WHOLE_AT_ONCE)
         partial = target if whole else f"{root}/.{os.urandom(8).hex()}.tmp"
-        if not overwrite and self._asked(lambda: system.exists(target, refresh=True)):
+        system.invalidate_cache(os.path.dirname(target))
+        if not overwrite and self._asked(lambda: system.exists(target)):
             raise InvreconError(
                 f"{printable(self.place(name))} has come to be meanwhile, by another run perhaps, and is "
                 "kept; overwrite it with --force or choose another --out"
@@ -132,8 +133,6 @@ class Store:
     def _asked(self, request: Any) -> Any:
         try:
             return request()
-        except FileNotFoundError:
-            return {}
         except Exception as error:  # each file system has errors of its own
             raise InvreconError(
                 f"{printable(self.out)}: can't be reached ({cause(error)}); check the address and its keys"

@@ -33,6 +33,24 @@ def no_progress(title: str) -> AbstractContextManager["OnProgress"]:
     return nullcontext(lambda stage, done, total: None)
 
 
+def load(settings: Settings, dtype: str = "") -> "Model":
+    """The model that the settings name; in `dtype` where that isn't empty."""
+    from invrecon.models import load_model
+
+    return load_model(
+        settings.model,
+        settings.device,
+        dtype or settings.network_dtype,
+        revision=settings.revision,
+        variant=settings.variant,
+        base=settings.base,
+        vae=settings.vae,
+        offload=settings.offload,
+        tiling=settings.tiling,
+        compiled=settings.compile,
+    )
+
+
 @dataclass(frozen=True)
 class Plan:
     """What all workers of a run are told once.
@@ -41,6 +59,7 @@ class Plan:
         notes: whether notes are made for --resume.
         pack: whether results go into tars.
         writer: part of the names of notes and tars.
+        load: makes the model of settings, in a precision.
     """
 
     job: Job
@@ -50,6 +69,7 @@ class Plan:
     notes: bool = False
     pack: bool = False
     writer: str = ""
+    load: Callable[[Settings, str], "Model"] = load
 
 
 @dataclass
@@ -85,7 +105,7 @@ class Worker:
         if dtype not in self._loaded:
             self._loaded.clear()  # one at a time is in the memory
             with self.progress(f"loading {self.plan.settings.model}"):
-                self._loaded[dtype] = load(self.plan.settings, dtype)
+                self._loaded[dtype] = self.plan.load(self.plan.settings, dtype)
         return self._loaded[dtype]
 
     def close(self) -> None:
@@ -209,24 +229,6 @@ def _batches(tasks: Sequence[Task], model: "Model", settings: Settings) -> Itera
 
 def _is_seed(task: Task) -> bool:
     return is_seed_file(Path(task.source.name))
-
-
-def load(settings: Settings, dtype: str = "") -> "Model":
-    """The model that the settings name; in `dtype` where that isn't empty."""
-    from invrecon.models import load_model
-
-    return load_model(
-        settings.model,
-        settings.device,
-        dtype or settings.network_dtype,
-        revision=settings.revision,
-        variant=settings.variant,
-        base=settings.base,
-        vae=settings.vae,
-        offload=settings.offload,
-        tiling=settings.tiling,
-        compiled=settings.compile,
-    )
 
 
 def as_input_error(error: InvreconError | OSError) -> InvreconError:

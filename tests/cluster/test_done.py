@@ -155,13 +155,11 @@ def tasks_for(names):
 
 
 def test_a_batch_that_the_memory_does_not_hold_is_halved_and_the_worker_lives(monkeypatch, tmp_path):
-    import invrecon.cluster.worker
     import invrecon.pipeline
 
-    monkeypatch.setattr(invrecon.cluster.worker, "load", lambda *a: None)
     monkeypatch.setattr(invrecon.pipeline, "batch_size", lambda *a: 8)
     tried = []
-    worker = Worker(Plan(Crowded(2, tried), Settings(), Store(str(tmp_path))))
+    worker = Worker(Plan(Crowded(2, tried), Settings(), Store(str(tmp_path)), load=lambda *_: None))
     tasks = tasks_for(["a", "b", "c", "huge", "e", "f", "g", "h"])
     done = [row for batch in worker.do(tasks) for row in batch]
     assert [row["error"] is None for row in done] == [True] * 3 + [False] + [True] * 4

@@ -21,9 +21,10 @@ from invrecon.cli.models import check_model, list_models, print_path, show_model
 from invrecon.cli.output import unprintable
 from invrecon.cli.reconstruct import reconstruct
 from invrecon.cli.speed import speed
+from invrecon.cli.summary import summary
 from invrecon.cli.verify import verify
 
-COMMANDS = (invert, reconstruct, boost, edit, verify, imagine, audit, audit_edit, speed)
+COMMANDS = (invert, reconstruct, boost, edit, verify, imagine, audit, audit_edit, speed, summary)
 MODEL_COMMANDS = (list_models, show_model, check_model, print_path)
 
 _EXAMPLES = (

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from invrecon.cluster.remote import cause
 from invrecon.cluster.task import Row, Task
 from invrecon.cluster.worker import Plan, Worker
 from invrecon.errors import InvreconError, ModelError, UsageError, WorkerError
+from invrecon.muted import muted
 
 INSTALL = "pip install 'invrecon[ray]'"
 MAX_BLOCKS = 4096  # of tasks; with more of them the driver has more to do than the workers
@@ -85,7 +87,9 @@ class RayEngine:
         if not ray.is_initialized():
             given = {"address": self.address} if self.address else {"include_dashboard": False}
             try:
-                ray.init(**given, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+                _knock(self.address)
+                with muted():
+                    ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
             except Exception as error:  # Ray has many
                 raise UsageError(
                     f"no Ray cluster at {self.address or 'this machine'} ({cause(error)})"
@@ -101,6 +105,13 @@ class RayEngine:
         nodes = sum(node["Alive"] for node in ray.nodes())
         fitting = int(there / gpus) if gpus else nodes
         return gpus, max(1, min(self.workers or fitting, tasks))
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens, which Ray itself finds out after minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _portion(plan: Plan, tasks: int, workers: int) -> int:

@@ -16,7 +16,7 @@ finally:
     print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 """
 NAMES = ("invert", "reconstruct", "boost", "edit", "imagine", "verify", "audit", "audit-edit", "speed")
-WORKING = ([], *([name] for name in NAMES), ["models", "path"])
+WORKING = ([], *([name] for name in NAMES), ["summary"], ["models", "path"])
 COMMANDS = (*WORKING, ["models"], ["models", "list"], ["models", "show"], ["models", "check"])
 
 
@@ -69,6 +69,7 @@ def test_help_shows_examples_and_exit_codes(command):
         "audit-edit": {"3"},
         "imagine": {"3"},
         "speed": {"3"},
+        "summary": {"3"},
     }
     assert codes == expected - without.get(command[0] if command else "", set())
 

@@ -97,7 +97,7 @@ def test_the_command_killed_and_repeated_gives_the_bytes_of_a_plain_run(cluster,
     first.kill()
     first.communicate()
     second = invrecon(*on_ray, env=environment)
-    told, errors = second.communicate(timeout=200)
+    told, errors = second.communicate(timeout=400)
     assert second.returncode == 1, errors
     rows = {row["input"]: row for row in map(json.loads, told.splitlines())}
     assert [name for name, row in rows.items() if row["error"]] == ["photos/broken.jpg"]

@@ -15,13 +15,17 @@ from tests.cli.fakes import run
 from tests.cluster import work
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.filterwarnings("default")  # those of libraries
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.filterwarnings("default"),  # those of libraries
+]
 
 
 @pytest.fixture(scope="module")
 def cluster():
     from ray.cluster_utils import Cluster
 
+    os.environ["RAY_raylet_start_wait_time_s"] = "300"  # a busy machine takes its time
     ray.cloudpickle.register_pickle_by_value(work)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")

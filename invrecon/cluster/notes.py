@@ -159,7 +159,7 @@ class Notebook:
         if self.store.is_remote:
             self._upload(lines)
             return
-        path = Path(self.store.out, self._name(bool(self.writer)))
+        path = Path(self.store.folder, self._name(bool(self.writer)))
         try:
             with path.open("a", encoding="utf-8") as file:
                 if not self._files and file.tell():

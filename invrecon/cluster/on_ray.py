@@ -6,7 +6,7 @@ import math
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from invrecon.cluster.notes import count_deaths
@@ -44,14 +44,15 @@ class RayEngine:
             UsageError, ModelError: no input can be done.
             WorkerError: a portion ends its worker again and again.
         """
-        ray = self._connect()
+        ray, here = self._connect(), os.getcwd()
+        plan = replace(self.plan, store=replace(self.plan.store, base=here))
         gpus, workers = self._shape(ray, len(tasks))
         rows = max(_portion(self.plan, len(tasks), workers), math.ceil(len(tasks) / MAX_BLOCKS))
         blocks = math.ceil(len(tasks) / rows)
-        items = [{"task": task.dumps()} for task in tasks]
+        items = [{"task": replace(task, source=replace(task.source, base=here)).dumps()} for task in tasks]
         data = ray.data.from_items(items, override_num_blocks=blocks).map_batches(
             RayWorker,
-            fn_constructor_args=(self.plan,),
+            fn_constructor_args=(plan,),
             batch_size=min(rows, _portion(self.plan, len(tasks), workers)),
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=min(workers, blocks)),

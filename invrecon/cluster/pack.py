@@ -79,13 +79,13 @@ class Pack:
             self.store.upload(self._part, self.name)
             self._part.unlink()
         else:
-            os.replace(self._part, Path(self.store.out, self.name))
+            os.replace(self._part, Path(self.store.folder, self.name))
         self._file.close()
         self._file, self._number = None, self._number + 1
 
     @property
     def _part(self) -> Path:
-        return Path(self._folder or self.store.out, f".{self.name}{_PART}")
+        return Path(self._folder or self.store.folder, f".{self.name}{_PART}")
 
     def _open(self) -> Any:
         if self.store.is_remote and not self._folder:
@@ -108,7 +108,7 @@ def salvage(store: Store, names: Names) -> list[str]:
         name = part.removeprefix(".").removesuffix(_PART)
         if store.is_remote or name in names:
             continue
-        path = Path(store.out, part)
+        path = Path(store.folder, part)
         try:
             with path.open("r+b") as file:
                 if not _lock(file):
@@ -118,7 +118,7 @@ def salvage(store: Store, names: Names) -> list[str]:
                 file.seek(end)
                 file.write(bytes(2 * tarfile.BLOCKSIZE))
                 os.fsync(file.fileno())
-                os.replace(path, Path(store.out, name))
+                os.replace(path, Path(store.folder, name))
         except FileNotFoundError:
             continue  # another run was quicker
         except OSError as error:

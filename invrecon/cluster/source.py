@@ -26,6 +26,7 @@ class Source:
             "" where the file can't be seen; an error tells so later.
         archive: the path or address of the tar that it lies in, from byte `offset` on.
         problem: why it can't be used, where that is known already.
+        base: the folder that a path is relative to; "" for the current one. Workers elsewhere have another.
     """
 
     address: str
@@ -37,11 +38,12 @@ class Source:
     archive: str = ""
     offset: int | None = None
     problem: str = ""
+    base: str = ""
 
     @property
     def path(self) -> Path | None:
         """Its file, where it is a local one of its own."""
-        return None if self.archive or is_remote(self.address) else Path(self.address)
+        return None if self.archive or is_remote(self.address) else Path(self.base, self.address)
 
     @contextmanager
     def local(self) -> Iterator[Path]:
@@ -55,7 +57,9 @@ class Source:
             return
         with TemporaryDirectory(prefix="invrecon-") as folder:
             copy = Path(folder) / (PurePosixPath(self.name).name or "photo")
-            fetch(self.archive or self.address, copy, self.offset, self.size)
+            remote = is_remote(self.archive or self.address)
+            base = "" if remote else self.base
+            fetch(os.path.join(base, self.archive or self.address), copy, self.offset, self.size)
             yield copy
 
     def in_shard(self, index: int, count: int) -> bool:

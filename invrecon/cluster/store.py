@@ -21,9 +21,16 @@ class Store:
 
     Args:
         out: as it was given.
+        base: the folder that it is relative to; "" for the current one. Workers elsewhere have another.
     """
 
     out: str
+    base: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The folder itself, where it isn't an address."""
+        return os.path.join(self.base, self.out)
 
     @cached_property
     def is_remote(self) -> bool:
@@ -35,11 +42,11 @@ class Store:
             filesystem(self.out)
             return
         try:
-            os.makedirs(self.out, exist_ok=True)
+            os.makedirs(self.folder, exist_ok=True)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"can't make the folder {self.out} ({reason}); choose another --out") from error
-        if not os.access(self.out, os.W_OK):
+        if not os.access(self.folder, os.W_OK):
             raise UsageError(f"can't write into the folder {self.out}; choose another --out")
 
     def place(self, name: str) -> str:
@@ -56,7 +63,7 @@ class Store:
     def names(self) -> "Names":
         """The files that are there now. Raises UsageError where an address can't be listed."""
         if not self.is_remote:
-            return Names(self.out)
+            return Names(self.folder)
         system, path = filesystem(self.out)
         system.invalidate_cache()
         try:
@@ -73,7 +80,7 @@ class Store:
             held = self._asked(lambda: system.cat(list(wanted))) if wanted else {}
             yield from ((wanted[place], content) for place, content in held.items())
         else:
-            yield from ((name, Path(self.out, name).read_bytes()) for name in names)
+            yield from ((name, Path(self.folder, name).read_bytes()) for name in names)
 
     @contextmanager
     def writing(self, files: Mapping[str, str], overwrite: bool) -> Iterator[dict[str, Path]]:
@@ -88,7 +95,7 @@ class Store:
             InvreconError: they can't be written.
         """
         if not self.is_remote:
-            yield {field: Path(self.out, name) for field, name in files.items()}
+            yield {field: Path(self.folder, name) for field, name in files.items()}
             return
         with TemporaryDirectory(prefix="invrecon-") as folder:
             paths = {field: Path(folder, os.path.basename(name)) for field, name in files.items()}

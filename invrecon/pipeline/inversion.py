@@ -20,7 +20,7 @@ from invrecon.models.precision import rescued_at
 from invrecon.pipeline.boosting import boost_budget, boosting_objective
 from invrecon.pipeline.guidance import GuidanceSearch
 from invrecon.pipeline.header import inversion_header
-from invrecon.pipeline.run import Run, only, run_photos
+from invrecon.pipeline.run import Run, only, run_photos, settled
 from invrecon.pipeline.seeds import TILES
 from invrecon.pipeline.subject import Subject
 from invrecon.seedfile import Seed
@@ -114,7 +114,7 @@ def invert_batch(
         UsageError, ModelError: the settings don't fit the model.
     """
     work = partial(invert_subjects, method=method)
-    return run_photos(photos, work, model, model.settled(settings or Settings()), on_progress)
+    return run_photos(photos, work, model, settled(model, settings), on_progress)
 
 
 def invert_subjects(

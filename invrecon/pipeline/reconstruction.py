@@ -21,7 +21,7 @@ from invrecon.errors import InvreconError, UsageError
 from invrecon.formats import is_seed_file
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.inversion import PhotoInversion, invert_subjects
-from invrecon.pipeline.run import Run, only, run_photos
+from invrecon.pipeline.run import Run, only, run_photos, settled
 from invrecon.pipeline.seeds import canvas_of, caveats, check_model, check_photo, unchecked
 from invrecon.pipeline.subject import Subject, decode
 from invrecon.seedfile import Seed, load_seed
@@ -121,7 +121,7 @@ def reconstruct_batch(
     Raises:
         UsageError, ModelError: the settings don't fit the model.
     """
-    return run_photos(photos, _work, model, model.settled(settings or Settings()), on_progress)
+    return run_photos(photos, _work, model, settled(model, settings), on_progress)
 
 
 def boost(

@@ -99,6 +99,13 @@ def run_photos(
     return [results[number] for number in range(len(photos))]
 
 
+def settled(model: Model, settings: Settings | Sequence[Settings] | None) -> Settings | Sequence[Settings]:
+    """`Model.settled` for settings that are one for all photos, or one for each."""
+    if settings is None or isinstance(settings, Settings):
+        return model.settled(settings or Settings())
+    return [model.settled(one) for one in settings]
+
+
 def _check_own(model: Model, settings: Settings) -> None:
     """Raises InputError where the model doesn't take a photo's own prompt."""
     try:

@@ -218,13 +218,19 @@ def _batches(tasks: Sequence[Task], model: "Model", settings: Settings) -> Itera
     """Inputs that are done together, in order: photos in batches, seed files one by one, since each has its
     own settings.
     """
-    from invrecon import pipeline
-
     for seeds, group in groupby(tasks, _is_seed):
         alike = list(group)
-        size = 1 if seeds or len(alike) == 1 else pipeline.batch_size(model, settings)
+        size = 1 if seeds or len(alike) == 1 else _batch_size(model, settings)
         for first in range(0, len(alike), size):
             yield alike[first : first + size]
+
+
+def _batch_size(model: "Model", settings: Settings) -> int:
+    if settings.batch_size != "auto":
+        return int(settings.batch_size)
+    from invrecon import pipeline
+
+    return pipeline.batch_size(model, settings)
 
 
 def _is_seed(task: Task) -> bool:

@@ -16,6 +16,7 @@ from invrecon.cluster.worker import Plan, Worker
 from invrecon.errors import InvreconError, UsageError
 from invrecon.settings import Settings
 from tests.cli.fakes import photo, rows, run
+from tests.cluster import work
 
 PHOTOS = [f"set/{letter}.png" for letter in "abcdefgh"]
 
@@ -181,26 +182,15 @@ def test_several_devices_are_for_commands_that_take_many_photos():
     assert len(refused.stderr.splitlines()) == 1
 
 
-class Deadly(Crowded):
-    """A job with a photo that ends its worker."""
-
-    def run(self, inputs, model, settings, on_progress):
-        if any("deadly" in path.name for path in inputs):
-            os.kill(os.getpid(), 9)
-        return [path.name for path in inputs]
-
-
 def test_workers_that_die_are_started_anew_and_a_deadly_photo_is_given_up(tmp_path):
-    plan = Plan(
-        Deadly(1, []), Settings(batch_size=2, device="cpu"), Store(str(tmp_path)), notes=True, writer="w"
-    )
-    done = [row for rows in Processes(plan, ["cpu"]).do(tasks_for(["a", "deadly", "c", "d"])) for row in rows]
+    names = ["a", "deadly", "c", "d"]
+    for name in names:
+        (tmp_path / name).touch()
+    workers = Processes(work.plan_for(tmp_path), ["cpu"])
+    done = [row for rows in workers.do(work.tasks_for(tmp_path, names)) for row in rows]
     assert sorted((row["number"], row["error"] is None) for row in done) == [
-        (0, True),
-        (1, False),
-        (2, True),
-        (3, True),
-    ]
+        (0, True), (1, False), (2, True), (3, True),
+    ]  # fmt: skip
     [row] = [row for row in done if row["error"]]
     assert "3 workers died with it" in row["error"]
     assert row["worker_died"]

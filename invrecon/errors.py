@@ -26,3 +26,13 @@ class WorkerError(InvreconError):
 def printable(text: object) -> str:
     """Text on one line, its control characters escaped; for names of files in messages."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def sentence(error: BaseException) -> str:
+    """What a person is told of an error, on one line."""
+    if isinstance(error, InvreconError):
+        return printable(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    kind = type(error).__name__
+    return printable(f"internal error: {kind}: {error}; set INVRECON_DEBUG=1 for the traceback")

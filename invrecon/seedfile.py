@@ -30,6 +30,8 @@ in format 2, those of `REQUIRED` first:
     of a photo's seed:
     inversion           str: "lbo" or "ddim"
     solver, rtol        str, number: how each step was solved, and how exactly
+    mean_evaluations    number, or null: the evaluations a step that were spent in the place of rtol
+    effort              str: "quick", "standard" or "best", which set what the user didn't
     photo               {"sha256": str, of the file; "size": [width, height], pixels; "fit": "crop", "pad" or
                         "stretch"; "box": [left, top, right, bottom], the part of the photo that is seen, or
                         with "pad" the part of the picture that shows it, pixels}
@@ -50,6 +52,7 @@ left alone.
 
 import json
 import math
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -219,9 +222,13 @@ def _is_schedule(schedule: dict[str, Any]) -> bool:
     lists = [schedule.get(name) for name in ("A", "B", "scales")]
     if memory is not None:
         lists += [memory.get(name) for name in "CPQ"] if isinstance(memory, dict) else [None]
-    return isinstance(schedule.get("prediction"), str) and all(
-        isinstance(each, list) and all(isinstance(value, int | float) for value in each) for each in lists
+    return schedule.get("prediction") in ("epsilon", "v_prediction", "sample", "flow") and all(
+        isinstance(each, list) and all(map(_is_finite, each)) for each in lists
     )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def _is_identity(identity: dict[str, Any]) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+Box = tuple[int, int, int, int]  # (left, top, right, bottom), pixels
+
 _MIN_PANEL = 256  # pixels; smaller pictures are enlarged, so that captions fit
 _TITLE, _NOTE = (17, 24, 39), (107, 114, 128)
 # Black, purple, orange, pale yellow: their lightness rises evenly
@@ -68,6 +70,36 @@ def contact_sheet(groups: Sequence[Sequence[Panel]], columns: int = 4) -> Image.
         sheet.paste(row, (0, top))
         top += row.height
     return sheet
+
+
+def details(panels: Sequence[Panel], box: Box) -> list[Panel]:
+    """The same part of each panel's picture, enlarged to the size of the whole."""
+    left, top, right, bottom = box
+    place = f"{right - left} x {bottom - top} pixels at ({left}, {top})"
+    parts = [one.image.convert("RGB").resize(one.image.size, Image.Resampling.LANCZOS, box) for one in panels]
+    return [Panel("detail", place if part is parts[0] else "", part) for part in parts]
+
+
+def worst_part(a: Image.Image, b: Image.Image, within: Box, zoom: int = 4) -> Box:
+    """Where two pictures of one size differ most: the window with the largest squared error, its sides those
+    of the pictures by `zoom`.
+
+    Args:
+        within: the part of the pictures whose error counts.
+
+    Returns:
+        (left, top, right, bottom), pixels.
+    """
+    width, height = max(1, a.width // zoom), max(1, a.height // zoom)
+    x, y = (np.asarray(one.convert("RGB"), np.float64) for one in (a, b))
+    left, top, right, bottom = within
+    error = np.zeros((a.height, a.width))
+    error[top:bottom, left:right] = ((x - y) ** 2).sum(-1)[top:bottom, left:right]
+    sums = np.pad(error, ((1, 0), (1, 0))).cumsum(0).cumsum(1)  # of all above and to the left
+    tall = sums[height:] - sums[:-height]
+    windows = tall[:, width:] - tall[:, :-width]
+    row, column = (int(place) for place in np.unravel_index(windows.argmax(), windows.shape))
+    return column, row, column + width, row + height
 
 
 def _caption(

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from invrecon.errors import InputError, InvreconError
 from invrecon.formats import is_seed_file
-from invrecon.seedfile import REQUIRED, Seed, load_seed, save_seed
+from invrecon.seedfile import OPTIONAL, REQUIRED, Seed, load_seed, save_seed
 from invrecon.settings import Recipe
 
 HEADER = {
@@ -39,6 +39,38 @@ def test_a_seed_comes_back_as_it_went(tmp_path):
     assert back.header == original.header
     assert is_seed_file(path)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+SCHEDULE = {"prediction": "epsilon", "A": [1.0], "B": [0.5], "scales": [1], "memory": None}
+MEMORY = {"C": [0.0], "P": [1.0], "Q": [2.0]}
+IDENTITY = {"weights": {}, "configuration": {}, "tokenizers": {}, "attachments": {}}
+
+
+def test_what_later_files_hold_besides_comes_back_too(tmp_path):
+    for schedule in (SCHEDULE, SCHEDULE | {"memory": MEMORY}):
+        more = {"schedule": schedule, "identity": IDENTITY, "tiling": True, "guidance_argument": "cfg"}
+        save_seed(seed(**more), tmp_path / "x.safetensors")
+        assert load_seed(tmp_path / "x.safetensors").header == HEADER | more
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, 7) for key in OPTIONAL),
+        ("schedule", {}),
+        ("schedule", SCHEDULE | {"A": [None]}),
+        ("schedule", SCHEDULE | {"B": 1.0}),
+        ("schedule", SCHEDULE | {"prediction": 1}),
+        ("schedule", SCHEDULE | {"memory": {"C": [0.0]}}),
+        ("schedule", SCHEDULE | {"memory": [1]}),
+        ("identity", IDENTITY | {"weights": []}),
+        ("identity", {"weights": {}}),
+    ],
+)
+def test_what_later_files_hold_is_checked_where_it_is_there(tmp_path, key, value):
+    save_seed(seed(**{key: value}), tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=f"damaged seed file, header field '{key}'"):
+        load_seed(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("key", REQUIRED)
@@ -148,6 +180,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
         ({"height": 1 << 20}, "height must lie between 64 and 2048"),
         ({"num_inference_steps": 0}, "num_inference_steps must lie between 1 and 1000"),
         ({"guidance_scale": float("1e9")}, "guidance_scale must lie between 0 and 100"),
+        ({"dtype": "load"}, "damaged seed file, its dtype is 'load'"),
         ({"format": 3}, "format 3; this invrecon reads formats 1 and 2"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 from invrecon.errors import UsageError
 from invrecon.settings import (
+    EFFORTS,
     EditSettings,
     Effort,
     Imagining,
@@ -80,10 +81,53 @@ def test_values_at_the_ends_and_numbers_of_numpy_are_taken():
 def test_recipe_and_effort_are_parts_of_the_settings():
     settings = Settings(prompt="a cat", num_inference_steps=20, rtol=1e-4)
     assert settings.recipe(128, 96) == Recipe("a cat", num_inference_steps=20, width=128, height=96)
-    assert settings.effort == Effort(rtol=1e-4)
-    assert type(settings.effort) is Effort
+    assert settings.inversion_effort == Effort(rtol=1e-4)
+    assert type(settings.inversion_effort) is Effort
     assert replace(settings, sampler="euler").recipe(64, 64).sampler == "euler"
     assert not {one.name for one in fields(Recipe)} & {one.name for one in fields(Effort)}
+
+
+def test_the_standard_effort_is_the_defaults_and_all_set_the_same_settings():
+    assert Settings(effort="standard") == Settings()
+    assert len({tuple(values) for values in EFFORTS.values()}) == 1
+    for name, value in EFFORTS["standard"].items():
+        assert getattr(Settings(), name) == value
+
+
+def test_an_effort_sets_what_is_not_given():
+    quick = Settings(effort="quick", size=128)
+    assert (quick.num_inference_steps, quick.mean_evaluations, quick.decoder_steps) == (25, 1.0, 10)
+    assert (quick.effort, quick.size) == ("quick", 128)
+    given = Settings(effort="quick", num_inference_steps=50, mean_evaluations=math.inf)
+    assert (given.num_inference_steps, given.mean_evaluations, given.decoder_steps) == (50, math.inf, 10)
+    assert replace(given, size=64).num_inference_steps == 50
+    with pytest.raises(UsageError, match="effort must be one of quick, standard, best, not 'much'"):
+        Settings(effort="much")
+
+
+@pytest.mark.parametrize(
+    ("preset", "given", "expected"),
+    [
+        ("", {"effort": "quick"}, (25, 10)),
+        ("effort = 'quick'", {}, (25, 10)),
+        ("effort = 'quick'\ndecoder_steps = 30", {}, (25, 30)),
+        ("effort = 'quick'\ndecoder_steps = 30", {"num_inference_steps": 40}, (40, 30)),
+        ("effort = 'quick'\ndecoder_steps = 30", {"effort": "best"}, (50, 160)),
+        ("effort = 'best'", {"effort": "standard"}, (50, 60)),
+        ("num_inference_steps = 20", {"effort": "quick", "decoder_steps": 5}, (25, 5)),
+    ],
+)
+def test_what_is_said_last_and_what_is_said_exactly_win(tmp_path, preset, given, expected):
+    path = tmp_path / "a.toml"
+    path.write_text(preset)
+    settings = load_settings(path, **given)
+    assert (settings.num_inference_steps, settings.decoder_steps) == expected
+
+
+@pytest.mark.parametrize(("effort", "steps"), [("quick", 4), ("best", 4), (None, 4)])
+def test_an_effort_takes_no_more_steps_than_suit_the_model(effort, steps):
+    settings = load_settings(None, lambda model: {"num_inference_steps": 4, "size": 512}, effort=effort)
+    assert (settings.num_inference_steps, settings.size) == (steps, 512)
 
 
 def test_every_setting_says_what_it_does():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from invrecon.sheet import Panel, compare_sheet, error_map
+from invrecon.sheet import Panel, compare_sheet, details, error_map, worst_part
 
 COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
 
@@ -131,3 +131,49 @@ def test_error_map_averages_colours():
 def test_error_map_needs_equal_sizes():
     with pytest.raises(ValueError, match="can't compare"):
         error_map(Image.new("RGB", (2, 2)), Image.new("RGB", (2, 3)))
+
+
+WHOLE = (0, 0, 120, 80)
+
+
+def with_spots(*spots):
+    """A picture of 120 x 80 pixels, grey but for bright rectangles."""
+    image = Image.new("RGB", (120, 80), (100, 100, 100))
+    for box, level in spots:
+        image.paste((level,) * 3, box)
+    return image
+
+
+def test_the_worst_part_holds_the_largest_error():
+    flat, spotted = with_spots(), with_spots(((5, 5, 15, 15), 130), ((90, 60, 100, 66), 200))
+    left, top, right, bottom = worst_part(flat, spotted, WHOLE)
+    assert (right - left, bottom - top) == (30, 20)
+    assert left <= 90
+    assert 100 <= right <= 120
+    assert top <= 60
+    assert 66 <= bottom <= 80
+
+
+def test_errors_outside_of_what_counts_are_left_out():
+    flat, spotted = with_spots(), with_spots(((5, 5, 15, 15), 130), ((90, 60, 100, 66), 200))
+    left, top, right, bottom = worst_part(flat, spotted, (0, 0, 60, 80))
+    assert left <= 5 < 15 <= right
+    assert top <= 5 < 15 <= bottom
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 50)])
+def test_the_worst_part_of_a_tiny_picture_lies_in_it(size):
+    left, top, right, bottom = worst_part(
+        Image.new("RGB", size), Image.new("RGB", size, "red"), (0, 0, *size)
+    )
+    assert 0 <= left < right <= size[0]
+    assert 0 <= top < bottom <= size[1]
+
+
+def test_details_are_the_same_part_of_each_picture_as_large_as_the_whole():
+    spotted = with_spots(((30, 20, 60, 40), 250))
+    first, second = details([Panel("a", "x", spotted), Panel("b", "y", with_spots())], (30, 20, 60, 40))
+    assert first.image.size == second.image.size == (120, 80)
+    assert (np.asarray(first.image)[10:-10, 10:-10] == 250).all()
+    assert (np.asarray(second.image) == 100).all()
+    assert (first.note, second.note) == ("30 x 20 pixels at (30, 20)", "")

@@ -22,9 +22,10 @@ from invrecon.cli.output import unprintable
 from invrecon.cli.reconstruct import reconstruct
 from invrecon.cli.speed import speed
 from invrecon.cli.summary import summary
+from invrecon.cli.ui import ui
 from invrecon.cli.verify import verify
 
-COMMANDS = (invert, reconstruct, boost, edit, verify, imagine, audit, audit_edit, speed, summary)
+COMMANDS = (invert, reconstruct, boost, edit, verify, imagine, audit, audit_edit, speed, summary, ui)
 MODEL_COMMANDS = (list_models, show_model, check_model, print_path)
 
 _EXAMPLES = (

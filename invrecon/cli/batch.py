@@ -154,7 +154,12 @@ class _Run:
             salvage(plan.store, plan.store.names())
 
     def _here(self, tasks: Sequence[Task], pace: Pace, total: int) -> Iterator[list[Row]]:
-        worker = Worker(self.workers, self.output.progress)
+        from invrecon import pipeline
+        from invrecon.cli.bars import Overall
+
+        overall = Overall(len(tasks)) if len(tasks) > 1 else None
+        worker = Worker(self.workers, lambda title: self.output.progress(title, overall))
+        self.output.line(pipeline.memory_line(worker.model(tasks[0].dtype), self.settings))
 
         def title(batch: Sequence[Task]) -> str:
             first, last, pacing = batch[0].number + 1, batch[-1].number + 1, pace.text()
@@ -162,7 +167,10 @@ class _Run:
             return f"{place} {Path(batch[0].source.name).name}" + (f" ({pacing})" if pacing else "")
 
         try:
-            yield from worker.do(tasks, title)
+            for rows in worker.do(tasks, title):
+                if overall:
+                    overall.advance(len(rows))
+                yield rows
         finally:
             worker.close()
 

@@ -7,18 +7,18 @@ from typing import ParamSpec
 
 import typer
 
-from invrecon.errors import InvreconError, ModelError, UsageError, WorkerError, printable
+from invrecon.errors import InvreconError, ModelError, UsageError, WorkerError, printable, sentence
 
 P = ParamSpec("P")
 
 # The first kind that fits counts.
-_SENTENCES: tuple[tuple[type[BaseException], int, str], ...] = (
-    (KeyboardInterrupt, 130, "interrupted"),
-    (UsageError, 2, "{error}"),
-    (ModelError, 2, "{error}"),
-    (WorkerError, 4, "{error}"),
-    (InvreconError, 1, "{error}"),
-    (Exception, 1, "internal error: {kind}: {error}; set INVRECON_DEBUG=1 for the traceback"),
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (KeyboardInterrupt, 130),
+    (UsageError, 2),
+    (ModelError, 2),
+    (WorkerError, 4),
+    (InvreconError, 1),
+    (Exception, 1),
 )
 
 
@@ -32,10 +32,10 @@ def guarded(command: Callable[P, int]) -> Callable[P, None]:
         except BrokenPipeError:
             raise  # the reader of stdout has left; Typer ends the program silently
         except (Exception, KeyboardInterrupt) as error:
-            kind, code, sentence = next(row for row in _SENTENCES if isinstance(error, row[0]))
+            kind, code = next(row for row in _CODES if isinstance(error, row[0]))
             if kind is Exception and os.environ.get("INVRECON_DEBUG") == "1":
                 raise
-            say(sentence.format(kind=type(error).__name__, error=error))
+            say(sentence(error))
         raise typer.Exit(code)
 
     return run

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FIELDS = (
     "input", "prompt", "edits", "compare_file", "psnr", "evaluations", "evaluations_per_step", "seed_norm",
-    "seconds", "error",
+    "seconds", "peak_memory_mb", "error",
 )  # fmt: skip
 
 

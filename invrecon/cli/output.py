@@ -15,6 +15,7 @@ from invrecon.errors import InvreconError, printable
 from invrecon.jsonable import jsonable
 
 if TYPE_CHECKING:
+    from invrecon.cli.bars import Overall
     from invrecon.pipeline import OnProgress
 
 
@@ -66,28 +67,16 @@ class Output:
                 self.table((title, *titles), lines)
 
     @contextmanager
-    def progress(self, title: str) -> Iterator["OnProgress"]:
-        """A callback that draws a bar on stderr while the block runs; none where that isn't a terminal."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    def progress(self, title: str, overall: "Overall | None" = None) -> Iterator["OnProgress"]:
+        """A callback that draws a bar on stderr while the block runs, above that of all inputs where there
+        is one; none where stderr isn't a terminal.
+        """
+        from invrecon.cli.bars import bars
 
-        title = printable(title)
-        bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,  # stdout is for results
-            redirect_stderr=False,
-        )
+        progress, on_progress = bars(printable(title), overall)
         drawn = not self.quiet and sys.stderr.isatty()
-        with bar if drawn else nullcontext():  # rich 14 ends a disabled bar with an empty line
-            task = bar.add_task(title, total=None)
-            yield lambda stage, done, total: bar.update(
-                task, description=f"{title}: {stage}", completed=done, total=total
-            )
+        with progress if drawn else nullcontext():  # rich 14 ends a disabled bar with an empty line
+            yield on_progress
 
 
 @dataclass(frozen=True)

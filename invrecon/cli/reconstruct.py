@@ -81,7 +81,8 @@ class _Reconstruct:
 
 
 def _sheet(result: "Reconstruction") -> "Image":
-    from invrecon.sheet import Panel, compare_sheet, error_map
+    """Of a photo: what came of it beside its peers, and below the part with the largest error, enlarged."""
+    from invrecon.sheet import Panel, contact_sheet, details, error_map, worst_part
 
     pictures = (
         ("original", "", result.original),
@@ -90,8 +91,11 @@ def _sheet(result: "Reconstruction") -> "Image":
         ("invrecon", _decibels(result.psnr), result.square),
     )
     panels = [Panel(title, note, picture) for title, note, picture in pictures if picture]
-    error = error_map(panels[0].image, panels[-1].image, gain=8)
-    return compare_sheet([*panels, Panel("error of invrecon", "brightened 8 times", error)])
+    assert result.inversion  # as all that is of a photo
+    ends = panels[0].image, panels[-1].image
+    box = worst_part(*ends, within=result.inversion.subject.canvas.seen)
+    panels.append(Panel("error of invrecon", "brightened 8 times", error_map(*ends, gain=8)))
+    return contact_sheet([panels, details(panels, box)], columns=len(panels))
 
 
 def _decibels(psnr: float | None) -> str:

@@ -16,14 +16,14 @@ _QUALITY = (
     "psnr", "psnr_photo", "ssim", "encoder_ceiling_db", "decoder_ceiling_db", "ddim_psnr", "lbo_psnr",
     "ilb_psnr", "latent_fidelity_db", "ddim_latent_fidelity_db",
 )  # fmt: skip
-_EFFORT = ("steps", "converged_steps", "evaluations", "evaluations_per_step")
+_EFFORT = ("effort", "steps", "converged_steps", "evaluations", "evaluations_per_step")
 _HEALTH = tuple(
     f"{plain}seed_{name}" for name in ("norm", "autocorrelation", "normality") for plain in ("plain_", "")
 )
 FILES = ("output", "seed_file", "compare_file")
 JSON_FIELDS = (
-    "input", *FILES, *_QUALITY, *_EFFORT, *_HEALTH, "seconds", "seen", "tiling", "guidance_scale",
-    "guidance_curve", "resumed", "error",
+    "input", *FILES, *_QUALITY, *_EFFORT, *_HEALTH, "seconds", "peak_memory_mb", "seen", "tiling",
+    "guidance_scale", "guidance_curve", "resumed", "error",
 )  # fmt: skip
 
 _COLUMNS: Columns = {

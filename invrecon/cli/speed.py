@@ -125,7 +125,7 @@ def _load(settings: Settings, shape: str | None, output: Output) -> "Model":
     if settings.offload != "none":
         raise UsageError("a network with random weights isn't offloaded: leave out --offload or --shape")
     with output.progress(f"making {shape}"):
-        return random_model(shape, settings.device, settings.network_dtype, compiled=settings.compile)
+        return random_model(shape, settings.device, settings.dtype, compiled=settings.compile)
 
 
 def _measure(
@@ -164,7 +164,7 @@ def _context(model: "Model", settings: Settings) -> dict[str, Any]:
         "model": model.name,
         "device": torch.cuda.get_device_name(model.device) if on_cuda else model.device.type,
         "threads": torch.get_num_threads(),
-        "dtype": settings.network_dtype,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "size": settings.size,
         "steps": settings.num_inference_steps,
         "guidance_scale": settings.guidance_scale,

@@ -58,7 +58,7 @@ def verify(
 
     model = load(settings, output)
     with output.progress(seed_file.name) as on_progress:
-        dtype = settings.network_dtype
+        dtype = "float32" if settings.dtype == "auto" else settings.dtype
         result = pipeline.verify(seed_file, photo, model, on_progress, matrix=matrix, dtype=dtype)
     if result.advice:
         say(f"warning: {seed_file}: {result.advice}")

@@ -135,7 +135,7 @@ class Planner:
         if self.settings.dtype == "auto" and is_seed_file(Path(source.name)):
             with source.local() as path:
                 own = seed_dtype(path)
-        return own or self.settings.network_dtype
+        return own or self.settings.dtype
 
     def _name_in_store(self, path: Path) -> str:
         """A local file's name in the store, or its path where it lies elsewhere."""

@@ -40,7 +40,7 @@ def load(settings: Settings, dtype: str = "") -> "Model":
     return load_model(
         settings.model,
         settings.device,
-        dtype or settings.network_dtype,
+        dtype or settings.dtype,
         revision=settings.revision,
         variant=settings.variant,
         base=settings.base,
@@ -119,6 +119,10 @@ class Worker:
         """The rows of inputs that are done together."""
         import torch
 
+        from invrecon.models.memory import peak_memory, reset_peak
+
+        device = torch.device(getattr(model, "device", "cpu"))
+        reset_peak(device)
         torch.manual_seed(
             self.plan.settings.seed
         )  # for each batch anew: what was done before changes nothing
@@ -132,7 +136,9 @@ class Worker:
                 results[task.number] = as_input_error(error)
         there = [task for task in batch if task.number in paths]
         results |= self._run(there, paths, model, on_progress) if there else {}
-        return [self._keep(task, paths.get(task.number), results[task.number]) for task in batch]
+        peak = peak_memory(device)
+        memory = {"peak_memory_mb": None if peak is None else peak / 1e6}
+        return [self._keep(task, paths.get(task.number), results[task.number], memory) for task in batch]
 
     def _run(
         self, batch: Sequence[Task], paths: dict[int, Path], model: "Model", on_progress: "OnProgress"
@@ -157,7 +163,7 @@ class Worker:
         parts = (batch[:half], batch[half:])
         return {k: one for part in parts for k, one in self._run(part, paths, model, on_progress).items()}
 
-    def _keep(self, task: Task, path: Path | None, result: Any) -> Row:
+    def _keep(self, task: Task, path: Path | None, result: Any, memory: Row) -> Row:
         """Writes the files of a result; its row, or that of its error."""
         source = task.source
         row: Row = {"number": task.number, "input": source.address, "error": None}
@@ -165,6 +171,7 @@ class Worker:
             if isinstance(result, InvreconError):
                 raise result
             figures, pack = self._write(task, result)
+            figures |= memory
             done = jsonable({"figures": figures, "pack": pack})
             if path and self._notebook:
                 done["sha256"] = sha256_of(path)

@@ -1,60 +1,157 @@
 """Descent on image latents, through the decoder and back."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from invrecon.core.objective import Decode, Score, squared_error
 
-Proceed = Callable[[int, float, Tensor], bool]
-"""(evaluations so far, the lowest value of the last ten, the latents there) -> whether to go on."""
+Values = Callable[[Tensor, Sequence[int]], Tensor]
+"""(latents (n, C, h, w), the numbers of these samples) -> a value of each, (n,), differentiable."""
+
+Proceed = Callable[[int, int, float, Tensor], bool]
+"""(number of a sample, its evaluations so far, its value, its latents (1, C, h, w)) -> whether it goes on."""
 
 BLOCK = 10  # evaluations after which `descend` asks whether to go on
+SUFFICIENT = 1e-4  # the part of the decrease that the slope promises which a step has to bring
+CHANGED = 0.1  # relative change of a value, at the same latents, with which a memory is worth nothing
+OVERSHOOT = 0.9  # the part of the slope that may rise again where a step ends
 
 
-def descend(objective: Callable[[Tensor], Tensor], start: Tensor, proceed: Proceed) -> tuple[Tensor, int]:
-    """Minimises by L-BFGS (torch's, strong Wolfe).
+@torch.no_grad()
+def descend(
+    values: Values, start: Tensor, proceed: Proceed, at_once: int | None = None
+) -> list[tuple[Tensor, int]]:
+    """Minimises a value of each sample by L-BFGS with backtracking; see `_Descent`. Samples descend side by
+    side, each as if it were alone; one that ends leaves the evaluations.
 
     Args:
-        objective: latents -> scalar, differentiable. It may change a little between blocks of `BLOCK`
-            evaluations.
-        start: latents, (1, C, h, w).
-        proceed: asked after each block.
+        values: they may change a little between blocks of `BLOCK` evaluations.
+        start: latents, (B, C, h, w).
+        proceed: asked for each sample after each block.
+        at_once: samples in one call of `values`, so that memory is bounded; None for all.
 
     Returns:
-        The lowest point of the last block, and how many evaluations of the objective were made.
+        For each sample the lowest point, (1, C, h, w), and how many evaluations it took.
     """
-    # torch's first trial step has an L1 norm of 1: in these units it moves latents by 5 % of their deviation
-    unit = 0.05 * start.std() * start.numel()
-    change = torch.zeros_like(start, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [change],
-        max_iter=1000,
-        max_eval=BLOCK,
-        tolerance_grad=0,
-        tolerance_change=0,
-        line_search_fn="strong_wolfe",
-    )
-    lowest, best, steps = math.inf, start, 0
+    ended: dict[int, tuple[Tensor, int]] = {}
+    active, steps, descent = list(range(len(start))), 0, _Descent(start)
 
-    def closure() -> Tensor:
-        nonlocal lowest, best, steps
-        with torch.enable_grad():
-            latents = start + unit * change
-            value = objective(latents)
-            change.grad = torch.autograd.grad(value, change)[0].contiguous()
-        steps += 1
-        if value.item() < lowest:
-            lowest, best = value.item(), latents.detach()
-        return value.detach()
+    def evaluate(latents: Tensor) -> tuple[Tensor, Tensor]:
+        size = at_once or len(latents)
+        numbers = [active[first : first + size] for first in range(0, len(active), size)]
+        parts = [_with_gradient(values, *part) for part in zip(latents.split(size), numbers, strict=True)]
+        each, gradients = zip(*parts, strict=True)
+        return torch.cat(each), torch.cat(gradients)
 
-    while True:
-        lowest = math.inf
-        optimizer.step(closure)
-        if not proceed(steps, lowest, best):
-            return best, steps
+    while active:
+        lowest = descent.block(evaluate).tolist()
+        steps += BLOCK
+        points = zip(active, lowest, descent.latents.split(1), strict=True)
+        going = [k for k, (one, value, z) in enumerate(points) if proceed(one, steps, value, z)]
+        for one, z in zip(active, descent.latents.split(1), strict=True):
+            ended[one] = z, steps
+        descent.keep(going)
+        active = [active[k] for k in going]
+    return [ended[one] for one in range(len(start))]
+
+
+def _with_gradient(values: Values, latents: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The value of each sample, (n,), and its gradient, (n, C, h, w)."""
+    free = latents.detach().requires_grad_()
+    with torch.enable_grad():
+        each = values(free, numbers)
+        [gradient] = torch.autograd.grad(each.sum(), free)
+    return each.detach(), gradient
+
+
+class _Descent:
+    """n descents by L-BFGS in lockstep (Nocedal and Wright 2006, algorithms 7.4 and 3.1), each with a memory
+    of its own.
+
+    Args:
+        start: latents, (n, C, h, w). The first step moves them by 5 % of their deviation, on average.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        self.latents = start
+        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # s, y, 1 / (s y), or 0 where a step failed
+        deviations = start.flatten(1).std(dim=1)
+        self.first_size = 0.05 * start[0].numel() * deviations  # L1 norm of the first step
+        self.scale = torch.zeros_like(deviations)  # of the inverse Hessian, 0 where nothing is known
+        self.value = torch.full_like(deviations, math.inf)
+
+    def block(self, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+        """`BLOCK` evaluations, the first of them where the descents stand. Returns their values, (n,).
+
+        A memory is dropped where that first value isn't what it was: then the values have changed.
+        """
+        value, gradient = evaluate(self.latents)
+        self._forget((value - self.value).abs() > CHANGED * self.value.abs())
+        direction, step = self._direction(gradient), torch.ones_like(value)
+        for _ in range(BLOCK - 1):
+            slope, move = _dot(gradient, direction), _times(step, direction)
+            new_value, new_gradient = evaluate(self.latents + move)
+            new_slope = _dot(new_gradient, direction)
+            # not so where one of them isn't a number
+            good = (new_value <= value + SUFFICIENT * step * slope) & (new_slope <= -OVERSHOOT * slope)
+            shorter = (slope / (slope - new_slope)).nan_to_num(0.1).clamp(0.1, 0.5)  # where a line meets zero
+            which = _each(good, move)
+            self._remember(torch.where(which, move, 0.0), torch.where(which, new_gradient - gradient, 0.0))
+            self.latents = torch.where(which, self.latents + move, self.latents)
+            value = torch.where(good, new_value, value)
+            gradient = torch.where(which, new_gradient, gradient)
+            direction = torch.where(which, self._direction(gradient), direction)
+            step = torch.where(good, 1.0, step * shorter)
+        self.value = value
+        return value
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Lets go of all other descents."""
+        self.latents, self.first_size, self.scale, self.value = (
+            tensor[list(rows)] for tensor in (self.latents, self.first_size, self.scale, self.value)
+        )
+        self.pairs = [(s[list(rows)], y[list(rows)], inverse[list(rows)]) for s, y, inverse in self.pairs]
+
+    def _forget(self, which: Tensor) -> None:
+        self.pairs = [(s, y, torch.where(which, 0.0, inverse)) for s, y, inverse in self.pairs]
+        self.scale = torch.where(which, 0.0, self.scale)
+
+    def _remember(self, s: Tensor, y: Tensor) -> None:
+        """Notes a move and the gradient's change by it, where the curvature along it is positive."""
+        product, size = _dot(s, y), _dot(y, y)
+        curved = product > 1e-10 * size
+        self.pairs.append((s, y, torch.where(curved, 1 / product, 0.0)))
+        self.scale = torch.where(curved, product / size, self.scale)
+
+    def _direction(self, gradient: Tensor) -> Tensor:
+        """-H g, where H is what the memory knows of the inverse Hessian."""
+        q, weights = gradient, []
+        for s, y, inverse in reversed(self.pairs):
+            weights.append(inverse * _dot(s, q))
+            q = q - _times(weights[-1], y)
+        first = self.first_size / gradient.abs().flatten(1).sum(dim=1).clamp(min=1e-30)
+        q = _times(torch.where(self.scale > 0, self.scale, first), q)
+        for (s, y, inverse), weight in zip(self.pairs, reversed(weights), strict=True):
+            q = q + _times(weight - inverse * _dot(y, q), s)
+        return -q
+
+
+def _each(numbers: Tensor, like: Tensor) -> Tensor:
+    """(n,) as (n, 1, 1, 1)."""
+    return numbers.view(-1, *(1,) * (like.ndim - 1))
+
+
+def _times(numbers: Tensor, latents: Tensor) -> Tensor:
+    """Each sample times its number."""
+    return _each(numbers, latents) * latents
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of each sample, (n,)."""
+    return (a * b).flatten(1).sum(dim=1)
 
 
 def decoder_ceiling(
@@ -66,11 +163,11 @@ def decoder_ceiling(
     It has stopped when 20 decoder steps gain less than 0.02 dB, or after `max_steps`. No seed need lead to
     that z.
     """
-    values: list[float] = []
+    decibels: list[float] = []
 
-    def proceed(step: int, value: float, _latents: Tensor) -> bool:
-        values.append(10 * math.log10(max(value, 1e-30)))
-        return step < max_steps and (len(values) < 3 or values[-3] - values[-1] > 0.02)
+    def proceed(_number: int, step: int, value: float, _latents: Tensor) -> bool:
+        decibels.append(10 * math.log10(max(value, 1e-30)))
+        return step < max_steps and (len(decibels) < 3 or decibels[-3] - decibels[-1] > 0.02)
 
-    best, _ = descend(lambda latents: squared_error(decode(latents), photo), encoded, proceed)
+    [(best, _)] = descend(lambda z, _: squared_error(decode(z), photo)[None], encoded, proceed)
     return score(best)

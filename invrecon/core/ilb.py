@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from invrecon.core.descent import Proceed, descend
+from invrecon.core.descent import descend
 from invrecon.core.lbo import Inversion
 from invrecon.core.objective import Objective
 from invrecon.core.sampler import Sampler
@@ -80,8 +80,8 @@ class Boost:
     rounds: list[BoostRound]
 
 
-OnDecoderStep = Callable[[int, int, int], None]
-"""Called with (photo's number from 0, decoder steps done, decoder steps at most)."""
+OnDecoderStep = Callable[[int, int], None]
+"""Called with (decoder steps done, decoder steps at most)."""
 
 
 def boost(
@@ -90,6 +90,7 @@ def boost(
     budget: BoostBudget = BoostBudget(),
     *,
     known: Sequence[Inversion] = (),
+    at_once: int = 1,
     on_step: OnDecoderStep | None = None,
 ) -> list[Boost]:
     """Adjusts the z_0 of each photo so that D(zhat_0), zhat_0 = generate(invert(z_0)), comes close to the
@@ -99,27 +100,26 @@ def boost(
 
     jointly and approximately: the Jacobian of generate-after-invert is taken as the identity, so each round
     descends from zhat_0, adds the change to z_0, and inverts again. What the trajectory still loses is
-    corrected with the rest. Photos are inverted and regenerated together, and descend one by one.
+    corrected with the rest. Photos are inverted, regenerated and decoded together.
 
     Args:
         objectives: one for each photo, all of one shape.
         known: the inversions of E(x), where they are known.
+        at_once: photos in one pass through the decoder and back.
 
     Returns:
         One for each photo; at worst the plain inversion of E(x).
     """
-    begun = time.monotonic()
-    photos = active = [_Photo(number, objective) for number, objective in enumerate(objectives)]
+    clock = _Clock(budget, at_once, on_step)
+    photos = active = [_Photo(objective) for objective in objectives]
     if not (known or budget.plain_first or budget.rounds == 0):
-        for photo in photos:
-            photo.descend(budget, begun, on_step)
+        _descend(photos, clock)
     inversions = list(known) or sampler.invert(_latents(photos))
     while active:
         _judge(sampler, active, inversions)
-        active = [photo for photo in active if photo.goes_on(budget, begun)]
-        for photo in active:
-            photo.descend(budget, begun, on_step)
+        active = [photo for photo in active if photo.goes_on(clock)]
         if active:
+            _descend(active, clock)
             inversions = sampler.invert(_latents(active), [photo.inversion for photo in active])
     if worse := [photo for photo in photos if photo.is_worse_than_plain()]:
         for photo in worse:
@@ -130,6 +130,40 @@ def boost(
 
 def _latents(photos: Sequence[_Photo]) -> Tensor:
     return torch.cat([photo.image_latents for photo in photos])
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """What bounds descents."""
+
+    budget: BoostBudget
+    at_once: int
+    on_step: OnDecoderStep | None
+    begun: float = field(default_factory=time.monotonic)
+
+    def is_over(self) -> bool:
+        """Whether the seconds are spent."""
+        return time.monotonic() - self.begun >= self.budget.seconds
+
+    def within_budget(self, step: int) -> bool:
+        """Whether there are more decoder steps."""
+        if self.on_step:
+            self.on_step(min(step, self.budget.decoder_steps), self.budget.decoder_steps)
+        return step < self.budget.decoder_steps and not self.is_over()
+
+
+def _descend(photos: Sequence[_Photo], clock: _Clock) -> None:
+    """Moves the image latents of all photos by what lowers their objectives from what was regenerated."""
+    objectives = [photo.objective for photo in photos]
+    gaining = [_while_gaining(objective, clock.within_budget) for objective in objectives]
+    lower = descend(
+        lambda latents, numbers: Objective.of_each([objectives[one] for one in numbers], latents),
+        torch.cat([photo.regenerated for photo in photos]),
+        lambda number, *state: gaining[number](*state),
+        clock.at_once,
+    )
+    for photo, (latents, steps) in zip(photos, lower, strict=True):
+        photo.moved(latents, steps)
 
 
 def _judge(sampler: Sampler, photos: Sequence[_Photo], inversions: Sequence[Inversion]) -> None:
@@ -145,8 +179,8 @@ class _Photo:
     best: Boost
     inversion: Inversion  # of the last round
 
-    def __init__(self, number: int, objective: Objective) -> None:
-        self.number, self.objective = number, objective
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
         self.image_latents = self.regenerated = objective.encoded
         self.plain: Inversion | None = None
         self.rounds: list[BoostRound] = []
@@ -167,13 +201,11 @@ class _Photo:
         else:
             self.best = replace(self.best, plain=self.plain)
 
-    def goes_on(self, budget: BoostBudget, begun: float) -> bool:
+    def goes_on(self, clock: _Clock) -> bool:
         """Whether there is another round."""
-        return (
-            self.descents < budget.rounds
-            and self.rounds[-1].psnr < budget.target_psnr
-            and time.monotonic() - begun < budget.seconds
-        )
+        budget = clock.budget
+        wanted = self.descents < budget.rounds and self.rounds[-1].psnr < budget.target_psnr
+        return wanted and not clock.is_over()
 
     def is_worse_than_plain(self) -> bool:
         """Whether the autoencoder's own latents, which have not been inverted, would do better."""
@@ -185,22 +217,15 @@ class _Photo:
         """Goes back to the autoencoder's own latents."""
         self.image_latents, self.steps = self.objective.encoded, 0
 
-    def descend(self, budget: BoostBudget, begun: float, on_step: OnDecoderStep | None) -> None:
-        """Moves the image latents by what lowers the objective from what was regenerated."""
-
-        def within_budget(step: int) -> bool:
-            if on_step:
-                on_step(self.number, min(step, budget.decoder_steps), budget.decoder_steps)
-            return step < budget.decoder_steps and time.monotonic() - begun < budget.seconds
-
-        lower, self.steps = descend(
-            self.objective, self.regenerated, _while_gaining(self.objective, within_budget)
-        )
+    def moved(self, lower: Tensor, steps: int) -> None:
+        """Moves the image latents as those that were regenerated were moved by descent."""
         self.image_latents = self.image_latents + lower - self.regenerated
-        self.descents += 1
+        self.steps, self.descents = steps, self.descents + 1
 
 
-def _while_gaining(objective: Objective, within_budget: Callable[[int], bool]) -> Proceed:
+def _while_gaining(
+    objective: Objective, within_budget: Callable[[int], bool]
+) -> Callable[[int, float, Tensor], bool]:
     """Computes the seed norm after the first block of decoder steps and every second one from there. Ends the
     descent where the last block gained little and the norm is as expected.
     """

@@ -43,7 +43,7 @@ def invert(
     """`lbo.invert` for schedules with a memory, and for those without.
 
     Sweeps until the offsets stand still to rtol / 2 in the regenerated latents; the other half of rtol is the
-    steps'.
+    steps'. A budget of `mean_evaluations` is shared among as many sweeps as it has whole evaluations a step.
     """
     if schedule.memory is None:
         return lbo.invert(
@@ -51,8 +51,9 @@ def invert(
         )
     sweeps = _Sweeps(denoiser, schedule, schedule.memory, image_latents, effort, warm, precision, on_step)
     start = sweeps.start()
+    rtol = 0.0 if math.isfinite(effort.mean_evaluations) else effort.rtol / 2 / len(schedule) ** 0.5
     criteria = [
-        Criterion(effort.rtol / 2 / len(schedule) ** 0.5, MAX_SWEEPS, size or 1.0, floor=precision)
+        Criterion(rtol, sweeps.most, size or 1.0, floor=precision)
         for size in image_latents.flatten(1).norm(dim=1).tolist()
     ]
     results = solve(sweeps, start, Anderson(5), criteria).results
@@ -85,6 +86,8 @@ class _Sweeps:
         self.latest: list[Inversion | None] = list(warm) or [None] * len(image_latents)
         self.best = list(self.latest)
         self.lowest = [math.inf] * len(image_latents)
+        self.most = int(min(MAX_SWEEPS, max(1.0, effort.mean_evaluations)))
+        self.done = 0
         self.spent = [[0] * len(schedule) for _ in image_latents]
 
     def start(self) -> Tensor:
@@ -98,8 +101,9 @@ class _Sweeps:
 
     def __call__(self, scaled: Tensor, rows: Tensor) -> Tensor:
         offsets, samples = scaled * self.units, rows.tolist()
-        allowed = self.effort.mean_evaluations * len(self.schedule)
-        left = [allowed - sum(self.spent[sample]) for sample in samples]
+        allowed, sweeps_left = self.effort.mean_evaluations * len(self.schedule), self.most - self.done
+        left = [(allowed - sum(self.spent[sample])) / sweeps_left for sample in samples]
+        self.done += 1
         inversions = lbo.invert(
             self.denoiser,
             self.one_step,

@@ -1,7 +1,7 @@
 """What Image Latent Boosting minimises for one photo, and how its result is judged."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -52,6 +52,7 @@ class Objective:
             is asked now and then (`update_seed_norm`) and taken as linear in between,  N(z_k) + <∇N(z_k), z -
             z_k>.  The limit is 1, or N(E(x)) where that is larger.
         loss: of pixels.
+        seen: the part of pixels that shows the photo, where the decoder gives more.
     """
 
     decode: Decode
@@ -62,29 +63,49 @@ class Objective:
     noise: Callable[[Tensor], Tensor] = lambda latents: latents
     seed_norm: SeedNorm | None = None
     loss: Loss = squared_error
+    seen: Callable[[Tensor], Tensor] = lambda pixels: pixels
+    evaluations: int = field(default=0, init=False)
+    """Of the denoiser by `noise`."""
     norm_limit: float = field(default=1.0, init=False)
     _linear: tuple[Tensor, float, Tensor] | None = field(default=None, init=False)
 
     @torch.no_grad()
     def __post_init__(self) -> None:
         self._encoded_noise = self.noise(self.encoded)
-        self._unit = self.loss(self.decode(self.encoded), self.photo)
+        self._unit = self.loss(self.seen(self.decode(self.encoded)), self.photo)
+        self.evaluations = 1
         if self.seed_norm:
             self.norm_limit = max(1.0, self.seed_norm(self.encoded)[0])
 
-    def __call__(self, latents: Tensor) -> Tensor:
-        """The objective at (1, C, h, w), a scalar, differentiable."""
+    def __call__(self, latents: Tensor, pixels: Tensor, noise: Tensor) -> Tensor:
+        """The objective at (1, C, h, w), a scalar, differentiable.
+
+        Args:
+            pixels: D there.
+            noise: n there.
+        """
+        self.evaluations += 1
         change = latents - self.encoded
-        with torch.no_grad():
-            force = self.noise(latents) - self._encoded_noise
+        force = (noise - self._encoded_noise).detach()
         half = (change * force).mean().clamp(min=0)  # the force is half the gradient of the whole term
-        total = self.loss(self.decode(latents), self.photo) + self.weight * self._unit * (
+        total = self.loss(self.seen(pixels), self.photo) + self.weight * self._unit * (
             2 * half - half.detach()
         )
         if self._linear is None:
             return total
         excess = (self.estimated_norm(latents) - self.norm_limit).clamp(min=0)
         return total + PENALTY * self._unit * excess.square()
+
+    @staticmethod
+    def of_each(objectives: Sequence["Objective"], latents: Tensor) -> Tensor:
+        """The objectives of several photos, (n,), each at its own latents, (n, C, h, w), by one pass through
+        the decoder and one of the denoiser, which they share.
+        """
+        first = objectives[0]
+        with torch.no_grad():
+            noise = first.noise(latents)
+        rows = zip(objectives, latents.split(1), first.decode(latents).split(1), noise.split(1), strict=True)
+        return torch.stack([one(*row) for one, *row in rows])
 
     def estimated_norm(self, latents: Tensor) -> Tensor:
         """N at these latents, from where it was last computed; NaN where it never was."""

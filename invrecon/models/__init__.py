@@ -81,7 +81,8 @@ def load_model(
     Args:
         name: a card's name (`invrecon models list`), a diffusers folder, a .safetensors file, or a hub id.
         device: "auto" takes CUDA, then Apple's MPS, then the CPU.
-        dtype: of the networks: "float32", "float16" or "bfloat16". Latents and autoencoder stay float32.
+        dtype: of the networks: "float32", "float16", "bfloat16", or "auto", which takes bfloat16 on CUDA
+            (float16 on older cards) and float32 elsewhere. Latents and autoencoder stay float32.
         revision, variant: of a hub id; variant of a folder's weights too.
         base: for a single file, the diffusers folder or hub id that its configuration, tokenizers and
             missing parts come from.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from invrecon.errors import ModelError
 from invrecon.models.identity import networks_of
@@ -53,6 +53,16 @@ def check_finite(module: nn.Module, part: str) -> None:
             half = value.dtype == torch.float16
             cure = "use --dtype float32 or bfloat16" if half else "the file is damaged; fetch it again"
             raise ModelError(f"its {part} has weights that aren't finite ({name}): {cure}")
+
+
+def check_values(values: Tensor, part: str, cure: str) -> None:
+    """Raises ModelError where a part gave values that aren't finite.
+
+    Args:
+        part: of which checkpoint, "mini: its unet"; `cure` is what to do.
+    """
+    if not values.isfinite().all():
+        raise ModelError(f"{part} gives values that aren't finite: {cure}")
 
 
 def check_autoencoder(vae: Any) -> None:

@@ -40,15 +40,16 @@ def schedule_of(scheduler: Any, **options: Any) -> Schedule:
         rows, seen = walk(scheduler, options)
     except Exception as error:  # a configuration from outside makes a scheduler fail in all ways
         raise ModelError(
-            f"the scheduler can't take {len(timesteps)} steps: {error or type(error).__name__}; "
-            "try another number"
+            f"the scheduler can't take {len(timesteps)} steps ({error or type(error).__name__}): take "
+            "another number of them, or set scheduler_config.json right"
         ) from error
     if not all(math.isfinite(value) for row in rows for value in row):
+        zero_snr = scheduler.config.get("rescale_betas_zero_snr")
         raise ModelError(
             "the scheduler's steps aren't finite: its noise schedule leaves no signal at timestep "
             f"{timesteps[0]:.0f}, where a network that predicts {scheduler.config.get('prediction_type')} "
-            "says nothing of the picture; use --sampler euler, or set beta_end or timestep_spacing in "
-            "scheduler_config.json"
+            "says nothing of the picture: "
+            f"{'use --sampler euler' if zero_snr else 'set beta_end in scheduler_config.json'}"
         )
     units = [
         float(getattr(scheduler, "init_noise_sigma", 1.0)),
@@ -66,8 +67,11 @@ def schedule_of(scheduler: Any, **options: Any) -> Schedule:
             memory=_memory(rows) if any(row[2] or row[3] for row in rows) else None,
         )
     except (ValueError, ZeroDivisionError) as error:
+        final = scheduler.config.get("prediction_type") == "sample" and rows[-1][0] == 0
+        cure = "set set_alpha_to_one to false in scheduler_config.json" if final else "take more steps"
         raise ModelError(
-            f"{type(scheduler).__name__} with these settings and {len(rows)} steps can't be inverted: {error}"
+            f"{type(scheduler).__name__} with these settings and {len(rows)} steps can't be inverted "
+            f"({error}): {cure}"
         ) from error
 
 

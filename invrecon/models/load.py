@@ -31,6 +31,7 @@ def load(
         ModelError: something in it is missing, damaged, or of another kind.
     """
     target = pick_device(device)
+    dtype = pick_dtype(dtype, target)
     with named(checkpoint), quiet():
         kind = text_to_image(checkpoint.kind, {*checkpoint.parts})
     pipeline = checkpoint.open(kind, dtype)
@@ -111,3 +112,13 @@ def pick_device(device: str) -> torch.device:
     if not there[kind] or (number and kind == "cuda" and int(number) >= torch.cuda.device_count()):
         raise ModelError(f"device {device} isn't available to torch here: use --device auto or cpu")
     return torch.device(device)
+
+
+def pick_dtype(dtype: str, device: torch.device) -> str:
+    """The dtype of that name; "auto" takes bfloat16 on CUDA, float16 on cards that have no instructions for
+    it, and float32 elsewhere."""
+    if dtype != "auto":
+        return dtype
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"

@@ -93,7 +93,7 @@ def _base(base: str, variant: str) -> Path:
 def _autoencoder(path: Path) -> Path:
     """A folder with an autoencoder's config.json, the `vae` of a checkpoint's folder, or a .safetensors
     file."""
-    if path.suffix == ".safetensors" and path.is_file():
+    if path.suffix.lower() in CHECKPOINT_ENDINGS and path.is_file():
         return path
     found = next((folder for folder in (path, path / "vae") if (folder / "config.json").is_file()), None)
     if found is None:

@@ -22,6 +22,13 @@ def free_memory(device: torch.device) -> float:
         return float("inf")
 
 
+def used_memory(device: torch.device) -> float:
+    """Bytes in use: on CUDA by torch's tensors, on Linux by the whole process; 0 where that can't be told."""
+    if device.type == "cuda":
+        return float(torch.cuda.memory_allocated(device))
+    return _of_process("VmRSS") or 0.0
+
+
 def saved_bytes(function: Callable[[Tensor], Tensor], x: Tensor) -> int:
     """Bytes that `function` keeps for its backward pass at x."""
     kept: dict[int, int] = {}
@@ -66,10 +73,12 @@ def peak_memory(device: torch.device) -> float | None:
     """
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    return next(
-        (1024.0 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), None
-    )
+    return _of_process("VmHWM")
+
+
+def _of_process(name: str) -> float | None:
+    """Bytes, as Linux tells them of this process; None elsewhere."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024.0 * int(next(line.split()[1] for line in lines if line.startswith(name)))
+    return None

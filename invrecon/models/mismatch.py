@@ -87,9 +87,12 @@ def _other_schedule(header: Mapping[str, Any], recipe: Recipe, model: Model) -> 
         before, after = (table.get(name, []) for table in tables)
         for step, (old, new) in enumerate(zip_longest(before, after, fillvalue=math.nan)):
             if not math.isclose(old, new, rel_tol=TOLERANCE, abs_tol=1e-6):
-                made = (header.get("versions") or {}).get("diffusers", "another version")
+                made, here = header.get("versions", {}).get("diffusers"), versions()["diffusers"]
+                cure = "the seed file is damaged; get a fresh copy"
+                if made != here:
+                    cure = f"use diffusers {made!s:.20}, which made it (here is {here})"
                 return (
                     f"made with coefficient {name} {old:.6g} at step {step}, and the scheduler has "
-                    f"{new:.6g} now: use diffusers {made}, which made it (here is {versions()['diffusers']})"
+                    f"{new:.6g} now: {cure}"
                 )
     return ""

@@ -1,8 +1,9 @@
 """Samplers by name: deterministic schedulers of diffusers, under the noise schedule of a checkpoint."""
 
-from collections.abc import Mapping
+import inspect
 from typing import Any
 
+import torch
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
@@ -32,6 +33,17 @@ _AUTO = {  # what a checkpoint's own scheduler stands for
     "DPMSolverMultistepScheduler": "dpm++",
     "FlowMatchEulerDiscreteScheduler": "euler",
 }
+FLOW = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler")
+"""Those of one noise schedule, which `shift` tells."""
+NOISE_SCHEDULE = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+    "prediction_type",
+)
 _NOISY = {  # draw noise at every step; the one to use instead
     "DDPMScheduler": "ddim",
     "DDPMParallelScheduler": "ddim",
@@ -58,8 +70,23 @@ def pick_sampler(name: str, scheduler: SchedulerMixin) -> str:
     if kind in _AUTO | _NOISY:
         return (_AUTO | _NOISY)[kind]
     raise ModelError(
-        f"the checkpoint's {kind} is not among the samplers that can be inverted: use --sampler dpm++"
+        f"the checkpoint's {kind} is not among the samplers that can be inverted: {_instead(scheduler)}"
     )
+
+
+def _instead(scheduler: SchedulerMixin) -> str:
+    """What to use in place of a scheduler: the first sampler that can be made of it, or why the first can't
+    be.
+    """
+    errors = []
+    for name in ("dpm++", "ddim", "euler"):
+        try:
+            make_scheduler(name, scheduler)
+        except ModelError as error:
+            errors.append(str(error))
+        else:
+            return f"use --sampler {name}"
+    return errors[0]
 
 
 def replacement(name: str, scheduler: SchedulerMixin) -> str:
@@ -82,18 +109,16 @@ def make_scheduler(sampler: str, scheduler: SchedulerMixin) -> SchedulerMixin:
             last of which is pure noise.
 
     Raises:
-        ModelError: its configuration loses information or draws noise, and so can't be inverted.
+        ModelError: its configuration loses information or draws noise, and so can't be inverted; or the
+            sampler can't have its noise schedule.
     """
-    config: Mapping[str, Any] = scheduler.config
-    if "shift" in config and "num_train_timesteps" in config and "beta_start" not in config:
-        return _flow(sampler, config)
+    if type(scheduler).__name__ in FLOW:
+        return _flow(sampler, scheduler)
     changes: dict[str, Any] = (
         {"timestep_spacing": "trailing"} if type(scheduler).__name__ == "LCMScheduler" else {}
     )
-    with quiet():
-        made = SCHEDULERS[sampler].from_config(
-            config, clip_sample=config.get("clip_sample", False), **changes
-        )
+    clip_sample = scheduler.config.get("clip_sample", False)
+    made = converted(SCHEDULERS[sampler], scheduler, clip_sample=clip_sample, **changes)
     for option in _LOSSY[sampler]:
         if made.config[option]:
             raise ModelError(
@@ -104,7 +129,8 @@ def make_scheduler(sampler: str, scheduler: SchedulerMixin) -> SchedulerMixin:
         _check_solver(made.config)
     if made.config.prediction_type not in ("epsilon", "v_prediction", "sample"):
         raise ModelError(
-            f"the scheduler's prediction_type {made.config.prediction_type!r} is not one that can be inverted"
+            f"the scheduler's prediction_type {made.config.prediction_type!r} can't be inverted: "
+            "name another checkpoint with --model"
         )
     if made.config.prediction_type == "sample" and sampler != "ddim":
         raise ModelError(
@@ -114,10 +140,35 @@ def make_scheduler(sampler: str, scheduler: SchedulerMixin) -> SchedulerMixin:
     return made
 
 
-def _flow(sampler: str, config: Mapping[str, Any]) -> SchedulerMixin:
+def converted(kind: Any, scheduler: SchedulerMixin, **changes: Any) -> SchedulerMixin:
+    """A scheduler of another class with the configuration of a checkpoint's own, and some changes.
+
+    diffusers' `from_config` puts the defaults of `kind` in the place of values that are defaults of the other
+    class. Those of the noise schedule belong to the weights, and are handed over.
+
+    Raises:
+        ModelError: `kind` can't have the noise schedule of `scheduler`.
+    """
+    config, known = scheduler.config, inspect.signature(kind.__init__).parameters
+    kept = {name: config[name] for name in NOISE_SCHEDULE if name in config and name in known}
+    with quiet():
+        made = kind.from_config(
+            config, **kept | {key: value for key, value in changes.items() if key in known}
+        )
+    own = getattr(scheduler, "alphas_cumprod", None)
+    changed = not changes.keys().isdisjoint(NOISE_SCHEDULE)
+    if own is None or not (changed or torch.allclose(own.double(), made.alphas_cumprod.double(), atol=1e-6)):
+        raise ModelError(
+            f"{kind.__name__} can't have the noise schedule of the checkpoint's {type(scheduler).__name__}: "
+            "name another checkpoint with --model"
+        )
+    return made
+
+
+def _flow(sampler: str, scheduler: SchedulerMixin) -> SchedulerMixin:
     if sampler != "euler":
         raise ModelError(f"{sampler} is not for flow matching: use --sampler euler")
-    made = FlowMatchEulerDiscreteScheduler.from_config(config)
+    made = FlowMatchEulerDiscreteScheduler.from_config(scheduler.config)
     for option in ("stochastic_sampling", "invert_sigmas"):
         if made.config.get(option):
             raise ModelError(
@@ -127,7 +178,7 @@ def _flow(sampler: str, config: Mapping[str, Any]) -> SchedulerMixin:
     return made
 
 
-def _check_solver(config: Mapping[str, Any]) -> None:
+def _check_solver(config: Any) -> None:
     kind, order = config["algorithm_type"], config["solver_order"]
     if kind.startswith("sde"):
         raise ModelError(

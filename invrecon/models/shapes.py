@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from invrecon.errors import UsageError
-from invrecon.models.load import pick_device, ready
+from invrecon.models.load import pick_device, pick_dtype, ready
 from invrecon.models.locate import locate
 from invrecon.models.model import Model
 from invrecon.models.quiet import quiet
@@ -53,7 +53,7 @@ def random_model(
         pipeline = _pipeline(
             CLIPTokenizer.from_pretrained(checkpoint.folder / "tokenizer", model_max_length=TOKENS), config
         )
-        pipeline.to(getattr(torch, dtype))
+        pipeline.to(getattr(torch, pick_dtype(dtype, target)))
         named = replace(checkpoint, name=f"{shape}, random weights")
         return ready(named, pipeline, target, compiled=compiled)
 

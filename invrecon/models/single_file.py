@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from invrecon.errors import ModelError
+from invrecon.models.samplers import converted
 
 NETWORK = "model.diffusion_model."
 PREFIXES = {  # of a part's weights, in the files of Stable Diffusion's authors and of ComfyUI
@@ -251,7 +252,7 @@ class SingleFile:
             return scheduler
         kind = type(scheduler)
         knows = facts.keys() <= inspect.signature(kind.__init__).parameters.keys()
-        return (kind if knows else DDIMScheduler).from_config(scheduler.config, **facts)
+        return converted(kind if knows else DDIMScheduler, scheduler, **facts)
 
     def _guessed_prediction(self) -> str | None:
         name = f"{NETWORK}output_blocks.11.1.transformer_blocks.0.norm1.bias"

@@ -21,6 +21,7 @@ from invrecon.models.load import place
 from invrecon.models.model import Model
 from invrecon.models.probing.rescue import networks
 from invrecon.models.quiet import quiet
+from invrecon.models.samplers import converted
 from invrecon.settings import Recipe
 
 SAMPLERS: dict[str, Any] = {
@@ -93,7 +94,7 @@ class StockPipeline:
             return copy.deepcopy(self._model.scheduler(recipe.sampler))
         if not hasattr(self._own, "alphas_cumprod"):
             raise ValueError("flow matching has one sampler")
-        return SAMPLERS[sampler].from_config(self._own.config)
+        return converted(SAMPLERS[sampler], self._own)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Image, Tensor]:

@@ -1,6 +1,7 @@
 """An autoencoder that works in tiles, where the memory asks for it."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,7 +33,6 @@ class Tiling:
         self.autoencoder, self.device, self.latents = autoencoder, device, latents
         self.wanted = bool(getattr(autoencoder, "use_tiling", False))
         self._decided: dict[tuple[int, int], bool] = {}
-        self._layer_bytes = 0.0
 
     def used(self, width: int, height: int) -> bool:
         """Whether pictures of this size are cut, pixels."""
@@ -52,11 +52,15 @@ class Tiling:
         return width > limits[0] or height > limits[1]
 
     def _fits(self, width: int, height: int) -> bool:
-        self._layer_bytes = self._layer_bytes or self._measure()
-        return LAYERS_AT_ONCE * self._layer_bytes * width * height < free_memory(self.device)
+        return self.bytes_of_pass(width, height) < free_memory(self.device)
 
+    def bytes_of_pass(self, width: int, height: int) -> float:
+        """What a pass through the decoder and back takes at its fullest, uncut."""
+        return LAYERS_AT_ONCE * self._layer_bytes * width * height
+
+    @cached_property
     @torch.no_grad()
-    def _measure(self) -> float:
+    def _layer_bytes(self) -> float:
         """Bytes a pixel of the largest input and output of one layer of the decoder, seen on 64 x 64
         pixels.
         """
@@ -69,10 +73,12 @@ class Tiling:
 
         leaves = [module for module in vae.decoder.modules() if not any(module.children())]
         hooks = [module.register_forward_hook(note) for module in leaves]
-        vae.use_tiling, latents = False, self.latents()
+        latents, tiles = self.latents(), getattr(vae, "use_tiling", False)
+        vae.use_tiling = False
         try:
             vae.decode(latents.to(self.device, vae.dtype))
         finally:
+            vae.use_tiling = tiles
             for hook in hooks:
                 hook.remove()
         return largest / 64**2

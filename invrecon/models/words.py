@@ -1,5 +1,7 @@
 """Prompts as the text encoders get them: learnt words written out, then words and tokens."""
 
+import re
+from bisect import bisect_right
 from typing import Any
 
 from invrecon.core.editing.words import Words
@@ -12,6 +14,29 @@ def rewritten(pipeline: Any, tokenizer: Any, text: str) -> str:
     them."""
     rewrite = getattr(pipeline, "maybe_convert_prompt", None)
     return str(rewrite(text, tokenizer)) if rewrite and text else text
+
+
+def check_length(pipeline: Any, tokenizer: Any, limit: int, name: str, text: str) -> None:
+    """Raises UsageError where a prompt has more than `limit` tokens; the text says where to end it.
+
+    Args:
+        limit: with the tokens that the tokenizer adds.
+        name: "prompt" or "negative prompt".
+    """
+
+    def count(part: str) -> int:
+        return len(tokenizer(rewritten(pipeline, tokenizer, part)).input_ids)
+
+    with quiet():
+        tokens, special = count(text), tokenizer.num_special_tokens_to_add()
+        if tokens <= limit:
+            return
+        ends = [0, *(word.end() for word in re.finditer(r"\S+", text))]
+        last = ends[bisect_right(ends, limit, key=lambda end: count(text[:end])) - 1]
+    cure = f"end it after {text[:last][-40:]!r}" if last else "shorten its first word"
+    raise UsageError(
+        f"the {name} has {tokens - special} tokens, the text encoder takes {limit - special}: {cure}"
+    )
 
 
 def spell(pipeline: Any, prompt: str) -> Words:

@@ -1,7 +1,7 @@
 """Path in, pictures and seed out: the order of work behind every command."""
 
 from invrecon.core.sampler import OnProgress
-from invrecon.pipeline.batching import batch_size
+from invrecon.pipeline.batching import batch_size, memory_line
 from invrecon.pipeline.editing import Edited, Editing, edit
 from invrecon.pipeline.guidance import GuidanceSearch, find_guidance
 from invrecon.pipeline.imagination import Imagined, imagine, interpolate
@@ -29,6 +29,7 @@ __all__ = [
     "interpolate",
     "invert",
     "invert_batch",
+    "memory_line",
     "of_common_size",
     "reconstruct",
     "reconstruct_batch",

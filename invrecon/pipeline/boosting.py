@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from invrecon.core.denoiser import Counted
+from invrecon.core.denoiser import Counted, Denoiser
 from invrecon.core.ilb import BoostBudget
 from invrecon.core.objective import PROXIMAL_WEIGHT, Loss, Objective, squared_error
 from invrecon.core.schedule import Schedule
@@ -31,10 +31,11 @@ NORM_STEPS = 10
 
 
 def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
-    """The objective of a photo, and a counter of the network evaluations that it makes."""
+    """The objective of a photo, and a counter of the network evaluations that its seed norm takes."""
     model, settings = run.model, run.settings
     recipe = replace(run.recipe, negative_prompt="", guidance_scale=model.no_guidance)
-    counted = Counted(model.denoiser(recipe))
+    denoiser = model.denoiser(recipe)
+    counted = Counted(denoiser)
     dtype = decoder_dtype(settings.decoder_dtype, model.device)
     limited = isinstance(settings.proximal_weight, str)
     coarse = model.schedule(replace(recipe, num_inference_steps=NORM_STEPS))
@@ -44,14 +45,15 @@ def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
         return value / NORM_LIMIT, gradient / NORM_LIMIT
 
     objective = Objective(
-        decode=lambda latents: subject.cut(model.decode(latents, dtype)),
+        decode=partial(model.decode, dtype=dtype),
         encoded=subject.encoded,
         photo=subject.cut(subject.pixels),
         score=partial(subject.score, model),
         weight=PROXIMAL_WEIGHT if limited else float(settings.proximal_weight),
-        noise=_noise(model, counted, run.sampler.schedule),
+        noise=_noise(model, denoiser, run.sampler.schedule),
         seed_norm=norm if limited else None,
         loss=_loss(settings.perceptual_weight),
+        seen=subject.cut,
     )
     return objective, counted
 
@@ -67,7 +69,7 @@ def boost_budget(settings: Settings) -> BoostBudget:
     )
 
 
-def _noise(model: Model, denoiser: Counted, schedule: Schedule) -> Callable[[Tensor], Tensor]:
+def _noise(model: Model, denoiser: Denoiser, schedule: Schedule) -> Callable[[Tensor], Tensor]:
     """What the network takes for noise in image latents, asked at the last step but one, where a picture has
     a little noise.
     """

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from invrecon.errors import ModelError
 from invrecon.metrics import latent_fidelity
+from invrecon.models.checks import check_values
 from invrecon.models.precision import rescued_at
+from invrecon.pipeline.subject import check_network
 from invrecon.settings import Effort, Recipe, Settings
 
 if TYPE_CHECKING:
@@ -63,11 +64,10 @@ def check(model: Model, settings: Settings) -> Checkup:
     pixels = torch.stack((ramp.expand(SIDE, -1), ramp.expand(SIDE, -1).T, torch.zeros(SIDE, SIDE)))[None]
     image_latents = model.encode(pixels.to(model.device))
     for values, part in ((image_latents, "encoder"), (model.decode(image_latents), "decoder")):
-        if not values.isfinite().all():
-            raise ModelError(
-                f"{model.name}: its vae's {part} gives values that aren't finite: use another with --vae"
-            )
+        check_values(values, f"{model.name}: its vae's {part}", "use another with --vae")
     [inversion] = sampler.invert(image_latents)
+    regenerated = sampler.generate(inversion.latents)
+    check_network(regenerated, model, recipe)
     return Checkup(
         family=model.title,
         pipeline=type(model.pipeline).__name__,
@@ -78,7 +78,7 @@ def check(model: Model, settings: Settings) -> Checkup:
         dtype=str(model.dtype).removeprefix("torch."),
         vae_dtype=str(model.pipeline.vae.dtype).removeprefix("torch."),
         device=str(model.device),
-        latent_fidelity_db=latent_fidelity(image_latents, sampler.generate(inversion.latents)),
+        latent_fidelity_db=latent_fidelity(image_latents, regenerated),
         converged_steps=inversion.solved,
         rescued=len(rescued_at(sampler.denoiser)),
         seconds=time.monotonic() - begun,

@@ -121,7 +121,7 @@ def search_guidance(
     def attempt(scale: float, smaller: _Attempt | None) -> _Attempt:
         tell = numbered(on_progress, f"guidance {scale:g}:")
         recipe = replace(settings.recipe(*subject.canvas.size), guidance_scale=scale)
-        sampler = model.sampler(recipe, settings.effort, tell)
+        sampler = model.sampler(recipe, settings.inversion_effort, tell)
         return _try(scale, sampler, subject, model, smaller, ceiling - settings.guidance_loss)
 
     scale, attempts = largest_guidance(attempt, settings.max_guidance, lowest=model.no_guidance)

@@ -69,6 +69,8 @@ def inversion_header(
     return sampling_header(run.model, run.recipe, run.sampler.schedule) | {
         "solver": settings.solver,
         "rtol": settings.rtol,
+        "mean_evaluations": jsonable(settings.mean_evaluations),
+        "effort": settings.effort,
         "photo": {
             "sha256": photo.sha256,
             "size": list(canvas.photo_size),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +18,16 @@ from invrecon.core.lbo import Inversion
 from invrecon.core.sampler import DDIMInverter, OnProgress
 from invrecon.errors import InvreconError
 from invrecon.models.precision import rescued_at
+from invrecon.pipeline.batching import decoder_batch
 from invrecon.pipeline.boosting import boost_budget, boosting_objective
 from invrecon.pipeline.guidance import GuidanceSearch
 from invrecon.pipeline.header import inversion_header
 from invrecon.pipeline.run import Run, only, run_photos, settled
 from invrecon.pipeline.seeds import TILES
-from invrecon.pipeline.subject import Subject
+from invrecon.pipeline.subject import Subject, check_network
 from invrecon.seedfile import Seed
 from invrecon.settings import Settings
+from invrecon.solve import Outcome
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -39,6 +42,7 @@ class PhotoInversion:
     Args:
         boosted: the work of boosting; None without.
         guidance: the search for the guidance scale; None where the settings gave it.
+        effort: the settings' grade.
         steps, converged_steps: of the inversion that led to the seed, solved to `rtol` or to the network's
             own rounding.
         evaluations: of the network, by all rounds of boosting and the search.
@@ -51,6 +55,7 @@ class PhotoInversion:
     subject: Subject
     boosted: Boost | None
     guidance: GuidanceSearch | None
+    effort: str
     steps: int
     converged_steps: int
     evaluations: int
@@ -129,15 +134,17 @@ def invert_subjects(
         return [_summary(run, subject, method, inversion) for subject, inversion in pairs]
     objectives, counters = zip(*(boosting_objective(run, subject) for subject in subjects), strict=True)
 
-    def on_step(photo: int, done: int, total: int) -> None:
-        place = f"{photo + 1}/{len(subjects)} " if len(subjects) > 1 else ""
-        if run.on_progress:
-            run.on_progress(f"{place}boosting", done, total)
-
-    boosts = ilb.boost(sampler, objectives, boost_budget(run.settings), known=known, on_step=on_step)
+    boosts = ilb.boost(
+        sampler,
+        objectives,
+        boost_budget(run.settings),
+        known=known,
+        at_once=decoder_batch(run.model, subjects[0].encoded),
+        on_step=partial(run.on_progress, "boosting") if run.on_progress else None,
+    )
     return [
-        _summary(run, subject, method, boost.inversion, boost, counter.evaluations)
-        for subject, boost, counter in zip(subjects, boosts, counters, strict=True)
+        _summary(run, subject, method, boost.inversion, boost, counter.evaluations + objective.evaluations)
+        for subject, boost, objective, counter in zip(subjects, boosts, objectives, counters, strict=True)
     ]
 
 
@@ -150,6 +157,7 @@ def _summary(
     evaluations: int = 0,
 ) -> PhotoInversion:
     """Args: evaluations: of the network, by the objective of boosting."""
+    check_network(inversion.latents, run.model, run.recipe)
     steps, rounds = len(run.sampler.schedule), boost.rounds if boost else []
     if method == "ddim":
         evaluations += steps * (len(rounds) or 1)
@@ -169,6 +177,7 @@ def _summary(
         subject=subject,
         boosted=boost,
         guidance=run.search,
+        effort=run.settings.effort,
         steps=steps,
         converged_steps=inversion.solved,
         evaluations=evaluations,
@@ -192,6 +201,13 @@ def _padding(run: Run, subject: Subject) -> str | None:
     )
 
 
+def _in_budget(run: Run) -> bool:
+    """Whether steps that run out of evaluations are as asked for: a budget is enough without guidance, by
+    measurement.
+    """
+    return math.isfinite(run.sampler.effort.mean_evaluations) and run.sampler.denoiser.weight == 1
+
+
 def _advice(run: Run, subject: Subject, inversion: Inversion, rescued: Collection[float]) -> str | None:
     """What a person should know: of tiles, where the search found no border, of steps that did not converge,
     and of steps taken in float32.
@@ -203,7 +219,8 @@ def _advice(run: Run, subject: Subject, inversion: Inversion, rescued: Collectio
     advice = [note for note in notes if note]
     if search and not search.bracketed:
         advice.append(search.verdict)
-    if failed := [record for record in records if not record.outcome.solved]:
+    expected = (Outcome.MAX_ITERATIONS,) if _in_budget(run) else ()
+    if failed := [one for one in records if not (one.outcome.solved or one.outcome in expected)]:
         worst = max(failed, key=lambda record: record.residual)
         advice.append(
             f"{len(failed)} of {len(records)} steps did not converge "

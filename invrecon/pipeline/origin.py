@@ -81,7 +81,7 @@ def find_origin(
     if photo:
         check_photo(seed, source, photo)
     loaded = load_photo(photo) if photo else None
-    canvas = canvas_of(seed) if seed.header.get("photo") else None
+    canvas = canvas_of(seed, source) if seed.header.get("photo") else None
     return Origin(seed, canvas, loaded, advice="; ".join(caveats(seed, model)) or None)
 
 

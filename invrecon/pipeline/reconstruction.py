@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from invrecon.models import Model
 
 
+ENOUGH = 30.0  # dB of latent fidelity; on `mini` less costs more than 0.15 dB of PSNR
+
+
 @dataclass(frozen=True)
 class Reconstruction:
     """What the seed alone gives back. Pictures and figures that need the photo are None for a seed file.
@@ -164,7 +167,7 @@ def _settings_of(seed: Seed, path: Path, photo: Path, model: Model, settings: Se
     check_photo(seed, path, photo)
     recipe = asdict(seed.recipe)
     size = f"{recipe.pop('width')}x{recipe.pop('height')}"
-    return replace(settings, size=size, fit=canvas_of(seed).fit, auto_guidance=False, **recipe)
+    return replace(settings, size=size, fit=canvas_of(seed, path).fit, auto_guidance=False, **recipe)
 
 
 def _work(run: Run, subjects: Sequence[Subject]) -> list[Reconstruction]:
@@ -202,6 +205,7 @@ def _judge(
     square, autoencoded, ddim = (decode(model, z) for z in (regenerated, subject.encoded, by_ddim))
     final, ceiling = subject.psnr(square), None
     photo = subject.canvas.shown(subject.photo.rgb)
+    fidelity = latent_fidelity(inversion.seed.image_latents, regenerated)
     if run.settings.decoder_ceiling:
         ceiling = _decoder_ceiling(model, subject)
     return Reconstruction(
@@ -220,11 +224,21 @@ def _judge(
         ddim_psnr=subject.psnr(ddim),
         lbo_psnr=_lbo_psnr(boost, final),
         ilb_psnr=None if boosted_by_ddim is None else score(boosted_by_ddim),
-        latent_fidelity_db=latent_fidelity(inversion.seed.image_latents, regenerated),
+        latent_fidelity_db=fidelity,
         ddim_latent_fidelity_db=latent_fidelity(subject.encoded, by_ddim),
         seconds=run.seconds(),
         tiling=inversion.seed.header["tiling"],
-        advice=inversion.advice,
+        advice="; ".join(filter(None, [inversion.advice, _loss(run, fidelity)])) or None,
+    )
+
+
+def _loss(run: Run, fidelity: float) -> str | None:
+    """What a person should know where a budget of evaluations was too small: `fidelity` is in dB."""
+    if fidelity >= ENOUGH or not math.isfinite(run.settings.mean_evaluations):
+        return None
+    return (
+        f"the seed gives the image latents back to {fidelity:.0f} dB only, which the picture shows: "
+        "take --effort standard, or a larger --mean-evaluations"
     )
 
 

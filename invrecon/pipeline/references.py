@@ -18,7 +18,7 @@ from invrecon.formats import is_seed_file
 from invrecon.image import best_size, load_photo
 from invrecon.pipeline.inversion import invert_subjects
 from invrecon.pipeline.run import only, run_photos
-from invrecon.pipeline.seeds import check_model, unchecked
+from invrecon.pipeline.seeds import caveats, check_model
 from invrecon.pipeline.subject import decode
 from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import Recipe, Settings
@@ -68,7 +68,7 @@ def find_reference(
         seed = load_seed(source)
         check_model(seed, source, model)
         picture = decode(model, seed.image_latents)
-        advice, seconds = "; ".join(unchecked(seed)) or None, time.monotonic() - begun
+        advice, seconds = "; ".join(caveats(seed, model)) or None, time.monotonic() - begun
         return Reference(seed, picture, health(seed.latents), 0, seconds, advice)
     settings, none = model.settled(settings or Settings()), model.no_guidance
     plain = replace(settings, boost=False, guidance_scale=none, auto_guidance=False)

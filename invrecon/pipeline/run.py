@@ -132,7 +132,7 @@ def _begin(
         search = search_guidance(subjects[0], model, settings, on_progress)
         settings = replace(settings, guidance_scale=search.guidance_scale, auto_guidance=False)
     recipe = settings.recipe(*subjects[0].canvas.size)
-    sampler = search.sampler if search else model.sampler(recipe, settings.effort, on_progress)
+    sampler = search.sampler if search else model.sampler(recipe, settings.inversion_effort, on_progress)
     return Run(model, settings, recipe, sampler, search, len(subjects), begun)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invrecon.errors import InputError
+from invrecon.errors import InputError, ModelError, UsageError
 from invrecon.image import Canvas, load_photo
 from invrecon.models.mismatch import mismatch
 from invrecon.seedfile import Seed
@@ -20,11 +20,25 @@ _WAYS = {True: "in tiles", False: "as a whole"}
 
 def check_model(seed: Seed, path: Path, model: Model) -> None:
     """Raises InputError where `model` isn't what `seed` was made with; the text names what differs."""
+    try:
+        model.check(seed.recipe)
+        _check_model(seed, path, model)
+    except (UsageError, ModelError) as error:  # of this seed alone: others of the same run may do
+        raise InputError(f"{path}: {error}") from error
+
+
+def _check_model(seed: Seed, path: Path, model: Model) -> None:
     channels = seed.latents.shape[1]
     if seed.header["fingerprint"] == model.fingerprint and channels != model.latent_channels:
         raise InputError(
             f"{path}: damaged seed file, {channels} latent channels "
             f"where the model has {model.latent_channels}"
+        )
+    height, width = (side * model.downsampling for side in seed.latents.shape[2:])
+    if channels == model.latent_channels and (width, height) != (seed.recipe.width, seed.recipe.height):
+        raise InputError(
+            f"{path}: damaged seed file, its latents are those of {width} x {height} pixels, "
+            f"not of {seed.recipe.width} x {seed.recipe.height}"
         )
     if reason := mismatch(seed.header, seed.recipe, model):
         raise InputError(f"{path}: {reason}")
@@ -38,13 +52,16 @@ def unchecked(seed: Seed) -> list[str]:
     return [f"made by an earlier invrecon, which didn't note {', '.join(missing)}: these are not checked"]
 
 
-def caveats(seed: Seed, model: Model) -> list[str]:
+def caveats(seed: Seed, model: Model, dtype: str = "") -> list[str]:
     """What a person should know of a seed that `check_model` let pass and that is regenerated: what wasn't
     checked, and where the model runs otherwise than when the seed was found.
+
+    Args:
+        dtype: in which it is regenerated; the model's own where it is empty.
     """
     header, recipe = seed.header, seed.recipe
     told = unchecked(seed)
-    dtype = str(model.dtype).removeprefix("torch.")
+    dtype = dtype or str(model.dtype).removeprefix("torch.")
     if header["dtype"] != dtype:
         told.append(f"found in {header['dtype']}, regenerated in {dtype}: expect less")
     tiled = model.tiled(recipe.width, recipe.height)
@@ -62,11 +79,17 @@ def check_photo(seed: Seed, path: Path, photo: Path) -> None:
     origin = seed.header.get("photo")
     if not isinstance(origin, dict):
         raise InputError(f"{path}: belongs to no photo; `invrecon reconstruct` gives its picture")
-    if origin.get("sha256") != load_photo(photo).sha256:
+    loaded, canvas = load_photo(photo), canvas_of(seed, path)
+    if origin.get("sha256") != loaded.sha256:
         raise InputError(f"{path}: was not made from {photo}")
+    if canvas.photo_size != loaded.rgb.size:
+        sizes = ["{} x {}".format(*size) for size in (canvas.photo_size, loaded.rgb.size)]
+        raise InputError(
+            f"{path}: made from {sizes[0]} pixels, and {photo} has {sizes[1]}; make the seed anew"
+        )
 
 
-def canvas_of(seed: Seed) -> Canvas:
+def canvas_of(seed: Seed, path: Path) -> Canvas:
     """How the photo of a seed lay on the canvas. Raises InputError where the seed belongs to no photo, or
     doesn't say.
     """
@@ -74,13 +97,13 @@ def canvas_of(seed: Seed) -> Canvas:
         case {"size": [int(width), int(height)], "fit": "crop" | "pad" | "stretch" as fit, "box": [*box]}:
             pass
         case _:
-            raise InputError("belongs to no photo")
+            raise InputError(f"{path}: belongs to no photo, or the photo's place in its header is damaged")
     recipe, room = seed.recipe, (width, height)
     size = recipe.width, recipe.height
     sides = size if fit == "pad" else room
     if len(box) != 4 or not all(isinstance(edge, int) for edge in box):
-        raise InputError("damaged seed file, the photo's box is not four numbers")
+        raise InputError(f"{path}: damaged seed file, the photo's box is not four numbers")
     left, top, right, bottom = box
     if not (0 <= left < right <= sides[0] and 0 <= top < bottom <= sides[1]):
-        raise InputError("damaged seed file, the photo's box lies outside of it")
+        raise InputError(f"{path}: damaged seed file, the photo's box lies outside of it")
     return Canvas(room, size, fit, (left, top, right, bottom))

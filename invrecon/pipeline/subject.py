@@ -12,10 +12,11 @@ from torch import Tensor
 
 from invrecon.image import Canvas, Photo, load_photo, plan_canvas, to_image, to_tensor
 from invrecon.metrics import psnr
+from invrecon.models.checks import check_values
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-    from invrecon.settings import Settings
+    from invrecon.settings import Recipe, Settings
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,20 @@ def lay_out(photo: Photo, canvas: Canvas, model: Model) -> Subject:
     """A photo on a canvas, encoded."""
     original = canvas.place(photo.rgb)
     pixels = to_tensor(original).to(model.device)
-    return Subject(photo, canvas, original, pixels, model.encode(pixels))
+    encoded = model.encode(pixels)
+    check_values(encoded, f"{model.name}: its vae's encoder", "use another with --vae")
+    return Subject(photo, canvas, original, pixels, encoded)
+
+
+def check_network(values: Tensor, model: Model, recipe: Recipe) -> None:
+    """Raises ModelError where what the network led to isn't finite."""
+    cure = "the checkpoint is damaged; fetch it again"
+    if model.dtype != torch.float32:
+        cure = "use --dtype float32"
+    elif recipe.guidance_scale > model.no_guidance:
+        cure = "lower the guidance scale, or fetch the checkpoint again"
+    part = "unet" if hasattr(model.pipeline, "unet") else "transformer"
+    check_values(values, f"{model.name}: its {part}", cure)
 
 
 def canvas_for(photo: Photo, model: Model, settings: Settings) -> Canvas:

@@ -114,7 +114,7 @@ def verify(
     seed = load_seed(seed_file)
     check_model(seed, seed_file, model)
     check_photo(seed, seed_file, photo)
-    subject = lay_out(load_photo(photo), canvas_of(seed), model)
+    subject = lay_out(load_photo(photo), canvas_of(seed, seed_file), model)
     pipeline = StockPipeline(model, dtype)
     if matrix and not model.checkpoint:
         raise UsageError(
@@ -133,7 +133,7 @@ def verify(
         matrix=_matrix(seed, subject, model, on_progress) if matrix else [],
         psnr_photo=psnr(subject.canvas.shown(subject.photo.rgb), subject.canvas.enlarge(picture)),
         subject=subject,
-        advice="; ".join([*caveats(seed, model), *_of_halves(seed, dtype)]) or None,
+        advice="; ".join([*caveats(seed, model, dtype), *_of_halves(seed, dtype)]) or None,
     )
 
 
@@ -142,7 +142,8 @@ def _of_halves(seed: Seed, dtype: str) -> list[str]:
     if dtype != "float32":
         return [f"stock diffusers rounds the latents to {dtype} after each step, which invrecon doesn't"]
     steps = seed.header.get("steps")
-    rescued = [step for step in steps if step.get("float32")] if isinstance(steps, list) else []
+    records = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    rescued = [step for step in records if step.get("float32")]
     if seed.header["dtype"] == "float32":
         return []
     told = "stock diffusers is asked in float32, since in half precision it rounds the latents too"

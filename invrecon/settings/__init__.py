@@ -6,6 +6,7 @@ from invrecon.settings.checkpoint import Checkpoint
 from invrecon.settings.editing import INVERSIONS, MODES, EditSettings, read_edit
 from invrecon.settings.effort import Effort
 from invrecon.settings.framing import Framing
+from invrecon.settings.grades import EFFORTS
 from invrecon.settings.hardware import Hardware
 from invrecon.settings.imagining import Imagining
 from invrecon.settings.presets import load_captions, load_settings, load_table
@@ -14,6 +15,7 @@ from invrecon.settings.run import Settings, each
 from invrecon.settings.table import Setting, settings_of
 
 __all__ = [
+    "EFFORTS",
     "INVERSIONS",
     "MODES",
     "SAMPLERS",

@@ -24,8 +24,9 @@ class Hardware(Group):
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = setting(
         "auto",
-        "In what precision the networks run; auto takes a seed file's own, and float32 for photos. "
-        "The halves take half the memory and invert less exactly.",
+        "In what precision the networks run; auto takes a seed file's own; for photos bfloat16 on CUDA, or "
+        "float16 on older cards, and float32 elsewhere. The halves take half the memory and invert less "
+        "exactly.",
     )
     offload: Literal["none", "model", "sequential"] = setting(
         "none", "Keep idle parts on the CPU, where memory is short; needs CUDA and accelerate."
@@ -44,11 +45,6 @@ class Hardware(Group):
     compile: bool = setting(
         False, "Let torch.compile make a program of the network; minutes, then faster. Needs a compiler."
     )
-
-    @property
-    def network_dtype(self) -> str:
-        """`dtype`, where no seed file has a say."""
-        return "float32" if self.dtype == "auto" else self.dtype
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from invrecon.errors import UsageError
+from invrecon.settings.grades import EFFORTS
 from invrecon.settings.run import Settings
 from invrecon.settings.table import settings_of
 from invrecon.toml import tomllib
@@ -14,7 +15,8 @@ from invrecon.toml import tomllib
 def load_settings(
     path: Path | None = None, by_model: Callable[[str], dict[str, Any]] | None = None, **overrides: Any
 ) -> Settings:
-    """Settings from a TOML preset, then from `overrides` that are not None.
+    """Settings from a TOML preset, then from `overrides` that are not None. Where a source names an effort,
+    what that sets gives way to the source's other settings, and wins over earlier sources.
 
     Tables of the preset are left to `load_table`.
 
@@ -28,7 +30,17 @@ def load_settings(
     values = _spell({key: value for key, value in preset.items() if not isinstance(value, dict)})
     given = _spell({key: value for key, value in overrides.items() if value is not None})
     suited = by_model(given.get("model", values.get("model", Settings.model))) if by_model else {}
-    return Settings(**suited | _checked(values, path) | given)
+    most_steps = suited.get("num_inference_steps", Settings.num_inference_steps)
+    preset, given = (_with_effort(source, most_steps) for source in (_checked(values, path), given))
+    return Settings(**suited | preset | given)
+
+
+def _with_effort(values: dict[str, Any], most_steps: int) -> dict[str, Any]:
+    """`values` over what their effort sets; that takes no more steps than suit the model."""
+    preset = dict(EFFORTS.get(values.get("effort", ""), {}))
+    if preset:
+        preset["num_inference_steps"] = min(preset["num_inference_steps"], most_steps)
+    return preset | values
 
 
 def load_table(path: Path | None, name: str) -> dict[str, Any]:

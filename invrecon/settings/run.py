@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from typing import Literal
 
 from invrecon.errors import UsageError
 from invrecon.settings.auto_guidance import AutoGuidance
@@ -9,20 +10,28 @@ from invrecon.settings.boosting import Boosting
 from invrecon.settings.checkpoint import Checkpoint
 from invrecon.settings.effort import Effort
 from invrecon.settings.framing import Framing
+from invrecon.settings.grades import graded
 from invrecon.settings.hardware import Hardware
 from invrecon.settings.recipe import Recipe, Sampling
 from invrecon.settings.table import documented, part, setting
 
 
 @documented
+@graded
 @dataclass(frozen=True)
 class Settings(Checkpoint, Sampling, AutoGuidance, Effort, Boosting, Framing, Hardware):
     """What shapes a result: `Settings(prompt="a cat", num_inference_steps=20)`.
+
+    What isn't given follows from `effort`; to change the effort later, make them anew.
 
     Raises:
         UsageError: a setting is out of its range, or contradicts another.
     """
 
+    effort: Literal["quick", "standard", "best"] = setting(
+        "standard",
+        "Sets steps, decoder passes and tolerances together; those that are given too win over it.",
+    )
     seed: int = setting(
         0, "Seed of the random generators; inversion draws nothing at random.", low=0, high=2**63 - 1
     )
@@ -40,7 +49,7 @@ class Settings(Checkpoint, Sampling, AutoGuidance, Effort, Boosting, Framing, Ha
         return Recipe(**vars(part(self, Sampling)), width=width, height=height)
 
     @property
-    def effort(self) -> Effort:
+    def inversion_effort(self) -> Effort:
         """How much work the inversion may be."""
         return part(self, Effort)
 

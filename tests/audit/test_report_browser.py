@@ -1,34 +1,18 @@
 """The audit's page, alive in a real browser."""
 
 import re
-import shutil
 
 import pytest
 
 from invrecon.audit.methods.report import write_report
 from tests.audit.reports import EVIL, SETTINGS, hollow
+from tests.browser import open_browser
 
 
 @pytest.fixture(params=["light", "dark"])
 def browser(request):
     """Headless Chromium that prefers light or dark."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    chromedriver = shutil.which("chromedriver")
-    if not chromium or not chromedriver:
-        pytest.skip("needs chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "headless=new",
-        "no-sandbox",
-        "disable-dev-shm-usage",
-        "disable-gpu",
-        "window-size=1200,900",
-    ):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver)) as driver:
+    with open_browser({"browser": "ALL"}) as driver:
         feature = {"name": "prefers-color-scheme", "value": request.param}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
         driver.scheme = request.param

@@ -24,6 +24,7 @@ def fake(monkeypatch):
         "batch_size",
         lambda _, settings: 1 if settings.batch_size == "auto" else settings.batch_size,
     )
+    monkeypatch.setattr(invrecon.pipeline, "memory_line", lambda model, settings: "memory: enough")
     monkeypatch.setattr(invrecon.pipeline, "reconstruct", fake.reconstruct)
     monkeypatch.setattr(invrecon.pipeline, "boost", fake.boost)
     monkeypatch.setattr(invrecon.pipeline, "verify", fake.verify)

@@ -27,7 +27,7 @@ QUALITY = [
     "ilb_psnr",
 ]
 LATENTS = ["latent_fidelity_db", "ddim_latent_fidelity_db"]
-EFFORT = ["steps", "converged_steps", "evaluations", "evaluations_per_step"]
+EFFORT = ["effort", "steps", "converged_steps", "evaluations", "evaluations_per_step"]
 HEALTH = [
     f"{plain}seed_{name}" for name in ("norm", "autocorrelation", "normality") for plain in ("plain_", "")
 ]
@@ -39,6 +39,7 @@ FIELDS = [
     *EFFORT,
     *HEALTH,
     "seconds",
+    "peak_memory_mb",
     "seen",
     "tiling",
     "guidance_scale",
@@ -78,6 +79,7 @@ class Pipeline:
             raise self.raises[photo.name]
         seed = Seed(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), header())
         effort = {
+            "effort": settings.effort,
             "steps": 50,
             "converged_steps": 49,
             "evaluations": 400,

@@ -14,7 +14,7 @@ def test_a_bug_is_told_in_one_line(fake):
     fake.raises["x.png"] = RuntimeError("two\nlines [red]")
     result = run("reconstruct", photo("x.png"))
     assert result.exit_code == 1
-    assert result.stdout == ""
+    assert result.stdout == "memory: enough\n"
     assert (
         result.stderr == "invrecon: internal error: RuntimeError: two\\nlines [red]; "
         "set INVRECON_DEBUG=1 for the traceback\n"

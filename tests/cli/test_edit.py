@@ -27,7 +27,7 @@ class Pipeline:
         self.asked, self.edits, self.settings, self.raises = [], [], None, {}
 
     def load_model(self, name, device="auto", dtype="float32", **_):
-        return SimpleNamespace(name=name)
+        return SimpleNamespace(name=name, device="cpu")
 
     def edit(self, source, model, edits, settings, on_progress=None, **rest):
         self.asked.append({"source": source, **rest})
@@ -67,6 +67,7 @@ def fake(monkeypatch, tmp_path):
     fake = Pipeline()
     monkeypatch.setattr(invrecon.models, "load_model", fake.load_model)
     monkeypatch.setattr(invrecon.pipeline, "edit", fake.edit)
+    monkeypatch.setattr(invrecon.pipeline, "memory_line", lambda model, settings: "memory: enough")
     for name in ("x.png", "y.png"):
         Image.new("RGB", (16, 16), "red").save(name)
     return fake

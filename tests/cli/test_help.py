@@ -15,7 +15,7 @@ try:
 finally:
     print("HEAVY", *[name for name in {HEAVY} if name in sys.modules])
 """
-NAMES = ("invert", "reconstruct", "boost", "edit", "imagine", "verify", "audit", "audit-edit", "speed")
+NAMES = ("invert", "reconstruct", "boost", "edit", "imagine", "verify", "audit", "audit-edit", "speed", "ui")
 WORKING = ([], *([name] for name in NAMES), ["summary"], ["models", "path"])
 COMMANDS = (*WORKING, ["models"], ["models", "list"], ["models", "show"], ["models", "check"])
 
@@ -70,6 +70,7 @@ def test_help_shows_examples_and_exit_codes(command):
         "imagine": {"3"},
         "speed": {"3"},
         "summary": {"3"},
+        "ui": {"0", "3"},
     }
     assert codes == expected - without.get(command[0] if command else "", set())
 

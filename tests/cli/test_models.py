@@ -43,7 +43,7 @@ def test_path_and_check_take_all_that_locates_a_checkpoint(monkeypatch, fake):
     assert asked == [("a/b", "main", "fp16", "base")]
     monkeypatch.setattr(invrecon.pipeline.checkup, "check", lambda model, settings: Found())
     assert run("models", "check", "a/b", *where).exit_code == 0
-    assert fake.loaded == [("a/b", "auto", "float32")]
+    assert fake.loaded == [("a/b", "auto", "auto")]
     assert [fake.places[name] for name in ("revision", "variant", "base")] == ["main", "fp16", "base"]
 
 

@@ -104,7 +104,7 @@ def test_options_override_the_preset_which_overrides_the_defaults(fake):
         "",
     )
     assert settings.max_evaluations == 60
-    assert fake.loaded == [("mini", "cpu", "float32")]
+    assert fake.loaded == [("mini", "cpu", "auto")]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from invrecon.cli.bars import Overall
 from invrecon.cli.output import Output
 from invrecon.cli.tables import shorten
 from invrecon.errors import InputError
@@ -74,13 +75,14 @@ FIGURES = "30.00 -1.00 20.00 288 x 216 of 640 x 480 2.5"  # the default columns
 
 def test_the_table_and_the_files_go_to_stdout(fake):
     result = run("reconstruct", photo("x.png"))
-    assert " ".join(result.stdout.splitlines()[2].split()) == f"x.png {FIGURES}"
+    assert result.stdout.splitlines()[0] == "memory: enough"
+    assert " ".join(result.stdout.splitlines()[3].split()) == f"x.png {FIGURES}"
     assert result.stdout.splitlines()[-3:] == ["x.recon.png", "x.seed.safetensors", "x.compare.png"]
     assert result.stderr == ""
 
 
 def test_verbose_prints_the_other_figures_in_two_more_tables(fake):
-    lines = run("reconstruct", photo("x.png"), "--verbose").stdout.splitlines()
+    lines = run("reconstruct", photo("x.png"), "--verbose").stdout.splitlines()[1:]
     assert [" ".join(line.split()) for line in lines[2:9:3]] == [
         f"x.png {FIGURES}",
         "x.png 28.00 8.0 0.9000 31.00 29.00 21.00 60.0",
@@ -91,7 +93,7 @@ def test_verbose_prints_the_other_figures_in_two_more_tables(fake):
 @pytest.mark.parametrize("verbose", [[], ["--verbose"]])
 def test_tables_fit_a_hundred_characters_and_long_names_lose_their_middle(fake, verbose):
     name = "holiday-" + "x" * 150 + "-beach.png"
-    lines = run("reconstruct", photo(name), *verbose).stdout.splitlines()
+    lines = run("reconstruct", photo(name), *verbose).stdout.splitlines()[1:]
     tables = lines[: 3 * (1 + 2 * len(verbose))]
     assert all(len(line) <= 100 for line in tables)
     for line in tables[2::3]:
@@ -162,6 +164,16 @@ class Terminal:
         pass
 
 
+class Clock:
+    seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+_NO_BAR = (None, lambda *step: None)
+
+
 @pytest.mark.parametrize("quiet", [False, True])
 def test_bars_are_drawn_on_a_terminal_only_and_show_name_and_stage(monkeypatch, quiet):
     monkeypatch.setenv("TERM", "xterm")
@@ -170,6 +182,34 @@ def test_bars_are_drawn_on_a_terminal_only_and_show_name_and_stage(monkeypatch, 
         on_progress("inverting", 3, 50)
     assert ("[red]x.png: inverting" in terminal.text and "3/50" in terminal.text) is not quiet
     assert bool(terminal.text) is not quiet
+
+
+def test_a_run_of_several_inputs_has_a_bar_of_its_own_with_the_time_that_is_left(fake, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    overall = Overall(3, clock := Clock())
+    with Output().progress("1/3 x.png", overall):
+        pass
+    assert "all" in terminal.text
+    assert "-:--:-- left" in terminal.text
+    clock.seconds = 100.0
+    overall.advance(1)
+    with Output().progress("2/3 y.png", overall) as on_progress:
+        clock.seconds = 130.0
+        on_progress("inverting", 3, 50)
+    assert "y.png: inverting" in terminal.text
+    assert "0:02:50 left" in terminal.text
+    clock.seconds = 1000.0
+    assert overall.seconds_left() == 0
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_one_input_has_no_bar_of_all(fake, monkeypatch, inputs):
+    seen = []
+    monkeypatch.setattr("invrecon.cli.bars.bars", lambda title, overall=None: seen.append(overall) or _NO_BAR)
+    run("invert", *(photo(f"{number}.png") for number in range(inputs)))
+    of_photos = [one and (one.total, one.done) for one in seen[1:]]  # the first is the model's
+    assert of_photos == ([None] if inputs == 1 else [(2, 2), (2, 2)])
 
 
 def test_names_are_shortened_by_the_width_that_they_take():

@@ -1,8 +1,13 @@
 """`--resume`."""
 
+import shutil
 from pathlib import Path
 
+import pytest
+
+from invrecon.models import model_contents, model_folder
 from tests.cli.fakes import EFFORT, QUALITY, photo, rows, run
+from tests.models.weights import configure
 
 
 def test_resume_takes_over_what_is_finished_and_does_the_rest(fake):
@@ -51,4 +56,41 @@ def test_notes_that_resume_cannot_read_are_one_line(fake):
     refused = run("reconstruct", photo("a.png"), "--resume")
     assert refused.exit_code == 2
     assert ".invrecon.jsonl" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "resumed"),
+    [
+        (["--tiling"], False),
+        (["--dtype", "bfloat16"], False),
+        (["--decoder-dtype", "float32"], False),
+        (["--batch-size", "2", "--device", "cpu"], True),
+    ],
+)
+def test_what_shapes_a_result_is_part_of_the_key_and_what_speeds_it_up_is_not(fake, option, resumed):
+    assert run("reconstruct", photo("a.png"), "--resume").exit_code == 0
+    again = run("reconstruct", "a.png", "--resume", *option)
+    assert again.exit_code == (0 if resumed else 1)
+    assert ("exists; overwrite it" in again.stderr) != resumed
+
+
+def test_a_model_that_changed_in_its_place_is_another_and_its_copy_is_not(fake, folder):
+    first, second = (Path(shutil.copytree(model_folder("mini"), folder / name)) for name in ("m", "copy"))
+    options = ["reconstruct", photo("a.png"), "--resume", "--model"]
+    assert run(*options, str(first)).exit_code == 0
+    assert model_contents(str(first)) == model_contents(str(second))
+    configure(first / "scheduler" / "scheduler_config.json", prediction_type="epsilon")
+    assert model_contents(str(first)) != model_contents(str(second))
+    assert run(*options, str(first)).exit_code == 1
+    shutil.rmtree(first)
+    second.rename(first)
+    fake.done.clear()
+    assert run(*options, str(first)).exit_code == 0
+    assert fake.done == []
+
+
+def test_a_model_that_is_not_there_is_one_line(fake):
+    refused = run("reconstruct", photo("a.png"), "--resume", "--model", "nosuch")
+    assert refused.exit_code == 2
     assert len(refused.stderr.splitlines()) == 1

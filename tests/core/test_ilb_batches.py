@@ -1,7 +1,7 @@
 """Photos boosted together: inversions are shared, and each photo has its own rounds and its own best."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -93,14 +93,45 @@ def test_inversions_that_are_known_are_not_made_again():
         assert_alike(mine, alike)
 
 
-def test_decoder_steps_are_told_with_the_photo_s_number():
+def test_photos_share_passes_through_the_decoder_as_far_as_the_memory_allows():
+    passes = []
+
+    def counted(latents: Tensor) -> Tensor:
+        if latents.requires_grad:
+            passes.append(len(latents))
+        return decode(latents)
+
+    boosts = [
+        ilb.boost(
+            Recorded(),
+            [objective(photo, decode=counted) for photo in range(4)],
+            BoostBudget(decoder_steps=10),
+            at_once=at_once,
+        )
+        for at_once in (4, 3, 1)
+    ]
+    assert passes == [4] * 10 + [3, 1] * 10 + [1] * 40
+    for others in boosts[1:]:
+        for mine, theirs in zip(boosts[0], others, strict=True):
+            assert_alike(mine, theirs)
+
+
+def test_each_photo_has_its_own_part_of_the_decoded_picture_and_its_own_count():
+    def cut(photo: int) -> Objective:
+        def seen(pixels: Tensor) -> Tensor:
+            return pixels[..., : 8 - photo]
+
+        return replace(objective(photo), seen=seen, photo=seen(PHOTOS[photo]))
+
+    objectives, budget = [cut(photo) for photo in range(2)], BoostBudget(decoder_steps=10)
+    together = ilb.boost(Recorded(), objectives, budget, at_once=2)
+    assert [one.evaluations for one in objectives] == [11, 11]
+    for photo, mine in enumerate(together):
+        assert_alike(mine, ilb.boost(Recorded(), [cut(photo)], budget)[0])
+
+
+def test_decoder_steps_are_told():
     seen = []
-    ilb.boost(
-        Recorded(),
-        [objective(photo) for photo in range(2)],
-        BoostBudget(decoder_steps=10),
-        on_step=lambda *step: seen.append(step),
-    )
-    assert [photo for photo, _, _ in seen] == sorted(photo for photo, _, _ in seen)
-    assert {(photo, total) for photo, _, total in seen} == {(0, 10), (1, 10)}
-    assert all(0 < done <= 10 for _, done, _ in seen)
+    objectives, budget = [objective(photo) for photo in range(2)], BoostBudget(decoder_steps=10)
+    ilb.boost(Recorded(), objectives, budget, on_step=lambda *step: seen.append(step))
+    assert set(seen) == {(10, 10)}

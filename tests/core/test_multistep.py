@@ -66,6 +66,17 @@ def test_a_batch_is_inverted_as_its_samples_alone(samples):
     assert (misses < 1e-6).all()
 
 
+def test_a_budget_is_kept_and_more_of_it_gains(samples):
+    denoiser, schedule, fidelities = CurvedDenoiser(0.5), dpm_schedule(20), []
+    for budget in (1.0, 2.0, 3.5, 8.0):
+        inversions = multistep.invert(denoiser, schedule, samples, Effort(mean_evaluations=budget))
+        assert all(one.evaluations <= 20 * budget + 1 for one in inversions)
+        assert all(one.evaluations > 20 * (budget - 1) for one in inversions)
+        fidelities.append(latent_fidelity(samples, generate(denoiser, schedule, seeds(inversions))))
+    assert fidelities == sorted(fidelities)
+    assert fidelities[-1] > fidelities[0] + 20
+
+
 def test_evaluations_of_all_sweeps_are_counted(samples):
     rows = []
 

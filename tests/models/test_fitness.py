@@ -2,6 +2,7 @@
 the setting."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from invrecon import Settings, load_model, reconstruct
 from invrecon.errors import ModelError
 from invrecon.metrics import psnr
 from invrecon.models.quiet import quiet
+from invrecon.models.samplers import SCHEDULERS, make_scheduler
 from invrecon.pipeline.checkup import check
 from invrecon.settings import Recipe
 from tests import checkpoints
@@ -65,6 +67,8 @@ def test_another_autoencoder_takes_the_place_of_the_checkpoint_s_own(folder, tin
     assert type(swapped.pipeline.vae) is AutoencoderTiny
     prints = {m.fingerprint for m in (swapped, load_model(str(folder), device="cpu"))}
     assert len(prints | {load_model(str(folder), device="cpu", vae=str(tiny_folder)).fingerprint}) == 2
+    shutil.copy(next((tiny_folder / "vae").glob("*.safetensors")), tmp_path / "V.SFT")
+    assert "lacks" in refused(folder, vae=str(tmp_path / "V.SFT"))  # read, but of another architecture
     assert "no autoencoder" in refused(folder, vae=str(tmp_path))
     narrow = checkpoints.autoencoder(8)
     narrow.save_pretrained(tmp_path / "narrow")
@@ -170,19 +174,50 @@ def test_checking_a_model_decodes_too(folder, tmp_path):
         check(load_model(str(path), device="cpu"), Settings())
 
 
+@pytest.mark.parametrize(
+    ("part", "weight", "says"),
+    [
+        ("unet", "conv_out.weight", "its unet gives values that aren't finite: the checkpoint is damaged"),
+        (
+            "vae",
+            "encoder.conv_out.weight",
+            "its vae's encoder gives values that aren't finite: use another with",
+        ),
+    ],
+)
+def test_finite_weights_that_overflow_are_told_by_their_part(folder, tmp_path, photo, part, weight, says):
+    """Never "try float32", which it is."""
+    path = copy(folder, tmp_path / "m")
+    rewrite(path / part, lambda weights: weights | {weight: weights[weight] * 1e38})
+    model = load_model(str(path), device="cpu")
+    with pytest.raises(ModelError, match=says):
+        check(model, Settings())
+    with pytest.raises(ModelError, match=says):
+        reconstruct(photo, model, Settings(size=64, num_inference_steps=2, boost=False))
+
+
 def test_a_schedule_without_signal_at_its_start_is_told():
-    scheduler = DDIMScheduler(
-        **checkpoints.BETAS, clip_sample=False, rescale_betas_zero_snr=True, timestep_spacing="trailing"
-    )
-    with pytest.raises(ModelError, match="leaves no signal at timestep 999"):
+    options = {"clip_sample": False, "timestep_spacing": "trailing"}
+    scheduler = DDIMScheduler(**checkpoints.BETAS | options, rescale_betas_zero_snr=True)
+    with pytest.raises(ModelError, match=r"leaves no signal at timestep 999.*: use --sampler euler"):
         read_schedule(scheduler, 5)
+    assert len(read_schedule(make_scheduler("euler", scheduler), 5).A) == 5
+    steep = DDIMScheduler(**checkpoints.BETAS | {"beta_end": 1.0} | options)
+    for sampler in SCHEDULERS:
+        with pytest.raises(ModelError, match=r"leaves no signal.*: set beta_end in scheduler_config.json"):
+            read_schedule(make_scheduler(sampler, steep), 5)
+        mended = DDIMScheduler.from_config(steep.config, beta_end=0.012)
+        assert len(read_schedule(make_scheduler(sampler, mended), 5).A) == 5
 
 
 def test_a_grid_outside_the_noise_schedule_is_told(folder, tmp_path):
     scheduler = DDIMScheduler(**checkpoints.BETAS | {"steps_offset": 999}, clip_sample=False)
-    with pytest.raises(ModelError, match="can't take 5 steps"):
+    with pytest.raises(ModelError, match=r"can't take 5 steps.*set scheduler_config.json right"):
         read_schedule(scheduler, 5)
     path = copy(folder, tmp_path / "m")
     configure(path / "scheduler" / "scheduler_config.json", timestep_spacing="sideways")
-    with pytest.raises(ModelError, match=r"can't take these steps: sideways .*; try another number"):
+    with pytest.raises(
+        ModelError,
+        match=r"can't take these steps: sideways .* set scheduler_config.json right",
+    ):
         load_model(str(path), device="cpu").schedule(Recipe(num_inference_steps=5, width=64, height=64))

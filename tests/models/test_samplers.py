@@ -1,16 +1,24 @@
 """Every sampler takes the steps of diffusers' own scheduler, and is undone exactly."""
 
+import re
+from types import SimpleNamespace
+
+import diffusers
 import pytest
 import torch
 from diffusers import (
+    CMStochasticIterativeScheduler,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
     LCMScheduler,
     PNDMScheduler,
+    TCDScheduler,
+    UnCLIPScheduler,
 )
 
 from invrecon.core import multistep
@@ -18,6 +26,7 @@ from invrecon.core.lbo import Inversion
 from invrecon.core.sampling import ddim_inversion, generate
 from invrecon.errors import ModelError
 from invrecon.metrics import latent_fidelity
+from invrecon.models.probing.steps import read_steps
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import make_scheduler, pick_sampler, replacement
 from invrecon.settings import Effort
@@ -241,25 +250,118 @@ def test_a_scheduler_that_cannot_be_inverted_is_refused_by_name_with_one_to_use_
         pick_sampler("auto", scheduler)
 
 
+KINDS = sorted(name for name in dir(diffusers) if re.fullmatch(r"\w+(?<!Flax)Scheduler", name))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_whatever_is_advised_in_place_of_a_scheduler_has_its_noise_schedule(name):
+    """Each of diffusers', with the values of its own that no configuration holds."""
+    try:
+        with quiet():
+            scheduler = getattr(diffusers, name)()
+    except (TypeError, ImportError):
+        pytest.skip("needs arguments or a package")
+    betas = getattr(scheduler, "alphas_cumprod", None)
+    try:
+        sampler, advice = pick_sampler("auto", scheduler), ""
+    except ModelError as error:
+        sampler, advice = "", str(error)
+    if advice.endswith("name another checkpoint with --model"):
+        return
+    sampler = sampler or re.search(r"use --sampler (\S+)$", advice)[1]
+    if sampler == "ddim" and scheduler.config.get("clip_sample"):
+        pytest.skip("clips, which has a test of its own")
+    made = make_scheduler(sampler, scheduler)
+    if betas is None:
+        assert type(made) is FlowMatchEulerDiscreteScheduler
+        assert made.config.shift == scheduler.config.shift
+    else:
+        torch.testing.assert_close(made.alphas_cumprod, betas, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [HeunDiscreteScheduler, LCMScheduler, TCDScheduler])
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpm++"])
+def test_a_noise_schedule_of_another_class_s_defaults_is_handed_over(kind, sampler):
+    """Theirs begin at 0.00085, and those of all three samplers at 0.0001."""
+    with quiet():
+        made = make_scheduler(sampler, kind())
+    assert (made.config.beta_start, made.config.beta_end) == (0.00085, 0.012)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpm++"])
+def test_a_noise_schedule_that_a_sampler_cannot_have_is_never_made_up(sampler):
+    for scheduler in (EDMEulerScheduler(), diffusers.CogVideoXDDIMScheduler(clip_sample=False)):
+        with pytest.raises(ModelError, match=r"can't have the noise schedule.*name another checkpoint"):
+            make_scheduler(sampler, scheduler)
+    with pytest.raises(ModelError, match=r"EDMEulerScheduler is not among.*name another checkpoint"):
+        pick_sampler("auto", EDMEulerScheduler())
+    cosine = make_scheduler("dpm++", UnCLIPScheduler())
+    assert cosine.config.beta_schedule == "squaredcos_cap_v2"
+
+
+def set_to(**cure):
+    return lambda scheduler: type(scheduler).from_config(scheduler.config, **cure)
+
+
 @pytest.mark.parametrize(
-    ("sampler", "scheduler", "words"),
+    ("sampler", "scheduler", "words", "cure"),
     [
-        ("ddim", ddim(clip_sample=True), "clip_sample"),
-        ("ddim", ddim(thresholding=True), "thresholding"),
-        ("dpm++", dpm(thresholding=True), "thresholding"),
-        ("dpm++", dpm(algorithm_type="sde-dpmsolver++"), "sde-dpmsolver"),
-        ("dpm++", dpm(solver_order=3), "solver_order"),
-        ("euler", ddim(prediction_type="sample"), "--sampler ddim"),
-        ("ddim", FlowMatchEulerDiscreteScheduler(), "--sampler euler"),
-        ("euler", FlowMatchEulerDiscreteScheduler(stochastic_sampling=True), "stochastic_sampling"),
+        ("ddim", ddim(clip_sample=True), "clip_sample.* to false", set_to(clip_sample=False)),
+        ("ddim", ddim(thresholding=True), "thresholding.* to false", set_to(thresholding=False)),
+        ("dpm++", dpm(thresholding=True), "thresholding.* to false", set_to(thresholding=False)),
+        (
+            "dpm++",
+            dpm(algorithm_type="sde-dpmsolver++"),
+            r"sde-dpmsolver.* set it to dpmsolver\+\+",
+            set_to(algorithm_type="dpmsolver++"),
+        ),
+        ("dpm++", dpm(solver_order=3), "solver_order.* set it to 2", set_to(solver_order=2)),
+        ("euler", ddim(prediction_type="sample", set_alpha_to_one=False), "--sampler ddim", "ddim"),
+        ("ddim", FlowMatchEulerDiscreteScheduler(), "--sampler euler", "euler"),
+        (
+            "euler",
+            FlowMatchEulerDiscreteScheduler(stochastic_sampling=True),
+            "stochastic_sampling.* to false",
+            set_to(stochastic_sampling=False),
+        ),
     ],
 )
-def test_options_that_lose_information_or_draw_noise_are_refused_by_name(sampler, scheduler, words):
+def test_options_that_lose_information_or_draw_noise_are_refused_with_a_cure(sampler, scheduler, words, cure):
     with pytest.raises(ModelError, match=words):
         make_scheduler(sampler, scheduler)
+    cured = (
+        make_scheduler(cure, scheduler) if isinstance(cure, str) else make_scheduler(sampler, cure(scheduler))
+    )
+    assert len(read_schedule(cured, 5).A) == 5
 
 
 def test_a_step_that_forgets_its_latents_is_refused():
-    """With zero terminal SNR, one step is z_0 = -v(z_T): there is nothing to divide by."""
-    with pytest.raises(ModelError, match="can't be inverted"):
+    """With zero terminal SNR, one step is z_0 = -v(z_T): there is nothing to divide by; nor has the last
+    step to a sample that is predicted.
+    """
+    with pytest.raises(ModelError, match=r"can't be inverted.*: take more steps"):
         read_schedule(ddim(**ZERO_SNR), 1)
+    assert len(read_schedule(ddim(**ZERO_SNR), 2).A) == 2
+    with pytest.raises(
+        ModelError, match=r"can't be inverted.*: set set_alpha_to_one to false in scheduler_config"
+    ):
+        read_schedule(ddim(prediction_type="sample"), 5)
+    assert len(read_schedule(ddim(prediction_type="sample", set_alpha_to_one=False), 5).A) == 5
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [LCMScheduler, HeunDiscreteScheduler, EulerAncestralDiscreteScheduler, CMStochasticIterativeScheduler],
+)
+def test_a_live_pipeline_s_scheduler_is_advised_with_its_noise_schedule(kind):
+    with quiet():
+        scheduler = kind(clip_sample=False) if kind is LCMScheduler else kind()
+        scheduler.set_timesteps(4)
+        with pytest.raises(ModelError) as caught:
+            read_steps(scheduler, {})
+        if kind is CMStochasticIterativeScheduler:
+            assert str(caught.value).endswith("name a pipeline with another scheduler")
+            return
+        pipe = SimpleNamespace(scheduler=scheduler)
+        cured = eval(str(caught.value).rpartition("pipe.scheduler = ")[2], vars(diffusers), {"pipe": pipe})
+    torch.testing.assert_close(cured.alphas_cumprod, scheduler.alphas_cumprod, rtol=0, atol=1e-6)

@@ -101,3 +101,28 @@ def test_both_tokenizers_of_sdxl_count(tmp_path):
         first.check_prompts(" ".join(["a"] * 28 + ["<cat-toy>"]), "")
     denoiser = alike.denoiser(Recipe(LEARNT, width=64, height=64))
     assert torch.isfinite(denoiser(torch.randn(1, 4, 8, 8), 500)).all()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kept"),
+    [
+        ("a " * 28 + "<cat-toy> on", "a a a"),
+        ("".join(f"{n} Red,  " for n in range(100, 112)), "105 Red,"),
+        ("a " * 27 + "<cat-toy> on", "toy>"),
+    ],
+)
+def test_a_prompt_that_is_too_long_fits_once_it_ends_where_it_is_told_to(model, prompt, kept):
+    """In the user's own words: a learnt word of three vectors goes whole."""
+    with pytest.raises(UsageError, match="takes 30: end it after") as caught:
+        model.check_prompts(prompt, "")
+    end = str(caught.value).rpartition("after ")[2].strip("'")
+    assert end.endswith(kept)
+    place = prompt.rindex(end) + len(end)
+    model.check_prompts(prompt[:place], "")
+    with pytest.raises(UsageError):
+        model.check_prompts(prompt[:place] + " " + prompt[place:].split()[0], "")
+
+
+def test_a_first_word_that_is_too_long_alone(model):
+    with pytest.raises(UsageError, match="takes 30: shorten its first word"):
+        model.check_prompts("xyz" * 99 + " on", "")

@@ -191,6 +191,27 @@ def test_figures_are_those_of_what_the_model_saw_and_of_the_photo(mini, photo, f
     assert (np.asarray(result.picture) == np.asarray(shown)).all(-1).mean() < 0.05
 
 
+def test_a_quick_run_notes_its_effort_and_tells_no_step_that_was_kept_short(mini, photo):
+    quick = Settings(effort="quick", size=64)
+    result = reconstruct(photo, mini, quick)
+    header = result.seed.header
+    assert (header["effort"], header["mean_evaluations"], header["num_inference_steps"]) == ("quick", 1, 25)
+    assert sum(step["evaluations"] for step in header["steps"]) == 26
+    assert result.inversion.effort == "quick"
+    assert result.latent_fidelity_db > 30
+    assert result.psnr > result.encoder_ceiling_db
+    assert result.advice is None
+
+
+def test_a_budget_that_loses_the_picture_is_told_with_a_cure_that_works(mini, photo):
+    settings = Settings(effort="quick", size=64, boost=False, prompt="a cup", guidance_scale=7.5)
+    result = reconstruct(photo, mini, settings)
+    assert result.latent_fidelity_db < 30
+    assert "take --effort standard, or a larger --mean-evaluations" in result.advice
+    cured = reconstruct(photo, mini, dataclasses.replace(settings, mean_evaluations=6.0))
+    assert cured.latent_fidelity_db > result.latent_fidelity_db + 6
+
+
 def test_the_decoder_ceiling_is_above_what_boosting_reaches(mini, photo):
     result = reconstruct(photo, mini, dataclasses.replace(BOOSTED, decoder_ceiling=True))
     assert result.decoder_ceiling_db > result.psnr > result.encoder_ceiling_db

@@ -56,7 +56,9 @@ def make_row(run: Run, photo: AuditPhoto, model: Model, settings: Settings, prom
     size = photo.subject.canvas.size
     recipe = replace(settings.recipe(*size), prompt=prompt, negative_prompt="", guidance_scale=scale)
     budget = math.inf if run.budget is None else run.budget
-    sampler = model.sampler(recipe, replace(settings.effort, solver="auto", mean_evaluations=budget))
+    sampler = model.sampler(
+        recipe, replace(settings.inversion_effort, solver="auto", mean_evaluations=budget)
+    )
     network = Counted(sampler.denoiser)
     sampler = replace(sampler, denoiser=network)
     reset_peak(model.device)

@@ -54,7 +54,8 @@ def load_audit_photo(path: Path, model: Model, settings: Settings, out: Path) ->
         InputError: the photo can't be used.
     """
     subject = find_subject(path, model, settings)
-    grid = (settings.num_inference_steps, settings.size, settings.fit, settings.network_dtype)
+    dtype = str(model.dtype).removeprefix("torch.")
+    grid = (settings.num_inference_steps, settings.size, settings.fit, dtype)
     return AuditPhoto(path, subject, key(subject.photo.sha256, model.fingerprint, *grid), out)
 
 

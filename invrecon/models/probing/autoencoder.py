@@ -25,19 +25,23 @@ class Autoencoder:
     def __init__(self, vae: Any, device: torch.device, may_switch: bool = False) -> None:
         self.vae = vae if vae.dtype == torch.float32 else copy.deepcopy(vae).to(device, torch.float32)
         self.device = device
-        self._tiling = Tiling(self.vae, device, self._small) if may_switch else None
+        self._tiling, self._may_switch = Tiling(self.vae, device, self._small), may_switch
 
     def tiled(self, width: int, height: int) -> bool:
         """Whether it works in tiles on pictures of this size, pixels; see `Tiling`."""
-        if self._tiling:
+        if self._may_switch:
             return self._tiling.used(width, height)
         return bool(getattr(self.vae, "use_tiling", False))  # as its user has set it up
+
+    def bytes_of_pass(self, width: int, height: int) -> float:
+        """What decoding a picture of this size and a gradient through it take at their fullest, bytes."""
+        return self._tiling.bytes_of_pass(width, height)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """E(x), its mean where it is a distribution: (B, 3, H, W) in [-1, 1] -> (B, C, h, w), or (B, C, 1, h,
         w) with a frame axis."""
-        if self._tiling:
+        if self._may_switch:
             self._tiling.prepare(pixels.shape[-1], pixels.shape[-2])
         return self._encode(pixels.unsqueeze(2) if self.has_frames else pixels)
 
@@ -47,10 +51,10 @@ class Autoencoder:
         where it would take more than half of the free memory.
         """
         height, width = (side * self.downsampling for side in latents.shape[-2:])
-        if self._tiling:
+        if self._may_switch:
             self._tiling.prepare(width, height)
         if latents.requires_grad and not self.vae.is_gradient_checkpointing:
-            large = self._backward_bytes * latents.numel() > free_memory(self.device) / 2
+            large = self.backward_bytes * latents.numel() > free_memory(self.device) / 2
             if large and self.vae._supports_gradient_checkpointing:
                 self.vae.enable_gradient_checkpointing()
         return self._decode(latents.to(self.device, torch.float32)).float().contiguous()
@@ -72,7 +76,7 @@ class Autoencoder:
         return 64 // int(self._small().shape[-1])
 
     @cached_property
-    def _backward_bytes(self) -> float:
+    def backward_bytes(self) -> float:
         """Bytes a latent value that the decoder keeps for a backward pass, seen on 64 x 64 pixels."""
         like = self._small()
         return saved_bytes(self._decode, like) / like.numel()

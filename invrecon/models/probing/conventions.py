@@ -4,6 +4,7 @@ only."""
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from invrecon.errors import UsageError
@@ -62,7 +63,13 @@ def conventions(pipeline: Any) -> Conventions:
 
 def parameters(pipeline: Any) -> Mapping[str, inspect.Parameter]:
     """The arguments of a pipeline's call."""
-    return inspect.signature(type(pipeline).__call__).parameters
+    kind: Any = type(pipeline)
+    return _parameters(kind)
+
+
+@cache
+def _parameters(kind: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(kind.__call__).parameters
 
 
 def completed(pipeline: Any, call: Mapping[str, Any]) -> dict[str, Any]:

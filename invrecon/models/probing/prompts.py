@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invrecon.errors import ModelError, UsageError
+from invrecon.errors import ModelError
 from invrecon.models.probing.conventions import parameters
 from invrecon.models.quiet import quiet
-from invrecon.models.words import rewritten
+from invrecon.models.words import check_length
 
 ENDLESS = 1 << 20  # tokenizers without a limit tell a number beyond this
 
@@ -22,19 +22,7 @@ def check_prompts(pipeline: Any, call: Mapping[str, Any]) -> None:
         text = call.get(name)
         if isinstance(text, str):
             for tokenizer, limit in _longest(pipeline, call):
-                _check_length(pipeline, tokenizer, limit, name.replace("_", " "), text)
-
-
-def _check_length(pipeline: Any, tokenizer: Any, limit: int, name: str, text: str) -> None:
-    with quiet():
-        ids = tokenizer(rewritten(pipeline, tokenizer, text)).input_ids
-    if len(ids) > limit:
-        special = tokenizer.num_special_tokens_to_add()
-        kept = tokenizer.decode(ids[: limit - 1], skip_special_tokens=True)
-        raise UsageError(
-            f"the {name} has {len(ids) - special} tokens, the text encoder takes {limit - special}: "
-            f"end it after {kept[-40:]!r}"
-        )
+                check_length(pipeline, tokenizer, limit, name.replace("_", " "), text)
 
 
 PROMPTS = ("prompt", "prompt_2", "prompt_3")

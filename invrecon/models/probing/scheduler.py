@@ -88,7 +88,10 @@ def _probe_class(base: Any) -> Any:
             return base.set_timesteps(self, *args, **options)
         except Exception as error:  # a configuration from outside makes a scheduler fail in all ways
             told = str(error) or type(error).__name__
-            raise ModelError(f"the scheduler can't take these steps: {told}; try another number") from error
+            raise ModelError(
+                f"the scheduler can't take these steps: {told}: take another number of them, or set "
+                "scheduler_config.json right"
+            ) from error
 
     methods: dict[str, Any] = {"step": step, "set_timesteps": set_timesteps}
     if hasattr(base, "scale_model_input"):

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import diffusers
 import torch
 from torch import Tensor
 
@@ -11,6 +12,8 @@ from invrecon.core.schedule import Schedule
 from invrecon.errors import ModelError
 from invrecon.models.grid import schedule_of, walk
 from invrecon.models.probing.runner import first_line
+from invrecon.models.quiet import quiet
+from invrecon.models.samplers import FLOW, KINDS, NOISE_SCHEDULE, converted
 
 INSTEAD = {
     "FlowMatchLCMScheduler": "FlowMatchEulerDiscreteScheduler",
@@ -33,18 +36,18 @@ def read_steps(scheduler: Any, options: Mapping[str, Any]) -> Schedule:
     device = scheduler.timesteps.device
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            walks = [_random_walk(scheduler, given, seed) for seed in (0, 1)]
-            if not torch.equal(*walks):
+            first, second = (_random_walk(scheduler, given, seed) for seed in (0, 1))
+            if not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True):
                 raise ModelError(_noisy(scheduler, given))
             rows, _ = walk(copy.deepcopy(scheduler), given)
-            if not _tells(rows, walks[0]):
+            if first.isfinite().all() and not _tells(rows, first):
                 why = "they aren't linear (clipping, thresholding), or remember more than the step before"
                 raise ModelError(f"{kind}'s steps can't be inverted: {why}: {_cure(scheduler)}")
             return schedule_of(copy.deepcopy(scheduler), **given)
     except ModelError as error:
-        if "pipe.scheduler" in str(error):
+        if kind in KINDS or "pipe.scheduler" in str(error):
             raise
-        raise ModelError(f"{error}: {_cure(scheduler)}") from error
+        raise ModelError(f"{error}; or {_cure(scheduler)}") from error
     except (ValueError, TypeError, AttributeError, IndexError, ImportError, RuntimeError) as error:
         raise ModelError(f"{kind} can't be inverted ({first_line(error)}): {_cure(scheduler)}") from error
 
@@ -102,6 +105,21 @@ def _noisy(scheduler: Any, options: Mapping[str, Any]) -> str:
 
 
 def _cure(scheduler: Any) -> str:
-    default = "DDIMScheduler" if hasattr(scheduler, "alphas_cumprod") else "FlowMatchEulerDiscreteScheduler"
-    name = INSTEAD.get(type(scheduler).__name__, default)
-    return f"use {name}: pipe.scheduler = {name}.from_config(pipe.scheduler.config)"
+    """A scheduler of the same noise schedule to use instead."""
+    kind, flow = type(scheduler).__name__, "FlowMatchEulerDiscreteScheduler"
+    name = INSTEAD.get(kind, flow if kind in FLOW else "DDIMScheduler")
+    if kind == name:
+        return "set its configuration right"
+    changes = ""
+    if kind not in FLOW:
+        instead = getattr(diffusers, name)
+        try:
+            same = converted(instead, scheduler).config
+        except ModelError:
+            return "name a pipeline with another scheduler"
+        with quiet():
+            plain = instead.from_config(scheduler.config).config
+        changes = "".join(
+            f", {key}={same[key]!r}" for key in NOISE_SCHEDULE if same.get(key) != plain.get(key)
+        )
+    return f"use {name}: pipe.scheduler = {name}.from_config(pipe.scheduler.config{changes})"

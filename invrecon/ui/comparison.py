@@ -1,0 +1,55 @@
+"""A slider between any two of some pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL.Image import Image
+
+from invrecon.image import save_png
+from invrecon.ui.tab import Update
+
+
+class Comparison:
+    """Two pictures, one over the other, with an edge to drag; and which two is for a person to choose."""
+
+    def __init__(self, name: str) -> None:
+        self._pictures = gr.State({})
+        self._slider = gr.ImageSlider(
+            label="Drag the edge to compare",
+            type="filepath",
+            format="png",
+            interactive=False,
+            buttons=["fullscreen"],
+            max_height=640,
+            elem_id=f"{name}-slider",
+        )
+        with gr.Row():
+            sides = [
+                gr.Radio([], label=side, visible=False, min_width=140, elem_id=f"{name}-{side.lower()}")
+                for side in ("Left", "Right")
+            ]
+        self._left, self._right = sides
+        for side in sides:
+            side.input(
+                lambda pictures, left, right: (pictures[left], pictures[right]),
+                [self._pictures, *sides],
+                self._slider,
+                show_progress="hidden",
+                api_visibility="private",
+            )
+        self.components = [self._pictures, self._slider, *sides]
+
+    def show(self, pictures: Mapping[str, Image | None], folder: Path) -> Update:
+        """Compares the first with the last of some pictures, by name, which are kept in a folder."""
+        paths: dict[str, Any] = {}
+        for name, picture in pictures.items():
+            if picture:
+                paths[name] = str(folder / f"{name}.png")
+                save_png(picture, Path(paths[name]))
+        names = list(paths)
+        ends = (paths[names[0]], paths[names[-1]])
+        chosen = {self._left: names[0], self._right: names[-1]}
+        radios = {side: gr.Radio(names, value=name, visible=len(names) > 1) for side, name in chosen.items()}
+        return radios | {self._pictures: paths, self._slider: ends}

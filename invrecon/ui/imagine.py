@@ -1,0 +1,119 @@
+"""The tab that makes new pictures of what some photos show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from invrecon import pipeline
+from invrecon.core.sampler import OnProgress
+from invrecon.errors import UsageError
+from invrecon.image import save_gif, save_png
+from invrecon.seedfile import ENDING, save_seed
+from invrecon.settings import Imagining, settings_of
+from invrecon.ui.choice import Choice, Result
+from invrecon.ui.tab import Controls, Desk, Update, Values, read_settings, setting_fields
+
+if TYPE_CHECKING:
+    from invrecon.pipeline import Imagined
+
+AROUND, PATH = "New pictures around the photos", "The way from the first photo to the second"
+
+
+@dataclass(frozen=True)
+class _Done:
+    pictures: list[Imagined]
+    is_path: bool
+
+
+class ImagineTab:
+    """Fields on the left, new pictures on the right."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        gr.Markdown("Makes new pictures of what a few photos show, or the way from one photo to another.")
+        with gr.Row():
+            with gr.Column():
+                fields = self._fields()
+            with gr.Column():
+                controls = Controls(desk, "4. Imagine", "imagine")
+                with gr.Column(visible=False) as results:
+                    self.choice = Choice("imagine")
+                    self.animation = gr.Image(
+                        label="The way as an animation",
+                        type="filepath",
+                        format="gif",
+                        interactive=False,
+                        buttons=["download"],
+                        height=300,
+                        elem_id="imagine-animation",
+                    )
+        outputs = [*self.choice.components, self.animation]
+        controls.start(fields, self.work, self.show, outputs, results)
+
+    def _fields(self) -> dict[str, Any]:
+        settings, help = self.desk.settings, settings_of(Imagining)
+        photos = gr.File(
+            label="1. Drop photos here", file_count="multiple", elem_id="imagine-photos", height=160
+        )
+        prompt = setting_fields("imagine", settings, "prompt")
+        prompt["prompt"].label = "2. Say what they show"
+        kind = gr.Radio([AROUND, PATH], value=AROUND, label="3. Choose what to make", elem_id="imagine-kind")
+        around = {
+            "count": gr.Number(
+                4, label="How many", precision=0, info=help["count"].help, elem_id="imagine-count"
+            ),
+            "spread": gr.Slider(0, 1, Imagining.spread, step=0.05, label="How new", info=help["spread"].help),
+        }
+        frames = gr.Number(
+            Imagining.frames,
+            label="How many",
+            precision=0,
+            info=help["frames"].help,
+            visible=False,
+            elem_id="imagine-frames",
+        )
+
+        def show_kind(chosen: str) -> Update:
+            shown = {gr.Number: around["count"], gr.Slider: around["spread"]}
+            return {one: kind(visible=chosen == AROUND) for kind, one in shown.items()} | {
+                frames: gr.Number(visible=chosen == PATH)
+            }
+
+        outputs = [*around.values(), frames]
+        kind.change(show_kind, kind, outputs, show_progress="hidden", api_visibility="private")
+        with gr.Accordion("Settings", open=False, elem_id="imagine-settings"):
+            more = setting_fields("imagine", settings, "num_inference_steps", "guidance_scale", "size")
+        return {"photos": photos, "kind": kind, "frames": frames} | prompt | around | more
+
+    def work(self, values: Values, on_progress: OnProgress) -> _Done:
+        """New pictures, or those of a path."""
+        photos, model = values["photos"] or [], self.desk.model
+        settings = read_settings(self.desk.settings, values)
+        if values["kind"] == AROUND:
+            if not photos:
+                raise UsageError("drop photos into the field on the left first")
+            imagining = Imagining(count=values["count"], spread=values["spread"])
+            return _Done(list(pipeline.imagine(photos, model, settings, imagining, on_progress)), False)
+        if len(photos) != 2:
+            raise UsageError(f"a way leads from one photo to another: drop two, not {len(photos)}")
+        imagining = Imagining(frames=values["frames"])
+        return _Done(
+            list(pipeline.interpolate(photos[0], photos[1], model, settings, imagining, on_progress)), True
+        )
+
+    def show(self, done: _Done) -> Update:
+        """The pictures, and a path as an animation."""
+        folder, name, results = self.desk.new_folder(), "path" if done.is_path else "imagine", []
+        for number, one in enumerate(done.pictures, 1):
+            picture, seed = (folder / f"{name}-{number:02}{ending}" for ending in (".png", ENDING))
+            save_png(one.picture, picture)
+            save_seed(one.seed, seed)
+            results.append(Result(picture, seed, str(number)))
+        animation = folder / "path.gif"
+        if done.is_path:
+            save_gif([one.picture for one in done.pictures], animation)
+        shown = gr.Image(str(animation) if done.is_path else None, visible=done.is_path)
+        return self.choice.show(results) | {self.animation: shown}

@@ -19,6 +19,10 @@ class UsageError(InvreconError):
     """Settings that contradict each other or lie outside their range."""
 
 
+class WorkerError(InvreconError):
+    """A process that does the work ends again and again, whatever it is given."""
+
+
 def printable(text: object) -> str:
     """Text on one line, its control characters escaped; for names of files in messages."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -1,8 +1,9 @@
 """The seed file: noise that regenerates a photo, with everything needed to do so, in one safetensors file.
 
 Tensors: `latents`, the seed noise as the stock pipeline takes it, and `image_latents`, z_0; both (1, C, h,
-w), float32. `mask`, where an edit was confined to a part of the picture: (H, W), uint8, 255 where it may
-happen. Header: one JSON object under the key `invrecon`. Its fields in format 2, those of `REQUIRED` first:
+w), float32, or float16 where the file was to be small. `mask`, where an edit was confined to a part of the
+picture: (H, W), uint8, 255 where it may happen. Header: one JSON object under the key `invrecon`. Its fields
+in format 2, those of `REQUIRED` first:
 
     format              int: 2
     model               str: the model's name, as its user gave it
@@ -113,18 +114,24 @@ class Seed:
         return Recipe(**{field.name: self.header[field.name] for field in fields(Recipe)})
 
 
-def save_seed(seed: Seed, path: Path | str, overwrite: bool = True) -> None:
+def save_seed(seed: Seed, path: Path | str, overwrite: bool = True, dtype: str = "float32") -> None:
     """Writes beside `path`, then renames, so that there is never half a file.
 
     Args:
         seed: of an inversion, an edit or a new picture.
         path: by custom it ends in `.seed.safetensors`.
         overwrite: whether a file that is there may be replaced.
+        dtype: of both latents in the file, "float32" or "float16".
 
     Raises:
-        InvreconError: the file can't be written, or exists and isn't to be overwritten.
+        InvreconError: the file can't be written, or exists and isn't to be overwritten; or latents are too
+            large for the dtype.
     """
-    tensors = {"latents": seed.latents.contiguous(), "image_latents": seed.image_latents.contiguous()}
+    kept = torch.float16 if dtype == "float16" else torch.float32
+    tensors = {"latents": seed.latents.to(kept), "image_latents": seed.image_latents.to(kept)}
+    if dtype == "float16" and not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise InvreconError(f"{path}: latents aren't finite in {dtype}; take --seed-dtype float32")
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     if seed.mask is not None:
         tensors["mask"] = seed.mask.contiguous()
     try:
@@ -168,7 +175,7 @@ def load_seed(path: Path | str) -> Seed:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from error
     header = _check_header(path, metadata["invrecon"])
     _check_tensors(path, latents, image_latents)
-    seed = Seed(latents, image_latents, header, mask)
+    seed = Seed(latents.float(), image_latents.float(), header, mask)
     try:
         recipe = seed.recipe
     except UsageError as error:
@@ -239,10 +246,15 @@ def _is_identity(identity: dict[str, Any]) -> bool:
 
 def _check_tensors(path: Path, latents: Tensor, image_latents: Tensor) -> None:
     for name, tensor in (("latents", latents), ("image_latents", image_latents)):
-        if tensor.dtype != torch.float32 or tensor.ndim != 4 or len(tensor) != 1 or tensor.numel() == 0:
+        if (
+            tensor.dtype not in (torch.float32, torch.float16)
+            or tensor.ndim != 4
+            or len(tensor) != 1
+            or tensor.numel() == 0
+        ):
             raise InputError(
                 f"{path}: damaged seed file, {name} is {tensor.dtype} {tuple(tensor.shape)}, "
-                "not float32 (1, C, h, w)"
+                "not float32 or float16 (1, C, h, w)"
             )
         if not math.isfinite(tensor.abs().max().item()):
             raise InputError(f"{path}: damaged seed file, {name} has values that are not finite")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from invrecon.cli.inputs import check_header
+from invrecon.cluster.checks import check_header
 from invrecon.errors import InputError
 from invrecon.formats import is_seed_file
 from invrecon.image import load_photo

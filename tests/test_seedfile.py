@@ -86,7 +86,6 @@ def test_each_missing_or_mistyped_field_is_named(tmp_path, key):
     [
         (torch.zeros(4, 8, 8), "not float32"),
         (torch.zeros(2, 4, 8, 8), "not float32"),
-        (torch.zeros(1, 4, 8, 8, dtype=torch.float16), "not float32"),
         (torch.full((1, 4, 8, 8), float("nan")), "not finite"),
         (torch.zeros(1, 4, 8, 9), "differ"),
         (torch.zeros(1, 4, 0, 8), "not float32"),
@@ -96,6 +95,33 @@ def test_odd_tensors_are_refused(tmp_path, latents, complaint):
     save_seed(Seed(latents, torch.zeros(1, 4, 8, 8), HEADER), tmp_path / "x.safetensors")
     with pytest.raises(InputError, match=complaint):
         load_seed(tmp_path / "x.safetensors")
+
+
+def test_latents_of_other_dtypes_are_refused(tmp_path):
+    path, wide = tmp_path / "x.safetensors", torch.zeros(1, 4, 8, 8, dtype=torch.float64)
+    save_file(
+        {"latents": wide, "image_latents": wide.clone()}, path, metadata={"invrecon": json.dumps(HEADER)}
+    )
+    with pytest.raises(InputError, match="not float32 or float16"):
+        load_seed(path)
+
+
+def test_half_precision_halves_a_file_and_is_read_back_as_it_was_rounded(tmp_path):
+    torch.manual_seed(0)
+    seed = Seed(torch.randn(1, 4, 64, 64), torch.randn(1, 4, 64, 64), HEADER)
+    sizes = []
+    for dtype in ("float32", "float16"):
+        save_seed(seed, tmp_path / dtype, dtype=dtype)
+        sizes.append((tmp_path / dtype).stat().st_size)
+    assert 0.5 < sizes[1] / sizes[0] < 0.51
+    again = load_seed(tmp_path / "float16")
+    assert again.latents.dtype == torch.float32
+    assert torch.equal(again.latents, seed.latents.half().float())
+    assert torch.equal(again.image_latents, seed.image_latents.half().float())
+    too_large = Seed(torch.full((1, 4, 8, 8), 1e6), torch.zeros(1, 4, 8, 8), HEADER)
+    with pytest.raises(InvreconError, match="--seed-dtype float32"):
+        save_seed(too_large, tmp_path / "x", dtype="float16")
+    save_seed(too_large, tmp_path / "x", dtype="float32")
 
 
 def test_other_safetensors_files_are_told_apart(tmp_path):

@@ -23,6 +23,7 @@ from invrecon.cli.output import unprintable
 from invrecon.cli.reconstruct import reconstruct
 from invrecon.cli.show import show
 from invrecon.cli.speed import speed
+from invrecon.cli.summary import summary
 from invrecon.cli.ui import ui
 from invrecon.cli.verify import verify
 
@@ -39,6 +40,7 @@ COMMANDS = (
     audit,
     audit_edit,
     speed,
+    summary,
     ui,
 )
 MODEL_COMMANDS = (list_models, show_model, check_model, print_path)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from invrecon.cli import options
 from invrecon.cli.batch import Files, Save, attempt, exit_code, run_batch
-from invrecon.cli.command import command
-from invrecon.cli.inputs import Resumable, pair_photos
+from invrecon.cli.command import BATCH_CODES, command
+from invrecon.cli.dataset import Gathering, Resumable, gather
+from invrecon.cli.inputs import pair_photos
 from invrecon.cli.output import Tables
 from invrecon.cli.results import JSON_FIELDS, Row, reconstruction_figures
+from invrecon.errors import InputError
 from invrecon.formats import is_seed_file
 from invrecon.settings import Settings
 
@@ -26,15 +28,17 @@ if TYPE_CHECKING:
         "invrecon boost *.jpg --out boosted --target-psnr 30 --max-seconds 60",
         "invrecon boost photo.jpg --decoder-ceiling --json",
     ],
+    codes=BATCH_CODES,
     without=["boost"],
 )
 def boost(
-    inputs: options.Inputs,
+    inputs: options.Named = None,
+    *,
+    gathering: Gathering,
     target: Resumable,
     output: Tables,
     photos: options.Photos = None,
     min_psnr: options.MinPsnr = None,
-    *,
     settings: Settings,
 ) -> int:
     """Lift image latents above the autoencoder's own, and find the seeds of what comes out.
@@ -42,8 +46,10 @@ def boost(
     Writes NAME.boosted.seed.safetensors and NAME.boosted.png for each input. A seed file's prompt, steps,
     guidance, size and fit are those of its header.
     """
-    job = _Boost(pair_photos(inputs, photos or [], needed=True))
-    return exit_code(run_batch(job, inputs, settings, target, output), min_psnr)
+    sources = gather(inputs, gathering, target, settings.prompt)
+    named = [Path(source.address) for source in sources]
+    job = _Boost(pair_photos(named, photos or [], needed=True))
+    return exit_code(run_batch(job, sources, settings, target, output), min_psnr)
 
 
 @dataclass(frozen=True)
@@ -59,14 +65,30 @@ class _Boost:
         }
 
     def run(
-        self, inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress"
+        self,
+        inputs: Sequence[Path],
+        model: "Model",
+        settings: Settings | Sequence[Settings],
+        on_progress: "OnProgress",
     ) -> Sequence[Any]:
         from invrecon import pipeline
 
         if is_seed_file(inputs[0]):  # alone
-            photo = self.photos[inputs[0]]
-            return attempt(lambda: pipeline.boost(inputs[0], model, settings, on_progress, photo=photo))
-        return pipeline.reconstruct_batch(inputs, model, replace(settings, boost=True), on_progress)
+            return attempt(lambda: self._boost_seed(inputs[0], model, settings, on_progress))
+        if isinstance(settings, Settings):
+            return pipeline.reconstruct_batch(inputs, model, replace(settings, boost=True), on_progress)
+        boosted = [replace(one, boost=True) for one in settings]
+        return pipeline.reconstruct_batch(inputs, model, boosted, on_progress)
+
+    def _boost_seed(
+        self, seed: Path, model: "Model", settings: Settings | Sequence[Settings], on_progress: "OnProgress"
+    ) -> "Reconstruction":
+        from invrecon import pipeline
+
+        if seed not in self.photos:
+            raise InputError("is a copy of a remote seed file; fetch it, and give it by its path")
+        assert isinstance(settings, Settings)  # seed files are done one by one
+        return pipeline.boost(seed, model, settings, on_progress, photo=self.photos[seed])
 
     def keep(self, result: "Reconstruction", files: Files, save: Save) -> Row:
         save.seed(result.seed, files["seed_file"])

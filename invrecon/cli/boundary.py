@@ -7,7 +7,7 @@ from typing import ParamSpec
 
 import typer
 
-from invrecon.errors import InvreconError, ModelError, UsageError, printable, sentence
+from invrecon.errors import InvreconError, ModelError, UsageError, WorkerError, printable, sentence
 
 P = ParamSpec("P")
 
@@ -16,6 +16,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (KeyboardInterrupt, 130),
     (UsageError, 2),
     (ModelError, 2),
+    (WorkerError, 4),
     (InvreconError, 1),
     (Exception, 1),
 )

@@ -21,6 +21,7 @@ CODES = {
     3: "a result fell short of --min-psnr",
     130: "interrupted; every file there is complete",
 }
+BATCH_CODES = dict(sorted((CODES | {4: "workers died; the same command does the rest"}).items()))
 
 
 @dataclass(frozen=True)

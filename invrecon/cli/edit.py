@@ -10,10 +10,12 @@ import typer
 from invrecon.cli import options
 from invrecon.cli.batch import exit_code, run_batch
 from invrecon.cli.command import command
+from invrecon.cli.dataset import Resumable
 from invrecon.cli.edit_job import EditJob
 from invrecon.cli.inputs import Target, pair_photos
 from invrecon.cli.output import Tables
 from invrecon.cli.sweep import parse_sweep, part_sweeps
+from invrecon.cluster.listing import Lister
 from invrecon.errors import UsageError
 from invrecon.formats import is_seed_file
 from invrecon.settings import INVERSIONS, AutoGuidance, EditSettings, Settings, settings_of
@@ -96,7 +98,9 @@ def edit(
     )
     if not wishes.to and not all(map(is_seed_file, inputs)):
         raise UsageError("say what the picture should show with --to")
-    rows = run_batch(job, inputs, replace(settings, batch_size=1), target, output)
+    sources = list(Lister().sources(map(str, inputs)))
+    destination = Resumable(out=str(target.out), force=target.force)
+    rows = run_batch(job, sources, replace(settings, batch_size=1), destination, output)
     return exit_code(rows, min_psnr)
 
 

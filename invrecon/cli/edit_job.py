@@ -53,9 +53,14 @@ class EditJob:
         return files | {"compare_file": out / f"{name}.edit.compare.png"}
 
     def run(
-        self, inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress"
+        self,
+        inputs: Sequence[Path],
+        model: "Model",
+        settings: Settings | Sequence[Settings],
+        on_progress: "OnProgress",
     ) -> Sequence[Any]:
         [source] = inputs
+        assert isinstance(settings, Settings)  # one photo at a time
         return attempt(lambda: self._edit(source, model, settings, on_progress))
 
     def _edit(self, source: Path, model: "Model", settings: Settings, on_progress: "OnProgress") -> "Editing":

@@ -8,8 +8,9 @@ import typer
 from invrecon.cli.batch import exit_code
 from invrecon.cli.boundary import say
 from invrecon.cli.command import CODES, command
-from invrecon.cli.inputs import Target, check_header, check_input, check_output, failure, make_folder
+from invrecon.cli.inputs import Target, check_output, failure, make_folder
 from invrecon.cli.output import Output
+from invrecon.cluster.checks import check_header, check_input
 from invrecon.errors import InputError, InvreconError, UsageError
 from invrecon.formats import is_seed_file
 

@@ -11,8 +11,9 @@ from invrecon.cli.batch import Save, load
 from invrecon.cli.boundary import say
 from invrecon.cli.command import CODES, command
 from invrecon.cli.gallery import Gallery, Report, figures_of
-from invrecon.cli.inputs import Target, check_header, check_input, check_output, failure, make_folder
+from invrecon.cli.inputs import Target, check_output, failure, make_folder
 from invrecon.cli.output import Tables
+from invrecon.cluster.checks import check_header, check_input
 from invrecon.errors import InputError, InvreconError, ModelError, UsageError
 from invrecon.settings import AutoGuidance, Boosting, Imagining, Settings, settings_of
 

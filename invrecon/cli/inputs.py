@@ -11,7 +11,7 @@ import typer
 from invrecon.cli.boundary import say
 from invrecon.cli.results import Row
 from invrecon.errors import InputError, InvreconError, UsageError, printable
-from invrecon.formats import check_seed_header, is_seed_file
+from invrecon.formats import is_seed_file
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,6 @@ class Target:
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")
     ] = Path(".")
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite results that exist.")] = False
-    resume: bool = False
-
-
-@dataclass(frozen=True)
-class Resumable(Target):
-    """A target that notes what is finished."""
-
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Take over what an earlier run with --resume finished with the same settings."
-        ),
-    ] = False
 
 
 def make_folder(out: Path) -> None:
@@ -45,24 +32,6 @@ def make_folder(out: Path) -> None:
         raise UsageError(f"can't make the folder {out} ({error.strerror}); choose another --out") from error
     if not os.access(out, os.W_OK):
         raise UsageError(f"can't write into the folder {out}; choose another --out")
-
-
-def check_input(source: Path) -> None:
-    """Raises InputError or OSError where an input isn't a file that can be opened."""
-    if source.is_dir():
-        raise InputError("is a folder; give the photos in it instead")
-    if source.exists() and not source.is_file():
-        raise InputError("isn't a regular file; copy it into one first")
-    source.open("rb").close()
-
-
-def check_header(source: Path) -> None:
-    """Raises InputError or OSError where the first bytes of an input are those of no photo and no seed
-    file.
-    """
-    from invrecon.image import check_photo_file
-
-    (check_seed_header if is_seed_file(source) else check_photo_file)(source)
 
 
 def check_output(path: Path, inputs: Sequence[Path], owners: dict[Path, Path], force: bool) -> None:

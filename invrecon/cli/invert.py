@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from invrecon.cli import options
 from invrecon.cli.batch import Files, Save, exit_code, run_batch
-from invrecon.cli.command import command
-from invrecon.cli.inputs import Resumable
+from invrecon.cli.command import BATCH_CODES, command
+from invrecon.cli.dataset import Gathering, Resumable, gather
 from invrecon.cli.output import Tables
 from invrecon.cli.results import JSON_FIELDS, Row, inversion_figures
 from invrecon.errors import InputError, UsageError
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
         "invrecon invert photo.jpg --config configs/smoke.toml",
         "invrecon invert picture.png --compare-noise key.safetensors",
     ],
+    codes=BATCH_CODES,
     without=["boost", "decoder_ceiling"],
 )
 def invert(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="Photos in any common format.")],
+    photos: options.Named = None,
+    *,
+    gathering: Gathering,
     target: Resumable,
     output: Tables,
     boost: Annotated[
@@ -45,19 +49,19 @@ def invert(
             "--compare-noise", metavar="KEY", help="Compare the seeds with this seed file or lone tensor."
         ),
     ] = None,
-    *,
     settings: Settings,
 ) -> int:
     """Find the seed noise of photos.
 
     Writes NAME.seed.safetensors for each photo.
     """
-    if compare_noise and target.resume:
+    if compare_noise and target.resumes:
         raise UsageError(
             "seeds taken over by --resume aren't compared: leave out --compare-noise or --resume"
         )
+    sources = gather(photos, gathering, target, settings.prompt)
     job = _Invert() if compare_noise is None else _Compare(_key(compare_noise))
-    rows = run_batch(job, photos, replace(settings, boost=boost), target, output)
+    rows = run_batch(job, sources, replace(settings, boost=boost), target, output)
     for row in rows:
         if noise := row.get("noise"):
             output.line(f"{row['input']}: {_told(noise)}")
@@ -88,7 +92,11 @@ class _Invert:
         return {"output": path, "seed_file": path}
 
     def run(
-        self, inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress"
+        self,
+        inputs: Sequence[Path],
+        model: "Model",
+        settings: Settings | Sequence[Settings],
+        on_progress: "OnProgress",
     ) -> Sequence[Any]:
         from invrecon import pipeline
 

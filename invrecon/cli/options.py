@@ -18,6 +18,13 @@ MinPsnr = Annotated[
 Inputs = Annotated[
     list[Path], typer.Argument(metavar="INPUT", help="Photos in any common format, or seed files.")
 ]
+Named = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="INPUT",
+        help="Photos in any common format, seed files, folders, addresses, or tars of photos.",
+    ),
+]
 Photos = Annotated[
     list[Path] | None,
     typer.Option(
@@ -36,7 +43,8 @@ def option(setting: Setting) -> Any:
     kind = setting.kind or str
     more: dict[str, Any] = {}
     if kind is not bool:
-        more["metavar"] = "|".join([kind.__name__.upper(), *words] if setting.kind else words)
+        named = [kind.__name__.upper()] if setting.kind and not (words and kind is str) else []
+        more["metavar"] = "|".join([*named, *words])
     if setting.pattern:
         more["metavar"] += f"|{setting.pattern_shown}"
     if setting.kind and (words or setting.pattern):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from invrecon.cli import options
 from invrecon.cli.batch import Files, Save, attempt, exit_code, run_batch
-from invrecon.cli.command import command
-from invrecon.cli.inputs import Resumable
+from invrecon.cli.command import BATCH_CODES, command
+from invrecon.cli.dataset import Gathering, Resumable, gather
 from invrecon.cli.output import Tables
 from invrecon.cli.results import JSON_FIELDS, Row, reconstruction_figures
 from invrecon.formats import is_seed_file
@@ -27,14 +27,17 @@ if TYPE_CHECKING:
         "invrecon reconstruct *.jpg --out results --batch-size 4 --json > results.jsonl",
         "invrecon reconstruct photo.jpg --steps 20 --min-psnr 25",
         'invrecon reconstruct photo.jpg --prompt "a red apple" --guidance-scale auto',
-    ]
+        "invrecon reconstruct photos --recursive --sidecars --keep-tree --out results --resume",
+    ],
+    codes=BATCH_CODES,
 )
 def reconstruct(
-    inputs: options.Inputs,
+    inputs: options.Named = None,
+    *,
+    gathering: Gathering,
     target: Resumable,
     output: Tables,
     min_psnr: options.MinPsnr = None,
-    *,
     settings: Settings,
 ) -> int:
     """Invert photos and regenerate them from their seeds alone.
@@ -42,7 +45,8 @@ def reconstruct(
     Writes NAME.recon.png, NAME.seed.safetensors and NAME.compare.png for each photo, and NAME.recon.png for
     each seed file, whose own prompt, steps, guidance and size are used.
     """
-    return exit_code(run_batch(_Reconstruct(), inputs, settings, target, output), min_psnr)
+    sources = gather(inputs, gathering, target, settings.prompt)
+    return exit_code(run_batch(_Reconstruct(), sources, settings, target, output), min_psnr)
 
 
 class _Reconstruct:
@@ -55,11 +59,16 @@ class _Reconstruct:
         return {field: out / f"{source.stem}.{ending}" for field, ending in endings.items()}
 
     def run(
-        self, inputs: Sequence[Path], model: "Model", settings: Settings, on_progress: "OnProgress"
+        self,
+        inputs: Sequence[Path],
+        model: "Model",
+        settings: Settings | Sequence[Settings],
+        on_progress: "OnProgress",
     ) -> Sequence[Any]:
         from invrecon import pipeline
 
         if is_seed_file(inputs[0]):  # alone
+            assert isinstance(settings, Settings)
             return attempt(lambda: pipeline.reconstruct(inputs[0], model, settings, on_progress))
         return pipeline.reconstruct_batch(inputs, model, settings, on_progress)
 

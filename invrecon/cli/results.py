@@ -1,7 +1,6 @@
 """The figures of a reconstruction or an inversion: what JSON holds of them, and what a table shows."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invrecon.cli.output import Output
@@ -101,10 +100,7 @@ def show_results(output: Output, rows: Sequence[Row]) -> None:
     for row in done:
         if row.get("guidance_curve"):
             _show_curve(output, row)
-    paths = (
-        value for row in done for name, value in row.items() if name != "input" and isinstance(value, Path)
-    )
-    for path in dict.fromkeys(paths):
+    for path in dict.fromkeys(path for row in done for path in row["files"]):
         output.line(path)
 
 

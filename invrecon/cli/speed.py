@@ -10,9 +10,9 @@ import typer
 from invrecon.cli.batch import load
 from invrecon.cli.boundary import say
 from invrecon.cli.command import command
-from invrecon.cli.inputs import check_input
 from invrecon.cli.output import Output, Tables
 from invrecon.cli.tables import Columns
+from invrecon.cluster.checks import check_input
 from invrecon.errors import InputError, UsageError
 from invrecon.settings import Checkpoint, Framing, Sampling, Settings, settings_of
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from invrecon.errors import ModelError
+from invrecon.errors import ModelError, UsageError
 from invrecon.models.checkpoint import Checkpoint
 from invrecon.models.checks import check_parts
 from invrecon.models.compiling import compile_network
@@ -104,7 +104,12 @@ def pick_device(device: str) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(kind for kind, available in there.items() if available))
-    if not there[device]:
+    if "," in device:
+        raise UsageError(
+            f"several devices ({device}) are for invert, reconstruct and boost: name one of them"
+        )
+    kind, _, number = device.partition(":")
+    if not there[kind] or (number and kind == "cuda" and int(number) >= torch.cuda.device_count()):
         raise ModelError(f"device {device} isn't available to torch here: use --device auto or cpu")
     return torch.device(device)
 

@@ -22,7 +22,7 @@ from invrecon.pipeline.batching import decoder_batch
 from invrecon.pipeline.boosting import boost_budget, boosting_objective
 from invrecon.pipeline.guidance import GuidanceSearch
 from invrecon.pipeline.header import inversion_header
-from invrecon.pipeline.run import Run, only, run_photos
+from invrecon.pipeline.run import Run, only, run_photos, settled
 from invrecon.pipeline.seeds import TILES
 from invrecon.pipeline.subject import Subject, check_network
 from invrecon.seedfile import Seed
@@ -98,7 +98,7 @@ def invert(
 def invert_batch(
     photos: Sequence[Path | str],
     model: Model,
-    settings: Settings | None = None,
+    settings: Settings | Sequence[Settings] | None = None,
     on_progress: OnProgress | None = None,
     *,
     method: InversionMethod = "lbo",
@@ -108,7 +108,8 @@ def invert_batch(
 
     Args:
         photos: image files, of any size; those of one shape go together.
-        model, settings, on_progress, method: as for `invert`.
+        settings: for all, or one for each, whose prompts may differ; the defaults where it is None.
+        model, on_progress, method: as for `invert`.
 
     Returns:
         One for each photo, in order, as if it were inverted alone. In place of one that can't be used stands
@@ -118,7 +119,7 @@ def invert_batch(
         UsageError, ModelError: the settings don't fit the model.
     """
     work = partial(invert_subjects, method=method)
-    return run_photos(photos, work, model, model.settled(settings or Settings()), on_progress)
+    return run_photos(photos, work, model, settled(model, settings), on_progress)
 
 
 def invert_subjects(

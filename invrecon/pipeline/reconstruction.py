@@ -21,7 +21,7 @@ from invrecon.errors import InvreconError, UsageError
 from invrecon.formats import is_seed_file
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.inversion import PhotoInversion, invert_subjects
-from invrecon.pipeline.run import Run, only, run_photos
+from invrecon.pipeline.run import Run, only, run_photos, settled
 from invrecon.pipeline.seeds import canvas_of, caveats, check_model, check_photo, unchecked
 from invrecon.pipeline.subject import Subject, decode
 from invrecon.seedfile import Seed, load_seed
@@ -108,14 +108,15 @@ def reconstruct(
 def reconstruct_batch(
     photos: Sequence[Path | str],
     model: Model,
-    settings: Settings | None = None,
+    settings: Settings | Sequence[Settings] | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Reconstruction | InvreconError]:
     """`reconstruct` for several photos at once.
 
     Args:
         photos: image files, of any size; those of one shape go together.
-        model, settings, on_progress: as for `reconstruct`.
+        settings: for all, or one for each, whose prompts may differ; the defaults where it is None.
+        model, on_progress: as for `reconstruct`.
 
     Returns:
         One for each photo, in order, as if it were alone; in place of one that can't be used, its error.
@@ -123,7 +124,7 @@ def reconstruct_batch(
     Raises:
         UsageError, ModelError: the settings don't fit the model.
     """
-    return run_photos(photos, _work, model, model.settled(settings or Settings()), on_progress)
+    return run_photos(photos, _work, model, settled(model, settings), on_progress)
 
 
 def boost(

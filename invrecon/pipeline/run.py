@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from invrecon.core.sampler import OnProgress, Sampler
-from invrecon.errors import InvreconError, ModelError, UsageError
+from invrecon.errors import InputError, InvreconError, ModelError, UsageError
 from invrecon.pipeline.guidance import GuidanceSearch, search_guidance
 from invrecon.pipeline.subject import Subject, find_subject
+from invrecon.settings import Settings, each
 
 if TYPE_CHECKING:
     from invrecon.models import Model
-    from invrecon.settings import Recipe, Settings
+    from invrecon.settings import Recipe
 
 T = TypeVar("T")
 
@@ -58,11 +59,15 @@ def run_photos(
     photos: Sequence[Path | str],
     work: Work[T],
     model: Model,
-    settings: Settings,
+    settings: Settings | Sequence[Settings],
     on_progress: OnProgress | None = None,
 ) -> list[T | InvreconError]:
-    """Does `work` on all photos side by side, or one by one where each is to find a guidance scale of its
-    own.
+    """Does `work` on all photos side by side: on those of one size, prompt and other settings at once, or one
+    by one where each is to find a guidance scale of its own.
+
+    Args:
+        settings: for all, or one for each. Where each has its own, a prompt that can't be used is its photo's
+            error.
 
     Returns:
         A result for each photo, in order, its `seconds` the photo's share; or an error for one that can't be
@@ -71,30 +76,50 @@ def run_photos(
     Raises:
         UsageError, ModelError: no photo can be done.
     """
-    model.check(settings)
+    own = each(settings, photos)
+    if isinstance(settings, Settings):
+        model.check(settings)
     results: dict[int, T | InvreconError] = {}
     subjects: dict[int, Subject] = {}
     for number, photo in enumerate(photos):
         try:
-            subjects[number] = find_subject(Path(photo), model, settings)
+            if not isinstance(settings, Settings):
+                _check_own(model, own[number])
+            subjects[number] = find_subject(Path(photo), model, own[number])
         except (UsageError, ModelError):
             raise
         except InvreconError as error:
             results[number] = error
-    for numbers in _groups(subjects, alone=settings.auto_guidance):
+    for numbers in _groups(subjects, own):
         together = [subjects[number] for number in numbers]
-        run = _begin(together, model, settings, on_progress)
+        run = _begin(together, model, own[numbers[0]], on_progress)
         done, seconds = work(run, together), run.seconds()
         for number, one in zip(numbers, done, strict=True):
             results[number] = replace(one, seconds=seconds)  # type: ignore[type-var]
     return [results[number] for number in range(len(photos))]
 
 
-def _groups(subjects: Mapping[int, Subject], alone: bool) -> list[list[int]]:
-    """The numbers of photos that are worked on together: those of one size, or each `alone`."""
+def settled(model: Model, settings: Settings | Sequence[Settings] | None) -> Settings | Sequence[Settings]:
+    """`Model.settled` for settings that are one for all photos, or one for each."""
+    if settings is None or isinstance(settings, Settings):
+        return model.settled(settings or Settings())
+    return [model.settled(one) for one in settings]
+
+
+def _check_own(model: Model, settings: Settings) -> None:
+    """Raises InputError where the model doesn't take a photo's own prompt."""
+    try:
+        model.check(settings)
+    except UsageError as error:
+        raise InputError(str(error)) from error
+
+
+def _groups(subjects: Mapping[int, Subject], settings: Sequence[Settings]) -> list[list[int]]:
+    """The numbers of photos that are worked on together."""
     groups: dict[Any, list[int]] = {}
     for number, subject in subjects.items():
-        groups.setdefault(number if alone else subject.canvas.size, []).append(number)
+        alone = number if settings[number].auto_guidance else None
+        groups.setdefault((alone, subject.canvas.size, settings[number]), []).append(number)
     return list(groups.values())
 
 

@@ -11,7 +11,7 @@ from invrecon.settings.hardware import Hardware
 from invrecon.settings.imagining import Imagining
 from invrecon.settings.presets import load_captions, load_settings, load_table
 from invrecon.settings.recipe import SAMPLERS, Recipe, Sampling
-from invrecon.settings.run import Settings
+from invrecon.settings.run import Settings, each
 from invrecon.settings.table import Setting, settings_of
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Sampling",
     "Setting",
     "Settings",
+    "each",
     "load_captions",
     "load_settings",
     "load_table",

@@ -1,10 +1,13 @@
 """Where and how the networks run."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from invrecon.errors import UsageError
 from invrecon.settings.table import Group, documented, setting
+
+DEVICES = r"(cuda(:\d+)?|cpu|mps)(,(cuda(:\d+)?|cpu|mps))*"  # one for each worker
 
 
 @documented
@@ -12,8 +15,12 @@ from invrecon.settings.table import Group, documented, setting
 class Hardware(Group):
     """What the networks run on, which decides the time and the memory. Latents are float32 throughout."""
 
-    device: Literal["auto", "cuda", "cpu", "mps"] = setting(
-        "auto", "Where the networks run; auto takes CUDA, then MPS, then the CPU."
+    device: Literal["auto", "cuda", "cpu", "mps"] | str = setting(
+        "auto",
+        "Where the networks run; auto takes CUDA, then MPS, then the CPU. cuda:0,cuda:1 has a worker on "
+        "each.",
+        pattern=DEVICES,
+        pattern_shown="cuda:N,...",
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = setting(
         "auto",
@@ -41,5 +48,9 @@ class Hardware(Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.device != "auto" and not re.fullmatch(DEVICES, self.device):
+            raise UsageError(
+                f"device must be auto, cuda, cpu, mps, or several such as cuda:0,cuda:1, not {self.device!r}"
+            )
         if self.compile and self.offload != "none":
             raise UsageError("a compiled network has to stay on its device: leave out --compile or --offload")

@@ -1,5 +1,6 @@
 """All settings of a run."""
 
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,3 +52,8 @@ class Settings(Checkpoint, Sampling, AutoGuidance, Effort, Boosting, Framing, Ha
     def inversion_effort(self) -> Effort:
         """How much work the inversion may be."""
         return part(self, Effort)
+
+
+def each(settings: Settings | Sequence[Settings], photos: Sized) -> list[Settings]:
+    """The settings of each photo, where one may stand for all."""
+    return [settings] * len(photos) if isinstance(settings, Settings) else list(settings)

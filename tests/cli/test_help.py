@@ -30,7 +30,7 @@ NAMES = (
     "speed",
     "ui",
 )
-WORKING = ([], *([name] for name in NAMES), ["models", "path"])
+WORKING = ([], *([name] for name in NAMES), ["summary"], ["models", "path"])
 COMMANDS = (*WORKING, ["models"], ["models", "list"], ["models", "show"], ["models", "check"])
 
 
@@ -73,6 +73,9 @@ def test_help_shows_examples_and_exit_codes(command):
     lines = [line.strip() for line in run(*command, "--help").stdout.splitlines()]
     example = lines.index(next(line for line in lines if line.startswith("Example"))) + 1
     assert lines[example].startswith(("invrecon " + " ".join(command)).strip())
+    expected = {"0", "1", "2", "3", "130"}
+    if command and command[0] in ("invert", "reconstruct", "boost"):
+        expected.add("4")
     codes = {line.split()[0] for line in lines[lines.index("Exit codes:") + 1 :] if line}
     without = {
         "models": {"1", "3", "130"},
@@ -83,9 +86,10 @@ def test_help_shows_examples_and_exit_codes(command):
         "export": {"3"},
         "import": {"3"},
         "speed": {"3"},
+        "summary": {"3"},
         "ui": {"0", "3"},
     }
-    assert codes == {"0", "1", "2", "3", "130"} - without.get(command[0] if command else "", set())
+    assert codes == expected - without.get(command[0] if command else "", set())
 
 
 def test_help_names_the_real_defaults():

@@ -1,0 +1,1 @@
+from tests.cli.conftest import fake, folder  # noqa: F401

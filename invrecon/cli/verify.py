@@ -56,9 +56,9 @@ def verify(
     """
     from invrecon import pipeline
 
-    model = load(settings, output)
+    dtype = "float32" if settings.dtype == "auto" else settings.dtype
+    model = load(settings, output, dtype)
     with output.progress(seed_file.name) as on_progress:
-        dtype = "float32" if settings.dtype == "auto" else settings.dtype
         result = pipeline.verify(seed_file, photo, model, on_progress, matrix=matrix, dtype=dtype)
     if result.advice:
         say(f"warning: {seed_file}: {result.advice}")

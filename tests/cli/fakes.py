@@ -79,7 +79,7 @@ class Pipeline:
             raise self.raises[photo.name]
         seed = Seed(torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), header())
         effort = {
-            "effort": settings.effort,
+            "effort": getattr(settings, "effort", None),  # of several photos, each has settings of its own
             "steps": 50,
             "converged_steps": 49,
             "evaluations": 400,

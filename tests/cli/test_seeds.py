@@ -19,7 +19,7 @@ def seed(name, dtype):
 
 @pytest.mark.parametrize(
     ("option", "expected"),
-    [([], ["float32", "bfloat16", "bfloat16", "float16"]), (["--dtype", "float32"], ["float32"] * 4)],
+    [([], ["auto", "bfloat16", "bfloat16", "float16"]), (["--dtype", "float32"], ["float32"] * 4)],
 )
 def test_seeds_run_in_their_own_dtype_unless_one_is_given(fake, option, expected):
     inputs = [photo("a.png"), *(seed(f"{n}.seed.safetensors", f"{n[:-1]}16") for n in ("bfloat1", "bfloat2"))]

@@ -24,7 +24,7 @@ def test_verify_exits_with_3_below_the_threshold_and_prints_strict_json(fake):
 def test_a_checkpoint_is_found_by_the_options_of_other_commands(fake):
     where = ["--model", "full.safetensors", "--base", "base", "--variant", "fp16", "--revision", "main"]
     assert run("verify", "x.seed.safetensors", "x.png", *where).exit_code == 0
-    assert fake.loaded == [("full.safetensors", "auto", "auto")]
+    assert fake.loaded == [("full.safetensors", "auto", "float32")]
     assert {name: fake.places[name] for name in ("base", "variant", "revision")} == {
         "base": "base",
         "variant": "fp16",

@@ -10,6 +10,11 @@ from invrecon.models.tiling import LAYERS_AT_ONCE, Tiling
 CPU = torch.device("cpu")
 
 
+def latents():
+    """Of a picture of 64 x 64 pixels."""
+    return torch.zeros(1, 4, 32, 32)
+
+
 @pytest.fixture
 def autoencoder():
     """With 16 channels at full size, whose largest layer takes 2 x 16 float32 a pixel; tiles of 64."""
@@ -27,20 +32,20 @@ def test_a_picture_is_cut_where_what_it_takes_is_more_than_what_is_free(
 ):
     takes = LAYERS_AT_ONCE * 2 * 16 * 4 * 128 * 96
     monkeypatch.setattr(tiling, "free_memory", lambda _: share * takes)
-    assert Tiling(autoencoder, CPU, 2).used(128, 96) == used
+    assert Tiling(autoencoder, CPU, latents).used(128, 96) == used
 
 
 def test_never_what_fits_one_tile_nor_where_nobody_asked(autoencoder, monkeypatch):
     monkeypatch.setattr(tiling, "free_memory", lambda _: 0.0)
-    assert [Tiling(autoencoder, CPU, 2).used(*size) for size in ((64, 64), (66, 64))] == [False, True]
+    assert [Tiling(autoencoder, CPU, latents).used(*size) for size in ((64, 64), (66, 64))] == [False, True]
     autoencoder.disable_tiling()
-    assert not Tiling(autoencoder, CPU, 2).used(512, 512)
+    assert not Tiling(autoencoder, CPU, latents).used(512, 512)
 
 
 def test_a_size_is_decided_once(autoencoder, monkeypatch):
     """Else a picture could be encoded as a whole and decoded in tiles."""
     monkeypatch.setattr(tiling, "free_memory", lambda _: 1e12)
-    tiles = Tiling(autoencoder, CPU, 2)
+    tiles = Tiling(autoencoder, CPU, latents)
     assert not tiles.used(128, 128)
     monkeypatch.setattr(tiling, "free_memory", lambda _: 0.0)
     assert not tiles.used(128, 128)

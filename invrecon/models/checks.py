@@ -80,7 +80,8 @@ def check_autoencoder(vae: Any) -> None:
     channels = config.get("latent_channels", config.get("z_dim"))
     for name in ("latents_mean", "latents_std"):
         values = config.get(name)
-        if values is not None and not (len(values) == channels and all(map(_is_number, values))):
+        listed = isinstance(values, list | tuple) and len(values) == channels
+        if values is not None and not (listed and all(map(_is_number, values))):
             raise ModelError(f"its vae has not one finite {name} for each of {channels} channels")
 
 

@@ -118,6 +118,9 @@ def test_parts_that_do_not_belong_together(folder, mini, tmp_path):
     path = copy(folder, tmp_path / "scale")
     configure(path / "vae" / "config.json", scaling_factor=math.nan)
     assert "scaling_factor" in refused(path)
+    for values in (4.0, "text", [0.1, 0.2], [0.1, 0.2, 0.3, math.nan]):
+        configure(path / "vae" / "config.json", scaling_factor=0.5, latents_mean=values)
+        assert "one finite latents_mean for each of 4 channels" in refused(path)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])

@@ -35,7 +35,7 @@ def test_the_line_on_memory_tells_what_a_pass_through_the_decoder_takes(mini):
     reset_peak(mini.device)
     mini.decode(latents).sum().backward()
     taken = (peak_memory(mini.device) - before) / 1e9
-    assert 0.5 * taken < told - used < 2 * taken
+    assert 0.5 * taken - 0.1 < told - used < 2 * taken + 0.1  # both are told to a tenth
 
 
 def test_the_automatic_dtype_is_a_half_on_cuda_and_float32_elsewhere(monkeypatch):

@@ -16,6 +16,8 @@ from invrecon.seedfile import load_seed
 from tests.browser import open_browser
 from tests.ui.page import Page
 
+pytestmark = pytest.mark.page
+
 MEASURE = "getComputedStyle(document.querySelectorAll('#reconstruct-slider img')[1]).clipPath"
 
 

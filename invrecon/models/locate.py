@@ -33,7 +33,7 @@ def locate(name: str, revision: str = "", variant: str = "", base: str = "", vae
         ModelError: there is no such thing, it is pickled, or it can't be fetched.
     """
     checkpoint = _locate(name, revision, variant, base)
-    return replace(checkpoint, vae=_autoencoder(Path(vae))) if vae else checkpoint
+    return replace(checkpoint, vae=autoencoder_at(Path(vae))) if vae else checkpoint
 
 
 def _locate(name: str, revision: str, variant: str, base: str) -> Checkpoint:
@@ -90,7 +90,7 @@ def _base(base: str, variant: str) -> Path:
     return found.path
 
 
-def _autoencoder(path: Path) -> Path:
+def autoencoder_at(path: Path) -> Path:
     """A folder with an autoencoder's config.json, the `vae` of a checkpoint's folder, or a .safetensors
     file."""
     if path.suffix.lower() in CHECKPOINT_ENDINGS and path.is_file():

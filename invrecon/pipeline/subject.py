@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from PIL.Image import Image
@@ -17,6 +17,24 @@ from invrecon.models.checks import check_values
 if TYPE_CHECKING:
     from invrecon.models import Model
     from invrecon.settings import Recipe, Settings
+
+
+class Autoencoding(Protocol):
+    """What a photo needs of a model, or of an autoencoder by itself."""
+
+    name: str
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of a picture must be multiples of, pixels."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """E(x): (B, 3, H, W) in [-1, 1] -> (B, C, h, w)."""
+
+    def decode(self, image_latents: Tensor) -> Tensor:
+        """D(z): (B, C, h, w) -> (B, 3, H, W), not yet clamped."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class Subject:
         """
         return psnr(self.original.crop(self.canvas.seen), picture.crop(self.canvas.seen))
 
-    def score(self, model: Model, image_latents: Tensor) -> float:
+    def score(self, model: Autoencoding, image_latents: Tensor) -> float:
         """`psnr` of the 8-bit picture that image latents decode to, dB."""
         return self.psnr(decode(model, image_latents))
 
@@ -51,7 +69,7 @@ class Subject:
         return pixels[..., top:bottom, left:right]
 
 
-def find_subject(path: Path, model: Model, settings: Settings) -> Subject:
+def find_subject(path: Path, model: Autoencoding, settings: Settings) -> Subject:
     """The photo on the model's canvas, encoded.
 
     Raises:
@@ -62,7 +80,7 @@ def find_subject(path: Path, model: Model, settings: Settings) -> Subject:
     return lay_out(photo, canvas_for(photo, model, settings), model)
 
 
-def lay_out(photo: Photo, canvas: Canvas, model: Model) -> Subject:
+def lay_out(photo: Photo, canvas: Canvas, model: Autoencoding) -> Subject:
     """A photo on a canvas, encoded."""
     original = canvas.place(photo.rgb)
     pixels = to_tensor(original).to(model.device)
@@ -82,13 +100,13 @@ def check_network(values: Tensor, model: Model, recipe: Recipe) -> None:
     check_values(values, f"{model.name}: its {part}", cure)
 
 
-def canvas_for(photo: Photo, model: Model, settings: Settings) -> Canvas:
+def canvas_for(photo: Photo, model: Autoencoding, settings: Settings) -> Canvas:
     """The canvas that the settings ask for. Raises UsageError where the model can't do with the size."""
     size = settings.exact_size or int(settings.size)
     return plan_canvas(photo.rgb.size, size, settings.fit, model.multiple)
 
 
 @torch.no_grad()
-def decode(model: Model, image_latents: Tensor) -> Image:
+def decode(model: Autoencoding, image_latents: Tensor) -> Image:
     """The 8-bit picture of image latents, (1, C, h, w)."""
     return to_image(model.decode(image_latents), model.dtype)

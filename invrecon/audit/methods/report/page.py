@@ -22,7 +22,8 @@ def write_report(summary: Row, rows: Sequence[Row], folder: Path) -> Path:
     Args:
         summary: what summary.json holds.
         rows: what results.jsonl holds: of runs, photos and autoencoders. The pictures that they name lie
-            under `folder`; missing ones are left out. Where no model was loaded the page has no sections on methods.
+            under `folder`; missing ones are left out. Where no model was loaded the page has no sections on
+            methods.
 
     Raises:
         InvreconError: the disk doesn't take the page.

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from invrecon.cli import options
 from invrecon.cli.boundary import say
 from invrecon.cli.results import Row
 from invrecon.errors import InputError, InvreconError, UsageError, printable
@@ -22,6 +23,13 @@ class Target:
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")
     ] = Path(".")
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite results that exist.")] = False
+
+
+@dataclass(frozen=True)
+class PictureTarget(Target):
+    """Of a command whose results are pictures."""
+
+    metadata: options.Metadata = True
 
 
 def make_folder(out: Path) -> None:

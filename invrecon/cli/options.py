@@ -31,6 +31,13 @@ Photos = Annotated[
         "--photo", metavar="PHOTO", help="What a seed file was made from; one for each, in their order."
     ),
 ]
+Metadata = Annotated[
+    bool,
+    typer.Option(
+        "--metadata/--no-metadata",
+        help="Note in PNGs that they are generated, with model, prompt (which can hold names) and settings.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no table.")]
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE.toml", help="Preset; options given here override it.")

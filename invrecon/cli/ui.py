@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from invrecon.cli import options
 from invrecon.cli.batch import load
 from invrecon.cli.boundary import say
 from invrecon.cli.command import CODES, command
@@ -38,6 +39,7 @@ def ui(
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its port.")] = 7860,
+    metadata: options.Metadata = True,
     *,
     settings: Settings,
 ) -> int:
@@ -56,8 +58,12 @@ def ui(
         )
     model = load(settings, Output())
     with _interruptible():
-        serve(model, settings, host, port, lambda url: put(f"Open {url} in a browser. Ctrl-C ends it."))
+        serve(model, settings, host, port, _tell, metadata)
     return 0
+
+
+def _tell(url: str) -> None:
+    put(f"Open {url} in a browser. Ctrl-C ends it.")
 
 
 @contextmanager

@@ -66,6 +66,7 @@ class Plan:
     settings: Settings
     store: Store
     seed_dtype: str = "float32"
+    metadata: bool = True
     notes: bool = False
     pack: bool = False
     writer: str = ""
@@ -188,7 +189,7 @@ class Worker:
         return row | places | figures | {"resumed": False, "files": list(places.values())}
 
     def _write(self, task: Task, result: Any) -> tuple[Row, str | None]:
-        save = Save(task.overwrite, self.plan.seed_dtype)
+        save = Save(task.overwrite, self.plan.seed_dtype, self.plan.metadata)
         if not self._pack:
             with self.plan.store.writing(task.files, task.overwrite) as files:
                 return self.plan.job.keep(result, files, save), None

@@ -41,9 +41,9 @@ class Subject:
         """
         return psnr(self.original.crop(self.canvas.seen), picture.crop(self.canvas.seen))
 
-    def score(self, model: Model, image_latents: Tensor) -> float:
-        """`psnr` of the 8-bit picture that image latents decode to, dB."""
-        return self.psnr(decode(model, image_latents))
+    def score(self, model: Model, image_latents: Tensor, recipe: Recipe | None = None) -> float:
+        """`psnr` of the 8-bit picture that image latents decode to, dB; see `pixels_of`."""
+        return self.psnr(decode(model, image_latents, recipe))
 
     def cut(self, pixels: Tensor) -> Tensor:
         """The part of pixels (1, 3, H, W) that shows the photo: all of them where the canvas isn't padded."""
@@ -71,12 +71,12 @@ def lay_out(photo: Photo, canvas: Canvas, model: Model) -> Subject:
     return Subject(photo, canvas, original, pixels, encoded)
 
 
-def check_network(values: Tensor, model: Model, recipe: Recipe) -> None:
-    """Raises ModelError where what the network led to isn't finite."""
+def check_network(values: Tensor, model: Model, recipe: Recipe | None = None) -> None:
+    """Raises ModelError where what the network led to isn't finite; only its advice depends on the recipe."""
     cure = "the checkpoint is damaged; fetch it again"
     if model.dtype != torch.float32:
         cure = "use --dtype float32"
-    elif recipe.guidance_scale > model.no_guidance:
+    elif recipe is None or recipe.guidance_scale > model.no_guidance:
         cure = "lower the guidance scale, or fetch the checkpoint again"
     part = "unet" if hasattr(model.pipeline, "unet") else "transformer"
     check_values(values, f"{model.name}: its {part}", cure)
@@ -89,6 +89,21 @@ def canvas_for(photo: Photo, model: Model, settings: Settings) -> Canvas:
 
 
 @torch.no_grad()
-def decode(model: Model, image_latents: Tensor) -> Image:
-    """The 8-bit picture of image latents, (1, C, h, w)."""
-    return to_image(model.decode(image_latents), model.dtype)
+def decode(model: Model, image_latents: Tensor, recipe: Recipe | None = None) -> Image:
+    """The 8-bit picture of image latents, (1, C, h, w); see `pixels_of`."""
+    return to_image(pixels_of(model, image_latents, recipe))
+
+
+def pixels_of(model: Model, image_latents: Tensor, recipe: Recipe | None = None) -> Tensor:
+    """What image latents (B, C, h, w) decode to, (B, 3, H, W), not yet clamped to [-1, 1].
+
+    Args:
+        recipe: that the network was led by to these latents, where that is known.
+
+    Raises:
+        ModelError: latents or pixels aren't finite; the text names the part that made them.
+    """
+    check_network(image_latents, model, recipe)
+    pixels = model.decode(image_latents)
+    check_values(pixels, f"{model.name}: its vae's decoder", "use another with --vae")
+    return pixels

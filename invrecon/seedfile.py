@@ -231,7 +231,7 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
 
 
 def _is_schedule(schedule: dict[str, Any]) -> bool:
-    memory = schedule.get("memory")
+    memory = schedule.get("memory", ())  # None says that there is none
     lists = [schedule.get(name) for name in ("A", "B", "scales")]
     if memory is not None:
         lists += [memory.get(name) for name in "CPQ"] if isinstance(memory, dict) else [None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from PIL.Image import Image
@@ -90,7 +90,7 @@ def lay_out(photo: Photo, canvas: Canvas, model: Autoencoding) -> Subject:
 
 
 def check_network(values: Tensor, model: Model, recipe: Recipe) -> None:
-    """Raises ModelError where what the network led to isn't finite."""
+    """Raises ModelError where what the network led to isn't finite; only its advice depends on the recipe."""
     cure = "the checkpoint is damaged; fetch it again"
     if model.dtype != torch.float32:
         cure = "use --dtype float32"
@@ -107,6 +107,22 @@ def canvas_for(photo: Photo, model: Autoencoding, settings: Settings) -> Canvas:
 
 
 @torch.no_grad()
-def decode(model: Autoencoding, image_latents: Tensor) -> Image:
-    """The 8-bit picture of image latents, (1, C, h, w)."""
-    return to_image(model.decode(image_latents), model.dtype)
+def decode(model: Autoencoding, image_latents: Tensor, recipe: Recipe | None = None) -> Image:
+    """The 8-bit picture of image latents, (1, C, h, w); see `pixels_of`."""
+    return to_image(pixels_of(model, image_latents, recipe))
+
+
+def pixels_of(model: Autoencoding, image_latents: Tensor, recipe: Recipe | None = None) -> Tensor:
+    """What image latents (B, C, h, w) decode to, (B, 3, H, W), not yet clamped to [-1, 1].
+
+    Args:
+        recipe: that the model's network was led by to these latents, where it made them.
+
+    Raises:
+        ModelError: latents or pixels aren't finite; the text names the part that made them.
+    """
+    if recipe is not None:
+        check_network(image_latents, cast("Model", model), recipe)
+    pixels = model.decode(image_latents)
+    check_values(pixels, f"{model.name}: its vae's decoder", "use another with --vae")
+    return pixels

@@ -49,16 +49,20 @@ _SET_BY_THE_PLAN = (
 class _Wishes:
     """What is compared; None for what the preset or the default says."""
 
+    title = options.FIRST
+
     methods: Annotated[
         str | None,
-        typer.Option("--methods", metavar="LIST", help="Methods, with commas between.  [default: all]"),
+        typer.Option(
+            "--methods", metavar="LIST", help="Methods to run, with commas between.  [default: all]"
+        ),
     ] = None
     budgets: Annotated[
         str | None,
         typer.Option(
             "--budgets",
             metavar="LIST",
-            help="Evaluations a step; 0 for the published settings.  [default: 0,1,2,3,5,10]",
+            help="Evaluations a step to allow; 0 for the published settings.  [default: 0,1,2,3,5,10]",
         ),
     ] = None
     prompts: Annotated[
@@ -66,12 +70,16 @@ class _Wishes:
         typer.Option(
             "--settings",
             metavar="LIST",
-            help="Prompt and guidance.  [default: empty:1,caption:1,caption:3,caption:7.5]",
+            help="Prompts and guidance to run with.  [default: empty:1,caption:1,caption:3,caption:7.5]",
         ),
     ] = None
     captions: Annotated[
         list[str] | None,
-        typer.Option("--caption", metavar="NAME=TEXT", help="What a photo shows; its name without ending."),
+        typer.Option(
+            "--caption",
+            metavar="NAME=TEXT",
+            help="What a photo shows, by its name without ending. Give it for settings with a caption.",
+        ),
     ] = None
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from invrecon.cli import options
 from invrecon.cli.boundary import say
 from invrecon.cli.results import Row
 from invrecon.errors import InputError, InvreconError, UsageError, printable
@@ -17,6 +18,8 @@ from invrecon.formats import is_seed_file
 @dataclass(frozen=True)
 class Target:
     """Where results go, and whether those that are there may be replaced."""
+
+    title = options.FIRST
 
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")

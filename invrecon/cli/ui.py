@@ -37,7 +37,9 @@ def ui(
             help="Where the page is served. Any address but 127.0.0.1 lets others on the network use it.",
         ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its port.")] = 7860,
+    port: Annotated[
+        int, typer.Option("--port", min=1, max=65535, help="Port of the page. Change it where that is taken.")
+    ] = 7860,
     *,
     settings: Settings,
 ) -> int:

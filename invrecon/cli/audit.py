@@ -62,10 +62,14 @@ _SET_BY_THE_PLAN = (
 class _Wishes:
     """What is compared; None for what the preset or the default says."""
 
+    title = options.FIRST
+
     methods: Annotated[
         str | None,
         typer.Option(
-            "--methods", metavar="LIST", help="Methods, with commas between; or none.  [default: all]"
+            "--methods",
+            metavar="LIST",
+            help="Methods to run, with commas between; or none.  [default: all]",
         ),
     ] = None
     budgets: Annotated[
@@ -73,7 +77,7 @@ class _Wishes:
         typer.Option(
             "--budgets",
             metavar="LIST",
-            help="Evaluations a step; 0 for the published settings.  [default: 0,1,2,3,5,10]",
+            help="Evaluations a step to allow; 0 for the published settings.  [default: 0,1,2,3,5,10]",
         ),
     ] = None
     prompts: Annotated[
@@ -81,7 +85,7 @@ class _Wishes:
         typer.Option(
             "--settings",
             metavar="LIST",
-            help="Prompt and guidance.  [default: empty:1,caption:1,caption:3,caption:7.5]",
+            help="Prompts and guidance to run with.  [default: empty:1,caption:1,caption:3,caption:7.5]",
         ),
     ] = None
     autoencoders: Annotated[
@@ -102,7 +106,11 @@ class _Wishes:
     ] = None
     captions: Annotated[
         list[str] | None,
-        typer.Option("--caption", metavar="NAME=TEXT", help="What a photo shows; its name without ending."),
+        typer.Option(
+            "--caption",
+            metavar="NAME=TEXT",
+            help="What a photo shows, by its name without ending. Give it for settings with a caption.",
+        ),
     ] = None
 
 

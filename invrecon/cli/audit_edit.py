@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from invrecon.cli import options
 from invrecon.cli.batch import load
 from invrecon.cli.command import command
 from invrecon.cli.inputs import make_folder
@@ -46,10 +47,12 @@ _EVERY_MODE = "mode=" + ",".join(MODES)
 class _Wishes:
     """What is tried."""
 
+    title = options.FIRST
+
     old: Annotated[
-        str, typer.Option("--from", metavar="COLOUR", help="Of the background, to begin with.")
+        str, typer.Option("--from", metavar="COLOUR", help="Colour of the background, to begin with.")
     ] = "blue"
-    new: Annotated[str, typer.Option("--to", metavar="COLOUR", help="What the edit asks for.")] = "green"
+    new: Annotated[str, typer.Option("--to", metavar="COLOUR", help="Colour to turn it into.")] = "green"
     names: Annotated[
         Path | None,
         typer.Option(
@@ -58,20 +61,24 @@ class _Wishes:
     ] = None
     sweep: Annotated[
         list[str] | None,
-        typer.Option("--sweep", metavar="NAME=VALUE,...", help=f"Edits to try. [default: {_EVERY_MODE}]"),
+        typer.Option(
+            "--sweep",
+            metavar="NAME=VALUE,...",
+            help=f"Edits to try: all combinations of these values of options. [default: {_EVERY_MODE}]",
+        ),
     ] = None
     masks: Annotated[
         str | None,
         typer.Option(
             "--masks",
             metavar="LIST",
-            help="Out of none, auto and drawn (the background's, or PIE-Bench's own). "
+            help="Masks to try, out of none, auto and drawn (the background's, or PIE-Bench's own). "
             "[default: all; none for PIE-Bench]",
         ),
     ] = None
-    inversions: Annotated[str, typer.Option("--inversions", metavar="LIST", help="Out of lbo and ddim.")] = (
-        "lbo,ddim"
-    )
+    inversions: Annotated[
+        str, typer.Option("--inversions", metavar="LIST", help="Inversions to try, out of lbo and ddim.")
+    ] = "lbo,ddim"
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,12 @@ from inspect import Parameter, Signature, signature
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from typer.core import TyperArgument, TyperCommand
+from typer.models import OptionInfo
 
+from invrecon.cli import options
 from invrecon.cli.boundary import guarded
-from invrecon.cli.options import Config, option
+from invrecon.cli.options import Config, option, under
 from invrecon.models.cards import card_settings
 from invrecon.settings import Settings, load_settings, settings_of
 from invrecon.settings.table import Group
@@ -34,7 +37,27 @@ class Command:
 
     def add_to(self, app: typer.Typer) -> None:
         """Makes it a command of the program."""
-        app.command(self.name, epilog=self.epilog)(self.run)
+        app.command(self.name, epilog=self.epilog, cls=_Grouped)(self.run)
+
+
+class _Grouped(TyperCommand):
+    """A command whose help lists options under their headings, in plain text."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes arguments and options."""
+        listed: dict[str, list[tuple[str, str]]] = {"Arguments": [], options.FIRST: []}
+        for each in self.get_params(ctx):
+            default = "Arguments" if isinstance(each, TyperArgument) else options.OTHER
+            if record := each.get_help_record(ctx):
+                name = record[0].partition(" <")[0]  # without Python's name of its type
+                title = getattr(each, "rich_help_panel", None) or default
+                listed.setdefault(title, []).append((name, record[1]))
+        for title in (options.OUTPUT, options.OTHER):
+            listed |= {title: listed.pop(title, [])}
+        for title, records in listed.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 def command(
@@ -51,7 +74,8 @@ def command(
     - `Settings`: --config and the settings' options; what a user doesn't give is left to the preset.
       An argument called `model` counts as that setting.
     - another `Group` of settings; `Annotated[dict, Group]` for those alone that the user gives.
-    - another dataclass, for those of its fields that are annotated with an option.
+    - another dataclass, for those of its fields that are annotated with an option. Help lists them under its
+      `title`.
     - `config`: the preset's path.
 
     Args:
@@ -97,10 +121,10 @@ def _expand(function: Callable[..., int], only: Sequence[str], without: Sequence
     def run(**given: Any) -> int:
         return function(**{name: bundle.make(given) for name, bundle in bundles.items()})
 
-    options = {name: each for bundle in bundles.values() for name, each in bundle.options.items()}
+    expanded = {name: each for bundle in bundles.values() for name, each in bundle.options.items()}
     parameters = [
         Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind, default=default)
-        for name, (kind, default) in options.items()
+        for name, (kind, default) in expanded.items()
     ]
     run.__signature__ = Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -112,36 +136,38 @@ def _bundle(parameter: Parameter, only: Sequence[str], without: Sequence[str]) -
     if kind is Settings:
         return _settings(only, without)
     if isinstance(kind, type) and issubclass(kind, Group):
-        options = _options(kind)
-        return _Bundle(options, lambda given: kind(**_told(given, options)))
+        own = _options(kind)
+        return _Bundle(own, lambda given: kind(**_told(given, own)))
     if isinstance(kind, type) and is_dataclass(kind):
         return _dataclass(kind)
     if get_origin(kind) is Annotated and isinstance(get_args(kind)[1], type):
-        options = _options(get_args(kind)[1])
-        return _Bundle(options, lambda given: _told(given, options))
+        changed = _options(get_args(kind)[1])
+        return _Bundle(changed, lambda given: _told(given, changed))
     if name == "config":
         return _Bundle({"config": (Config, None)}, lambda given: given["config"])
-    return _Bundle({name: (kind, parameter.default)}, lambda given: given[name])
+    own = {name: (kind, parameter.default)}
+    is_option = isinstance(get_args(kind)[1], OptionInfo)
+    return _Bundle(under(options.FIRST, own) if is_option else own, lambda given: given[name])
 
 
 def _settings(only: Sequence[str], without: Sequence[str]) -> _Bundle:
-    options = {
+    chosen = {
         name: one
         for name, one in _options(Settings).items()
         if (not only or name in only) and name not in without
     }
 
     def make(given: dict[str, Any]) -> Settings:
-        return load_settings(given["config"], card_settings, **_told(given, (*options, "model")))
+        return load_settings(given["config"], card_settings, **_told(given, (*chosen, "model")))
 
-    return _Bundle({"config": (Config, None)} | options, make)
+    return _Bundle({"config": (Config, None)} | chosen, make)
 
 
 def _dataclass(kind: Any) -> _Bundle:
-    options = {
+    own = {
         each.name: (each.type, each.default) for each in fields(kind) if get_origin(each.type) is Annotated
     }
-    return _Bundle(options, lambda given: kind(**{name: given[name] for name in options}))
+    return _Bundle(under(kind.title, own), lambda given: kind(**{name: given[name] for name in own}))
 
 
 def _options(group: Any) -> dict[str, tuple[Any, Any]]:

@@ -18,21 +18,38 @@ from invrecon.errors import UsageError
 class Gathering:
     """Where photos are besides those that are named, and where their captions are."""
 
+    title = options.PHOTOS
+
     recursive: Annotated[
         bool,
-        typer.Option("--recursive", "-r", help="Take the photos in folders, and below addresses, too."),
+        typer.Option(
+            "--recursive",
+            "-r",
+            help="Take the photos in the folders, and below the addresses, that are named.",
+            rich_help_panel=options.FIRST,
+        ),
     ] = False
     listed: Annotated[
         str | None,
-        typer.Option("--from", metavar="LIST", help="A file with an input a line; - is standard input."),
+        typer.Option(
+            "--from",
+            metavar="LIST",
+            help="Take the inputs that a file lists, one a line; - is standard input.",
+        ),
     ] = None
     sidecars: Annotated[
         bool,
-        typer.Option("--sidecars", help="Take prompts from metadata.jsonl, or NAME.txt, beside the photos."),
+        typer.Option(
+            "--sidecars", help="Give each photo the prompt that NAME.txt or metadata.jsonl beside it has."
+        ),
     ] = False
     captions: Annotated[
         Path | None,
-        typer.Option("--captions", metavar="FILE", help="Prompts of photos, by name: JSON, JSONL or TOML."),
+        typer.Option(
+            "--captions",
+            metavar="FILE",
+            help="Give each photo the prompt that this JSON, JSONL or TOML file has for its name.",
+        ),
     ] = None
 
 
@@ -40,50 +57,110 @@ class Gathering:
 class Resumable:
     """Where results go, what of them is taken over, and who does the work."""
 
+    title = "Many photos, many machines"
+
     out: Annotated[
-        str, typer.Option("--out", "-o", metavar="DIR", help="Folder or address for the results.")
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder or address for the results.",
+            rich_help_panel=options.FIRST,
+        ),
     ] = "."
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite results that exist.")] = False
+    force: Annotated[
+        bool,
+        typer.Option("--force", "-f", help="Overwrite results that exist.", rich_help_panel=options.FIRST),
+    ] = False
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Take over what an earlier run with --resume finished with the same settings."
+            "--resume",
+            help="Do only what earlier runs with --resume and the same settings left undone. Take it for "
+            "runs that may be interrupted.",
         ),
     ] = False
     verify_bytes: Annotated[
-        bool, typer.Option("--verify-bytes", help="Know finished inputs by their bytes, not size and time.")
+        bool,
+        typer.Option(
+            "--verify-bytes",
+            help="Know finished inputs by their bytes, not by size and time. Slower; finds every change.",
+        ),
     ] = False
     keep_tree: Annotated[
-        bool, typer.Option("--keep-tree", help="Put results in folders like those of the inputs.")
+        bool,
+        typer.Option(
+            "--keep-tree",
+            help="Put results in folders like those of the inputs, where photos have the same names.",
+        ),
     ] = False
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Do the I-th of N parts, from 0; implies --resume."),
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            help="Do the I-th of N parts, from 0, as a task of a scheduler. Implies --resume.",
+        ),
     ] = None
     engine: Annotated[
         str | None,
-        typer.Option("--engine", metavar="ray", help="Who hands out the work; implies --resume."),
+        typer.Option("--engine", metavar="ray", help="Let a Ray cluster do the work. Implies --resume."),
     ] = None
     address: Annotated[
-        str, typer.Option("--address", metavar="auto|ray://...", help="Of the Ray cluster.")
+        str,
+        typer.Option(
+            "--address",
+            metavar="auto|ray://...",
+            help="Where the Ray cluster is; without it one of this machine is started.",
+        ),
     ] = ""
     workers: Annotated[
-        int, typer.Option("--workers", min=0, metavar="N", help="Of Ray; 0 is one a GPU, or one a node.")
+        int,
+        typer.Option(
+            "--workers",
+            min=0,
+            metavar="N",
+            help="Workers of Ray, each with its own model; 0 is one a GPU, or one a node without GPUs.",
+        ),
     ] = 0
     gpus_per_worker: Annotated[
-        float | None, typer.Option("--gpus-per-worker", min=0, metavar="N", help="1 where there are any.")
+        float | None,
+        typer.Option(
+            "--gpus-per-worker",
+            min=0,
+            metavar="N",
+            help="GPUs that a worker of Ray takes: 0.5 puts two on a card. 1 if left out, where there are "
+            "any.",
+        ),
     ] = None
     max_failures: Annotated[
-        int | None, typer.Option("--max-failures", min=1, metavar="N", help="Stop after N failed inputs.")
+        int | None,
+        typer.Option(
+            "--max-failures",
+            min=1,
+            metavar="N",
+            help="Stop after N failed inputs, where so many mean that something is wrong with the run.",
+        ),
     ] = None
     pack: Annotated[
-        str | None, typer.Option("--pack", metavar="tar", help="Write WebDataset tars in place of files.")
+        str | None,
+        typer.Option(
+            "--pack",
+            metavar="tar",
+            help="Write results into WebDataset tars, where there would be too many files.",
+        ),
     ] = None
     seed_dtype: Annotated[
-        str, typer.Option("--seed-dtype", metavar="float32|float16", help="Of the noise in seed files.")
+        str,
+        typer.Option(
+            "--seed-dtype",
+            metavar="float32|float16",
+            help="Precision of the noise in seed files; float16 halves them and loses some dB.",
+        ),
     ] = "float32"
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and how long it would take.")
+        bool, typer.Option("--dry-run", help="Only say what would be done, and how long it would take.")
     ] = False
     metadata: bool = True
 

@@ -25,18 +25,31 @@ from invrecon.settings import INVERSIONS, AutoGuidance, EditSettings, Settings, 
 class _Wishes:
     """What is to be changed, beside the settings of an edit."""
 
+    title = EditSettings.title
+
     to: Annotated[
         list[str] | None,
-        typer.Option("--to", metavar="TEXT", help="What it should show; give it again for more edits."),
+        typer.Option(
+            "--to",
+            metavar="TEXT",
+            help="What the picture should show, in words; give it again for more edits.",
+            rich_help_panel=options.FIRST,
+        ),
     ] = None
     weight: Annotated[
         list[str] | None,
-        typer.Option("--weight", metavar="WORD=FLOAT", help="p2p: attention to a word of --to."),
+        typer.Option(
+            "--weight",
+            metavar="WORD=FLOAT",
+            help="p2p: attention to a word of --to, 1 as usual; more of it makes the word count more.",
+        ),
     ] = None
     sweep: Annotated[
         list[str] | None,
         typer.Option(
-            "--sweep", metavar="NAME=VALUE,...", help="All combinations; names are those of options."
+            "--sweep",
+            metavar="NAME=VALUE,...",
+            help="Make all combinations of these values of options, to choose from.",
         ),
     ] = None
     mask: Annotated[
@@ -44,11 +57,17 @@ class _Wishes:
         typer.Option(
             "--mask",
             metavar="FILE",
-            help="White may change; of the photo's size; one for all, or one for each.",
+            help="Picture of the photo's size: what is white in it may change. One for all photos, or one "
+            "for each.",
         ),
     ] = None
     inversion: Annotated[
-        str, typer.Option("--inversion", metavar="|".join(INVERSIONS), help="How a photo's seed is found.")
+        str,
+        typer.Option(
+            "--inversion",
+            metavar="|".join(INVERSIONS),
+            help="How a photo's seed is found; ddim is quicker and less exact.",
+        ),
     ] = "lbo"
 
 

@@ -29,7 +29,9 @@ def export(
     checkpoint: Annotated[
         str, typer.Option("--checkpoint", metavar="FILE", help="The model's file, as ComfyUI lists it.")
     ],
-    to: Annotated[str, typer.Option("--to", metavar="comfyui", help="What the files are for.")] = "comfyui",
+    to: Annotated[
+        str, typer.Option("--to", metavar="comfyui", help="Program that the files are for.")
+    ] = "comfyui",
 ) -> int:
     """Write what ComfyUI needs to make a seed's picture.
 

@@ -46,9 +46,18 @@ def imagine(
     ] = None,
     path: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(metavar="A B", help="Pictures on the way from photo or seed A to B."),
+        typer.Option(
+            metavar="A B",
+            help="Make pictures on the way from photo or seed A to B.",
+            rich_help_panel=Imagining.title,
+        ),
     ] = None,
-    gif: Annotated[bool, typer.Option("--gif", help="Write the way as an animation too.")] = False,
+    gif: Annotated[
+        bool,
+        typer.Option(
+            "--gif", help="With --path: write the way as an animation too.", rich_help_panel=Imagining.title
+        ),
+    ] = False,
     *,
     imagining: Imagining,
     target: PictureTarget,

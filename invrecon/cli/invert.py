@@ -15,7 +15,7 @@ from invrecon.cli.output import Tables
 from invrecon.cli.results import JSON_FIELDS, Row, inversion_figures
 from invrecon.errors import InputError, UsageError
 from invrecon.formats import is_seed_file
-from invrecon.settings import Settings
+from invrecon.settings import Boosting, Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,12 +41,20 @@ def invert(
     target: Resumable,
     output: Tables,
     boost: Annotated[
-        bool, typer.Option("--boost", help="Boost the image latents above the autoencoder's own (ILB).")
+        bool,
+        typer.Option(
+            "--boost",
+            help="Boost the image latents above the autoencoder's own (ILB). Better, and slower.",
+            rich_help_panel=Boosting.title,
+        ),
     ] = False,
     compare_noise: Annotated[
         Path | None,
         typer.Option(
-            "--compare-noise", metavar="KEY", help="Compare the seeds with this seed file or lone tensor."
+            "--compare-noise",
+            metavar="KEY",
+            help="Compare the seeds with this seed file or lone tensor, as for a watermark.",
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     settings: Settings,

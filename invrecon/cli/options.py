@@ -2,17 +2,24 @@
 
 import re
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from invrecon.settings import Setting
 
+# headings of help
+FIRST, PHOTOS, OUTPUT, OTHER = "Options", "Which photos, and their prompts", "Output", "Other"
+
 MinPsnr = Annotated[
     float | None,
     typer.Option(
-        "--min-psnr", metavar="DB", help="Exit with 3 where a photo's result falls short of this PSNR."
+        "--min-psnr",
+        metavar="DB",
+        help="Exit with 3 where a photo's result falls short of this PSNR. For scripts.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Inputs = Annotated[
@@ -28,9 +35,13 @@ Named = Annotated[
 Photos = Annotated[
     list[Path] | None,
     typer.Option(
-        "--photo", metavar="PHOTO", help="What a seed file was made from; one for each, in their order."
+        "--photo",
+        metavar="PHOTO",
+        help="Photo that a seed file was made from; one for each seed file, in their order.",
+        rich_help_panel=PHOTOS,
     ),
 ]
+<<<<<<< HEAD
 Metadata = Annotated[
     bool,
     typer.Option(
@@ -39,8 +50,20 @@ Metadata = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no table.")]
+=======
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="No progress bars and no table.", rich_help_panel=OUTPUT),
+]
+>>>>>>> 3628c896c7949dc4daa776b6d9f1f0ef0a0a49a0
 Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE.toml", help="Preset; options given here override it.")
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE.toml",
+        help="Preset of settings, to use them again; options given here override it.",
+        rich_help_panel=OTHER,
+    ),
 ]
 
 
@@ -56,8 +79,21 @@ def option(setting: Setting) -> Any:
         more["metavar"] += f"|{setting.pattern_shown}"
     if setting.kind and (words or setting.pattern):
         more["parser"] = _or_text(setting, words)
-    help = f"{setting.help} [default: {setting.default_text}]"
-    return Annotated[kind | None, typer.Option(*setting.flags, help=help, **more)]
+    more["help"] = f"{setting.help} [default: {setting.default_text}]"
+    more["rich_help_panel"] = FIRST if setting.common else setting.section
+    return Annotated[kind | None, typer.Option(*setting.flags, **more)]
+
+
+def under(title: str, options: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Options, annotations and defaults, listed under a heading where they don't name another."""
+    return {name: (_under(title, kind), default) for name, (kind, default) in options.items()}
+
+
+def _under(title: str, kind: Any) -> Any:
+    bare, told = get_args(kind)[:2]
+    told = copy(told)
+    told.rich_help_panel = told.rich_help_panel or title
+    return Annotated[bare, told]
 
 
 def _or_text(setting: Setting, words: Sequence[str]) -> Callable[[str], Any]:

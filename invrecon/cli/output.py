@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from invrecon.cli import options
 from invrecon.cli.tables import Columns, figures, render
 from invrecon.errors import InvreconError, printable
 from invrecon.jsonable import jsonable
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 class Output:
     """Whom the results are for: people, programs, or nobody. Warnings and errors are told in any case."""
 
+    title = options.OUTPUT
+
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, one object a line, and nothing else.")
+        bool, typer.Option("--json", help="Print JSON for programs, one object a line, and nothing else.")
     ] = False
     quiet: Annotated[
         bool,

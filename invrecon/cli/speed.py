@@ -71,10 +71,16 @@ def speed(
         ),
     ] = None,
     batch_sizes: Annotated[
-        str, typer.Option("--batch-sizes", metavar="LIST", help="Photos inverted at once.")
+        str,
+        typer.Option("--batch-sizes", metavar="LIST", help="Batch sizes to measure, with commas between."),
     ] = "1",
     repeats: Annotated[
-        int, typer.Option(min=1, metavar="COUNT", help="Rounds; figures are their medians.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="COUNT",
+            help="Rounds to measure; figures are their medians. More of them steady the figures.",
+        ),
     ] = 3,
     *,
     output: Tables,

@@ -59,9 +59,11 @@ class Subject:
         """
         return psnr(self.original.crop(self.canvas.seen), picture.crop(self.canvas.seen))
 
-    def score(self, model: Autoencoding, image_latents: Tensor) -> float:
-        """`psnr` of the 8-bit picture that image latents decode to, dB."""
-        return self.psnr(decode(model, image_latents))
+    def score(
+        self, model: Autoencoding, image_latents: Tensor, recipe: Recipe | None = None
+    ) -> float:
+        """`psnr` of the 8-bit picture that image latents decode to, dB; see `pixels_of`."""
+        return self.psnr(decode(model, image_latents, recipe))
 
     def cut(self, pixels: Tensor) -> Tensor:
         """The part of pixels (1, 3, H, W) that shows the photo: all of them where the canvas isn't padded."""

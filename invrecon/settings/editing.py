@@ -19,27 +19,46 @@ class EditSettings(Group):
     Some settings count in one mode only; their texts begin with its name.
     """
 
+    title = "The edit"
+
     to: str = setting(help="What the picture should show.", flags=(), unicode=True)
-    mode: Literal["p2p", "swap", "masactrl", "sdedit"] = setting("p2p", "How the edit is tied to the photo.")
-    guidance_scale: float = setting(3.0, "Of the edit; the photo's own has none.", low=0, high=100)
+    mode: Literal["p2p", "swap", "masactrl", "sdedit"] = setting(
+        "p2p",
+        "How the edit is tied to the photo: p2p by its words' places, swap by its seed alone, masactrl by "
+        "its looks, sdedit by the first part of its way. Try another where too much or too little changes.",
+    )
+    guidance_scale: float = setting(
+        3.0,
+        "Guidance of the edit; the photo's own has none. Raise it where the edit is too weak.",
+        low=0,
+        high=100,
+        common=True,
+    )
     negative_prompt: str | None = setting(
         None,
         "What guidance leads away from; else the photo's prompt, or a guided seed's own negative prompt.",
         shown="--prompt",
         unicode=True,
     )
-    auto_mask: bool = setting(False, "Change only what the changed words name.")
+    auto_mask: bool = setting(
+        False, "Change only what the changed words name. Take it where the rest of the photo changes."
+    )
     mask_threshold: float | None = setting(
         None,
-        "Attention, from 0 to 1, above which --auto-mask takes a place to be named.",
+        "Attention, from 0 to 1, above which --auto-mask takes a place to be named. Lower it for a larger "
+        "mask.",
         low=0,
         high=1,
         shown="automatic",
     )
-    keep_original: bool = setting(False, "Keep the photo's own pixels where the mask is black.")
+    keep_original: bool = setting(
+        False,
+        "Keep the photo's own pixels where the mask is black. Take it where not one of them may change.",
+    )
     forget: float = setting(
         1.0,
-        "Share of its mean colour that the seed loses inside a mask; without effect in sdedit.",
+        "Share of its mean colour that the seed loses inside a mask; without effect in sdedit. Lower it to "
+        "keep the colour.",
         low=0,
         high=1,
     )
@@ -48,19 +67,39 @@ class EditSettings(Group):
     )
     weights: Mapping[str, float] = setting(dict, "p2p: attention to words of --to.", flags=(), mode="p2p")
     cross_steps: float = setting(
-        0.8, "p2p: part of the steps with the photo's words.", low=0, high=1, mode="p2p"
+        0.8,
+        "p2p: part of the steps with the photo's attention to words. Lower it for a larger change.",
+        low=0,
+        high=1,
+        mode="p2p",
     )
     self_steps: float = setting(
-        0.8, "p2p: part of the steps with the photo's layout.", low=0, high=1, mode="p2p"
+        0.8,
+        "p2p: part of the steps with the photo's layout. Lower it for a larger change.",
+        low=0,
+        high=1,
+        mode="p2p",
     )
     start_step: float = setting(
-        0.1, "masactrl: part of the steps before it begins.", low=0, high=1, mode="masactrl"
+        0.1,
+        "masactrl: part of the steps before it begins. Raise it for a larger change.",
+        low=0,
+        high=1,
+        mode="masactrl",
     )
     start_layer: float = setting(
-        0.6, "masactrl: part of the layers before it begins.", low=0, high=1, mode="masactrl"
+        0.6,
+        "masactrl: part of the layers before it begins. Raise it for a larger change.",
+        low=0,
+        high=1,
+        mode="masactrl",
     )
     strength: float = setting(
-        0.8, "sdedit: part of the steps that is done anew.", low=0, high=1, mode="sdedit"
+        0.8,
+        "sdedit: part of the steps that is done anew. Raise it for a larger change.",
+        low=0,
+        high=1,
+        mode="sdedit",
     )
 
     def __post_init__(self) -> None:

@@ -16,20 +16,28 @@ class Effort(Group):
     `mean_evaluations` the budget counts instead: it is spent down to rounding, whatever `rtol` says.
     """
 
+    title = "Quality and time: inversion"
+
     solver: Literal["auto", "anderson", "picard", "adam"] = setting(
-        "auto", "How each step's latent bias is found; auto takes what converges fastest."
+        "auto",
+        "How each step's latent bias is found; auto takes what converges fastest. Name one to compare them.",
     )
     rtol: float = setting(
         1.8e-3,
-        "Relative error of the latents that all steps together may add up to; less takes longer.",
+        "Relative error of the latents that all steps together may add up to. Less is more exact and takes "
+        "longer.",
         low=1e-12,
         high=1,
     )
     max_evaluations: int = setting(
-        60, "Budget of iterations a step. More of them help where steps don't converge.", low=1, high=10_000
+        60,
+        "Iterations that a step may take. Raise it where a run warns of steps that didn't converge.",
+        low=1,
+        high=10_000,
     )
     mean_evaluations: float = setting(
         math.inf,
-        "Spend so many network evaluations a step, on average, whatever --rtol says.",
+        "Spend so many network evaluations a step, on average, whatever --rtol says. Give it where time is "
+        "fixed; 1 is the quickest.",
         low=1,
     )

@@ -18,17 +18,23 @@ class Framing(Group):
     Where a photo's shape would need more than 3 % of stretch, "whole" pads it.
     """
 
+    title = "How the model sees it"
+
     size: int | str = setting(
         256,
-        "The model sees about SIZE x SIZE pixels, or exactly those; best what it was trained on.",
+        "The model sees about SIZE x SIZE pixels, or exactly WIDTHxHEIGHT. Best is what it was trained on; "
+        "less is quicker and loses detail.",
         low=MIN_SIDE,
         high=MAX_SIDE,
         multiple_of=8,
         pattern=r"\d+x\d+",
         pattern_shown="WIDTHxHEIGHT",
+        common=True,
     )
     fit: Literal["whole", "crop", "pad", "stretch"] = setting(
-        "whole", "How a photo is laid on that: as a whole, or the middle of it, with a border, or distorted."
+        "whole",
+        "How a photo is laid on that: whole shows all of it in its own shape, crop its middle, pad all of "
+        "it with a border, stretch all of it distorted. All but whole give every photo the same shape.",
     )
 
     def __post_init__(self) -> None:

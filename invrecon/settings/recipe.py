@@ -11,25 +11,35 @@ from invrecon.settings.table import Group, documented, setting, settings_of
 class Sampling(Group):
     """How a picture is made of seed noise. Inversion and regeneration share it."""
 
-    prompt: str = setting("", "What the photo shows. Guidance and edits need it.", unicode=True)
-    negative_prompt: str = setting("", "What guidance leads away from.", unicode=True)
+    title = "What the photo is"
+
+    prompt: str = setting(
+        "", "What the photo shows, in words. Guidance and edits need it.", unicode=True, common=True
+    )
+    negative_prompt: str = setting(
+        "", "What guidance leads away from. It counts with guidance only.", unicode=True
+    )
     num_inference_steps: int = setting(
         50,
-        "Steps of the sampler. More of them are easier to invert, and take longer.",
+        "Steps of the sampler. More of them are easier to invert and take longer; fewer of them are quicker.",
         low=1,
         high=1000,
         flags=("--steps",),
+        common=True,
     )
     guidance_scale: float = setting(
         1.0,
-        "As the pipeline takes it; 1, the default, means none. More is harder to invert; auto finds the most "
-        "that --guidance-loss allows.",
+        "How much the prompt counts, as the pipeline takes it; 1, the default, means no guidance. More is "
+        "harder to invert. auto finds the most that the photo bears.",
         low=0,
         high=100,
         auto="auto_guidance",
+        common=True,
     )
     sampler: Literal["auto", "ddim", "euler", "dpm++"] = setting(
-        "auto", "Sampler that the seed is for; auto is the checkpoint's own."
+        "auto",
+        "Sampler that the seed is for; auto is the checkpoint's own. Change it if you use the seed with "
+        "another.",
     )
 
 

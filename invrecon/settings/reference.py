@@ -1,30 +1,14 @@
 """The page of all settings, configs/README.md, from their table: `python -m invrecon.settings.reference`."""
 
+from itertools import groupby
 from typing import Any
 
-from invrecon.settings.auto_guidance import AutoGuidance
-from invrecon.settings.boosting import Boosting
-from invrecon.settings.checkpoint import Checkpoint
 from invrecon.settings.editing import EditSettings
-from invrecon.settings.effort import Effort
-from invrecon.settings.framing import Framing
-from invrecon.settings.hardware import Hardware
 from invrecon.settings.imagining import Imagining
-from invrecon.settings.recipe import Sampling
 from invrecon.settings.run import Settings
 from invrecon.settings.table import Setting, settings_of
 
-SECTIONS = {
-    "What the photo is": Sampling,
-    "How the model sees it": Framing,
-    "Quality and time: inversion": Effort,
-    "Quality and time: boosting": Boosting,
-    "Quality and time: the search for guidance": AutoGuidance,
-    "Model": Checkpoint,
-    "Hardware": Hardware,
-    "Edits (`edit` only)": EditSettings,
-    "New pictures (`imagine` only)": Imagining,
-}
+GROUPS = {Settings: "", EditSettings: " (`edit` only)", Imagining: " (`imagine` only)"}
 
 HEAD = """# Options and presets
 
@@ -49,17 +33,12 @@ WORD=NUMBER`.
 
 def reference() -> str:
     """The whole page, Markdown."""
-    tables = [f"## {title}\n\n{_table(group)}" for title, group in SECTIONS.items()]
-    rest = [one for name, one in settings_of(Settings).items() if not _is_shown(name)]
-    return "\n".join([HEAD, *tables, f"## Other\n\n{_rows(rest)}"])
-
-
-def _is_shown(name: str) -> bool:
-    return any(name in settings_of(group) for group in SECTIONS.values())
-
-
-def _table(group: Any) -> str:
-    return _rows(list(settings_of(group).values()))
+    tables = [
+        f"## {section}{where}\n\n{_rows(list(listed))}"
+        for group, where in GROUPS.items()
+        for section, listed in groupby(settings_of(group).values(), lambda one: one.section)
+    ]
+    return "\n".join([HEAD, *tables])
 
 
 def _rows(settings: list[Setting]) -> str:

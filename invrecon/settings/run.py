@@ -19,7 +19,7 @@ from invrecon.settings.table import documented, part, setting
 @documented
 @graded
 @dataclass(frozen=True)
-class Settings(Checkpoint, Sampling, AutoGuidance, Effort, Boosting, Framing, Hardware):
+class Settings(Sampling, Framing, Effort, Boosting, AutoGuidance, Checkpoint, Hardware):
     """What shapes a result: `Settings(prompt="a cat", num_inference_steps=20)`.
 
     What isn't given follows from `effort`; to change the effort later, make them anew.
@@ -28,12 +28,20 @@ class Settings(Checkpoint, Sampling, AutoGuidance, Effort, Boosting, Framing, Ha
         UsageError: a setting is out of its range, or contradicts another.
     """
 
+    title = "Other"
+
     effort: Literal["quick", "standard", "best"] = setting(
         "standard",
-        "Sets steps, decoder passes and tolerances together; those that are given too win over it.",
+        "Sets steps, decoder passes and tolerances together: quick for a first look, best where each dB "
+        "counts. Those that are given too win over it.",
+        common=True,
     )
     seed: int = setting(
-        0, "Seed of the random generators; inversion draws nothing at random.", low=0, high=2**63 - 1
+        0,
+        "Seed of the random generators. Another one makes other new pictures; inversion draws nothing at "
+        "random.",
+        low=0,
+        high=2**63 - 1,
     )
 
     def __post_init__(self) -> None:

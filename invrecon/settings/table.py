@@ -27,6 +27,8 @@ class Setting:
         words: the words that are allowed, in place of a number or alone.
         optional: whether None will do.
         help: what it does and when to change it.
+        section: the heading under which help and the page of settings list it: its group's title.
+        common: whether help lists it among the options that come first.
         low, high: the least and the greatest number.
         multiple_of: a whole number that it has to be a multiple of.
         pattern: a regular expression; a text that matches it will do in the place of a number.
@@ -44,6 +46,8 @@ class Setting:
     words: tuple[str, ...]
     optional: bool
     help: str
+    section: str = ""
+    common: bool = False
     low: float = -math.inf
     high: float = math.inf
     multiple_of: int = 1
@@ -121,7 +125,12 @@ def setting(
 
 
 class Group:
-    """Settings, checked when they are made: a base of frozen dataclasses whose fields come from `setting`."""
+    """Settings, checked when they are made: a base of frozen dataclasses whose fields come from `setting`.
+
+    A group's own `title` is the heading that its settings are listed under.
+    """
+
+    title = ""
 
     def __post_init__(self) -> None:
         for name, one in settings_of(type(self)).items():
@@ -130,12 +139,17 @@ class Group:
 
 def settings_of(group: Any) -> dict[str, Setting]:
     """The settings of a `Group` by name, its bases' first, in the order in which they are listed."""
-    known = {each.name: _read_field(each) for each in fields(group)}
+    known = {each.name: each for each in fields(group)}
     classes = (*group.__mro__[1:], group)
-    return {name: known[name] for one in classes for name in get_annotations(one) if name in known}
+    return {
+        name: _read_field(known[name], one.title)
+        for one in classes
+        for name in get_annotations(one)
+        if name in known
+    }
 
 
-def _read_field(each: Any) -> Setting:
+def _read_field(each: Any, section: str) -> Setting:
     hint = each.type
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     words = tuple(word for part in parts if get_origin(part) is Literal for word in get_args(part))
@@ -145,7 +159,7 @@ def _read_field(each: Any) -> Setting:
         flag = "--" + each.name.replace("_", "-")
         described["flags"] = (f"{flag}/--no-{each.name.replace('_', '-')}",) if kind is bool else (flag,)
     default = None if each.default is MISSING else each.default
-    return Setting(each.name, default, kind, words, type(None) in parts, **described)
+    return Setting(each.name, default, kind, words, type(None) in parts, section=section, **described)
 
 
 def _is_unicode(text: str) -> bool:

@@ -1,10 +1,13 @@
 """Help, version and early failures: quick, since nothing heavy is imported for them."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+
+from invrecon.cli.app import app
 
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "PIL", "rich")
 PROBE = f"""
@@ -90,6 +93,46 @@ def test_help_shows_examples_and_exit_codes(command):
         "ui": {"0", "3"},
     }
     assert codes == expected - without.get(command[0] if command else "", set())
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_help_lists_common_options_first_and_the_rest_under_the_headings_of_the_settings(
+    monkeypatch, columns
+):
+    from invrecon.settings import Settings, settings_of
+
+    monkeypatch.setenv("COLUMNS", columns)
+    listed, heading = {}, ""
+    lines = run("reconstruct", "--help").stdout.splitlines()
+    for line in lines:
+        if line and not line.startswith(" "):
+            heading = line.removesuffix(":")
+        elif match := re.match(r"  (?:-\w, )?(--[\w-]+)", line):
+            listed.setdefault(heading, []).append(match[1])
+    headings = list(listed)
+    assert (headings[0], *headings[-2:]) == ("Options", "Output", "Other")
+    assert len(listed["Options"]) == 10
+    for one in settings_of(Settings).values():
+        for flag in one.flags:
+            assert flag.partition("/")[0] in listed["Options" if one.common else one.section], flag
+    assert all(len(line) <= int(columns) for line in lines[: lines.index("  Examples:")])
+
+
+@pytest.mark.parametrize("command", WORKING[1:], ids=" ".join)
+def test_help_lists_every_option_once_and_says_what_it_does(command):
+    import typer
+
+    found = typer.main.get_command(app)
+    for name in command:
+        found = found.commands[name]
+    context = typer.Context(found, info_name=command[0])
+    text = found.get_help(context)
+    for each in found.get_params(context):
+        record = each.get_help_record(context)
+        assert record
+        name = re.escape(record[0].partition(" <")[0])
+        assert len(re.findall(rf"^  {name}(?=  |$)", text, re.MULTILINE)) == 1, record[0]
+        assert len(record[1].partition("  [")[0].split()) > 1, record[0]
 
 
 def test_help_names_the_real_defaults():

@@ -59,9 +59,7 @@ class Subject:
         """
         return psnr(self.original.crop(self.canvas.seen), picture.crop(self.canvas.seen))
 
-    def score(
-        self, model: Autoencoding, image_latents: Tensor, recipe: Recipe | None = None
-    ) -> float:
+    def score(self, model: Autoencoding, image_latents: Tensor, recipe: Recipe | None = None) -> float:
         """`psnr` of the 8-bit picture that image latents decode to, dB; see `pixels_of`."""
         return self.psnr(decode(model, image_latents, recipe))
 

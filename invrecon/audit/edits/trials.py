@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
-from invrecon.audit.edits.cutouts import Composite, is_called, mean_hue
+from invrecon.audit.edits.cutouts import GREY, Composite, is_called, mean_hue, share_called
 from invrecon.image import save_png
 from invrecon.metrics import psnr
 from invrecon.pipeline import Edited, Editing, OnProgress, edit
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from invrecon.models import Model
 
 MASKS = ("none", "auto", "drawn")
-GREY = 0.1  # saturation below which a mean colour has no meaningful hue
 KEPT = 22.0  # dB inside the object from which it counts as kept
+HALO = 0.1  # share of the ring in the old colour from which there is a halo
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Trial:
     Args:
         label: of the edit's settings; "reconstruction" for none.
         hue, saturation: of the background's mean colour; `moved` is whether it goes by the new colour's name.
+        halo: share of the pixels next to the object that still go by the old colour's name.
         object_psnr: inside the cut-out's alpha, against the original, dB.
         outside_psnr, outside_reconstruction_psnr: outside of a mask, of the edit and of the plain
             reconstruction.
@@ -47,6 +48,7 @@ class Trial:
     hue: float
     saturation: float
     moved: bool
+    halo: float
     object_psnr: float
     outside_psnr: float | None
     outside_reconstruction_psnr: float | None
@@ -86,7 +88,7 @@ def run_trials(
         photo = Path(folder) / "photo.png"
         save_png(composite.picture, photo)
         made = make_edits(photo, composite.background, new, plan, inversion, model, settings, on_progress)
-    return [_judge(one, label, mask, composite, plan.colours[1], inversion) for label, mask, one in made]
+    return [_judge(one, label, mask, composite, plan.colours, inversion) for label, mask, one in made]
 
 
 def make_edits(
@@ -142,7 +144,9 @@ def _unedited(result: Editing) -> Edited:
     )
 
 
-def _judge(one: Edited, label: str, mask: str, composite: Composite, colour: str, inversion: str) -> Trial:
+def _judge(
+    one: Edited, label: str, mask: str, composite: Composite, colours: tuple[str, str], inversion: str
+) -> Trial:
     hue, saturation = mean_hue(one.square, composite.background)
     return Trial(
         cutout=composite.name,
@@ -151,7 +155,8 @@ def _judge(one: Edited, label: str, mask: str, composite: Composite, colour: str
         label=label,
         hue=hue,
         saturation=saturation,
-        moved=saturation >= GREY and is_called(hue, colour),
+        moved=saturation >= GREY and is_called(hue, colours[1]),
+        halo=share_called(one.square, composite.ring, colours[0]),
         object_psnr=psnr(composite.picture, one.square, composite.object),
         outside_psnr=one.outside_psnr,
         outside_reconstruction_psnr=one.outside_reconstruction_psnr,
@@ -173,6 +178,8 @@ def tabulate(trials: Iterable[Trial]) -> list[dict[str, Any]]:
             "cutouts": len(group),
             "moved": sum(each.moved for each in group),
             "median_hue": statistics.median(each.hue for each in group),
+            "without_halo": sum(each.halo < HALO for each in group),
+            "median_halo": statistics.median(each.halo for each in group),
             "kept": sum(each.object_psnr >= KEPT for each in group),
             "moved_and_kept": sum(each.moved and each.object_psnr >= KEPT for each in group),
             "median_object_psnr": statistics.median(each.object_psnr for each in group),

@@ -24,7 +24,9 @@ CODES = {
     3: "a result fell short of --min-psnr",
     130: "interrupted; every file there is complete",
 }
-BATCH_CODES = dict(sorted((CODES | {4: "workers died; the same command does the rest"}).items()))
+BATCH_CODES = dict(
+    sorted((CODES | {4: "workers died, or there is no cluster; the same command does the rest"}).items())
+)
 
 
 @dataclass(frozen=True)

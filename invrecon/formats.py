@@ -8,6 +8,8 @@ from invrecon.errors import InputError
 
 CHECKPOINT_ENDINGS = (".safetensors", ".sft")
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
 DTYPES = ("float32", "float16", "bfloat16")  # of networks
 _MAX_HEADER = 100 << 20  # bytes; what safetensors itself allows
 
@@ -15,6 +17,12 @@ _MAX_HEADER = 100 << 20  # bytes; what safetensors itself allows
 def is_seed_file(path: Path) -> bool:
     """Whether a path is meant as a seed file, by its ending."""
     return path.suffix.lower() == ".safetensors"
+
+
+def is_png(path: Path) -> bool:
+    """Whether a file begins as a PNG does. Raises OSError where it can't be opened."""
+    with path.open("rb") as file:
+        return file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
 
 
 def check_seed_header(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Memory on disk: one JSON object a line, so that a killed run goes on where it stopped."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -43,3 +44,8 @@ class Journal:
             file.write(json.dumps(self.rows[key], allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def key(*parts: object) -> str:
+    """A short name for a file or row, made of all that it depends on."""
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:16]

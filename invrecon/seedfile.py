@@ -50,6 +50,7 @@ has none of `guidance_argument`, `schedule`, `identity` and `tiling`. Fields tha
 left alone.
 """
 
+import hashlib
 import json
 import math
 import sys
@@ -100,13 +101,14 @@ OPTIONAL: dict[str, type] = {
 @dataclass(frozen=True)
 class Seed:
     """Seed noise and image latents, (1, C, h, w) float32 on the CPU, with the header that explains them; an
-    edit's mask, if any.
+    edit's mask, if any; the SHA-256 of the file that they were read from, if any.
     """
 
     latents: Tensor
     image_latents: Tensor
     header: dict[str, Any]
     mask: Tensor | None = None
+    sha256: str = ""
 
     @property
     def recipe(self) -> Recipe:
@@ -114,7 +116,7 @@ class Seed:
         return Recipe(**{field.name: self.header[field.name] for field in fields(Recipe)})
 
 
-def save_seed(seed: Seed, path: Path | str, overwrite: bool = True, dtype: str = "float32") -> None:
+def save_seed(seed: Seed, path: Path | str, overwrite: bool = True, dtype: str = "float32") -> str:
     """Writes beside `path`, then renames, so that there is never half a file.
 
     Args:
@@ -122,6 +124,9 @@ def save_seed(seed: Seed, path: Path | str, overwrite: bool = True, dtype: str =
         path: by custom it ends in `.seed.safetensors`.
         overwrite: whether a file that is there may be replaced.
         dtype: of both latents in the file, "float32" or "float16".
+
+    Returns:
+        The file's SHA-256.
 
     Raises:
         InvreconError: the file can't be written, or exists and isn't to be overwritten; or latents are too
@@ -143,6 +148,7 @@ def save_seed(seed: Seed, path: Path | str, overwrite: bool = True, dtype: str =
     data = save(tensors, metadata={"invrecon": text})
     with replacing(Path(path), overwrite) as partial:
         partial.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def load_seed(path: Path | str) -> Seed:
@@ -169,13 +175,14 @@ def load_seed(path: Path | str) -> Seed:
                 raise InputError(f"{path}: damaged seed file, {' and '.join(sorted(missing))} missing")
             latents, image_latents = file.get_tensor("latents"), file.get_tensor("image_latents")
             mask = file.get_tensor("mask") if "mask" in names else None
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from error
     header = _check_header(path, metadata["invrecon"])
     _check_tensors(path, latents, image_latents)
-    seed = Seed(latents.float(), image_latents.float(), header, mask)
+    seed = Seed(latents.float(), image_latents.float(), header, mask, sha256)
     try:
         recipe = seed.recipe
     except UsageError as error:
@@ -224,7 +231,7 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
 
 
 def _is_schedule(schedule: dict[str, Any]) -> bool:
-    memory = schedule.get("memory")
+    memory = schedule.get("memory", ())  # None says that there is none
     lists = [schedule.get(name) for name in ("A", "B", "scales")]
     if memory is not None:
         lists += [memory.get(name) for name in "CPQ"] if isinstance(memory, dict) else [None]

@@ -63,6 +63,7 @@ def test_what_later_files_hold_besides_comes_back_too(tmp_path):
         ("schedule", SCHEDULE | {"prediction": 1}),
         ("schedule", SCHEDULE | {"memory": {"C": [0.0]}}),
         ("schedule", SCHEDULE | {"memory": [1]}),
+        ("schedule", {name: value for name, value in SCHEDULE.items() if name != "memory"}),
         ("identity", IDENTITY | {"weights": []}),
         ("identity", {"weights": {}}),
     ],

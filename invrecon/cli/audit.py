@@ -1,6 +1,7 @@
 """`invrecon audit`: every method side by side, on your own photos."""
 
 import json
+import os
 import shlex
 import sys
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from invrecon.audit.methods.plan import Plan
     from invrecon.models import Model
 
+Row = dict[str, Any]
+
 _COLUMNS: Columns = {
     "track": ("track", ""),
     "evaluations_per_step": ("evaluations\n/step", ".2f"),
@@ -31,6 +34,16 @@ _COLUMNS: Columns = {
     "median_fidelity_db": ("latent dB\nmedian", ".2f"),
     "worst_fidelity_db": ("latent dB\nworst", ".2f"),
     "seconds": ("seconds", ".2f"),
+}
+_AUTOENCODERS: Columns = {
+    "encoder_ceiling_db": ("D(E(x))", ".2f"),
+    "boosted_db": ("boosted", ".2f"),
+    "decoder_ceiling_db": ("decoder's\nceiling", ".2f"),
+    "percent": ("of the\ngap, %", ".0f"),
+    "worst_percent": ("worst\nphoto, %", ".0f"),
+    "decoder_steps": ("passes", ".0f"),
+    "proximal_cost_db": ("proximal\ncost, dB", ".2f"),
+    "percent_moved": ("moved, %", ".1f"),
 }
 _REMARKS = [
     "Figures hold for this model, crop, prompt and grid; they are not those of any publication.",
@@ -54,7 +67,9 @@ class _Wishes:
     methods: Annotated[
         str | None,
         typer.Option(
-            "--methods", metavar="LIST", help="Methods to run, with commas between.  [default: all]"
+            "--methods",
+            metavar="LIST",
+            help="Methods to run, with commas between; or none.  [default: all]",
         ),
     ] = None
     budgets: Annotated[
@@ -73,6 +88,22 @@ class _Wishes:
             help="Prompts and guidance to run with.  [default: empty:1,caption:1,caption:3,caption:7.5]",
         ),
     ] = None
+    autoencoders: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--autoencoder",
+            metavar="DIR",
+            help="Measure boosting in this autoencoder's latent space, too; again for each.",
+        ),
+    ] = None
+    captions_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--captions",
+            metavar="FILE",
+            help="What all photos show: COCO's JSON, metadata.jsonl, or names and texts in JSON or TOML.",
+        ),
+    ] = None
     captions: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,6 +119,8 @@ class _Wishes:
         "invrecon audit photo.jpg --out audit --config configs/audit-quick.toml",
         "invrecon audit *.jpg --out audit --methods LBO,DDIM --budgets 2,5 --settings empty:1,caption:3",
         'invrecon audit photo.jpg --out audit --caption photo="a cup of coffee"',
+        "invrecon audit val2017/*.jpg --out audit --captions captions_val2017.json --settings caption:1",
+        "invrecon audit *.jpg --out audit --methods none --autoencoder taesd --autoencoder taesdxl",
     ],
     codes={
         0: "the audit is whole",
@@ -113,27 +146,50 @@ def audit(
     Writes results.jsonl, summary.json, summary.md and report.html, one page to read in a browser, to --out.
     A killed audit goes on where it stopped when it is started again.
     """
-    plan = _plan(load_table(config, "audit"), wishes)
     for photo in photos:
         if not photo.is_file():
             raise UsageError(f"{photo}: no such file")
+    plan = _plan(load_table(config, "audit"), wishes, photos)
     make_folder(out)
-    _run(photos, plan, settings, out, Output(quiet=quiet))
+    output = Output(quiet=quiet)
+    folders = wishes.autoencoders or []
+    if not (plan.methods or folders):
+        raise UsageError("there is nothing to measure: name --methods, or an --autoencoder")
+    rows, model = _measure(photos, plan, folders, settings, out, output)
+    _write(rows, model, plan, settings, out, output)
     return 0
 
 
-def _run(photos: list[Path], plan: "Plan", settings: Settings, out: Path, output: Output) -> None:
+def _measure(
+    photos: list[Path], plan: "Plan", folders: list[Path], settings: Settings, out: Path, output: Output
+) -> "tuple[list[Row], Model | None]":
+    from invrecon.audit.autoencoders import run_autoencoders
     from invrecon.audit.methods.audit import run_audit
+    from invrecon.models.latent_space import load_autoencoder
+
+    spaces = [load_autoencoder(folder, settings.device) for folder in folders]
+    model, rows = load(settings, output) if plan.methods else None, []
+    if model:
+        with output.progress("audit") as on_progress:
+            rows += run_audit(photos, model, plan, settings, out, on_progress).asked
+    if spaces:
+        with output.progress("autoencoders") as on_progress:
+            rows += run_autoencoders(photos, spaces, settings, out, on_progress)
+    return rows, model
+
+
+def _write(
+    rows: "list[Row]", model: "Model | None", plan: "Plan", settings: Settings, out: Path, output: Output
+) -> None:
+    from invrecon.audit.autoencoders import tabulate
     from invrecon.audit.methods.markdown import to_markdown
     from invrecon.audit.methods.plan import describe
     from invrecon.audit.methods.report import write_report
     from invrecon.audit.methods.tables import summarise
     from invrecon.writing import replacing
 
-    model = load(settings, output)
-    with output.progress("audit") as on_progress:
-        rows = run_audit(photos, model, plan, settings, out, on_progress).asked
     summary = summarise(rows, {name: describe(name) for name in plan.methods}, _context(model, settings))
+    summary["autoencoders"] = tabulate([row for row in rows if row["kind"] == "autoencoder"])
     texts = {
         "summary.json": json.dumps(summary, indent=1, allow_nan=False),
         "summary.md": to_markdown(summary),
@@ -147,24 +203,26 @@ def _run(photos: list[Path], plan: "Plan", settings: Settings, out: Path, output
     output.line(page)
 
 
-def _context(model: "Model", settings: Settings) -> dict[str, Any]:
+def _context(model: "Model | None", settings: Settings) -> dict[str, Any]:
     return {
         "command": shlex.join(["invrecon", *sys.argv[1:]]),
         "versions": {name: version(name) for name in ("invrecon", "torch", "diffusers")},
-        "model": {"name": model.name, "fingerprint": model.fingerprint},
+        "model": {"name": model.name, "fingerprint": model.fingerprint} if model else None,
         "steps": settings.num_inference_steps,
         "size": settings.size,
         "remarks": _REMARKS,
     }
 
 
-def _plan(table: dict[str, Any], wishes: _Wishes) -> "Plan":
+def _plan(table: dict[str, Any], wishes: _Wishes, photos: list[Path]) -> "Plan":
     from invrecon.audit.methods.plan import Plan, parse_setting
 
     plan = Plan(
         decoder_ceiling=bool(table.get("decoder_ceiling", True)), captions=dict(table.get("captions", {}))
     )
     chosen = wishes.methods.split(",") if wishes.methods else table.get("methods")
+    if wishes.methods == "none":
+        chosen = ()
     limits = wishes.budgets.split(",") if wishes.budgets else table.get("budgets")
     prompts = wishes.prompts.split(",") if wishes.prompts else table.get("settings")
     try:
@@ -178,14 +236,35 @@ def _plan(table: dict[str, Any], wishes: _Wishes) -> "Plan":
         raise UsageError("a budget can't be negative")
     return replace(
         plan,
-        methods=tuple(chosen or plan.methods),
+        methods=plan.methods if chosen is None else tuple(chosen),
         budgets=tuple(number or None for number in numbers) or plan.budgets,
         settings=tuple(map(parse_setting, prompts or ())) or plan.settings,
-        captions=plan.captions | named,
+        captions=plan.captions | _from_file(wishes.captions_file, photos, named) | named,
     )
 
 
-def _show(output: Output, summary: dict[str, Any]) -> None:
+def _from_file(file: Path | None, photos: list[Path], named: dict[str, str]) -> dict[str, str]:
+    """The captions of photos that `named` has none of, by path, from a file that calls them by their path
+    below its own folder, by name or by stem. Raises UsageError where it has none of one.
+    """
+    from invrecon.cluster.captions import read_captions
+
+    if not file:
+        return {}
+    captions, table = {}, read_captions(file)
+    for photo in photos:
+        below = Path(os.path.relpath(photo, file.parent)).as_posix()
+        known = next((name for name in (below, photo.name, photo.stem) if name in table), None)
+        if known is None and photo.stem not in named:
+            raise UsageError(f"{file}: has no caption for {photo.name}; add one, or leave the photo out")
+        if known is not None and photo.stem not in named:
+            captions[str(photo)] = table[known]
+    return captions
+
+
+def _show(output: Output, summary: "Row") -> None:
+    if lines := summary["autoencoders"]:
+        output.figures("autoencoder", [line["autoencoder"] for line in lines], lines, [_AUTOENCODERS])
     for verdict in summary["verdict"]:
         held = "holds" if verdict["holds"] else "DOES NOT HOLD"
         output.line(f"{held}: {verdict['claim']}. {verdict['why']}")

@@ -11,6 +11,7 @@ from invrecon.cli.batch import load
 from invrecon.cli.command import command
 from invrecon.cli.inputs import make_folder
 from invrecon.cli.output import Output
+from invrecon.cli.pie_bench import Benchmark, run_pie_bench
 from invrecon.cli.sweep import parse_sweep, part_sweeps
 from invrecon.cli.tables import Columns
 from invrecon.errors import UsageError
@@ -32,6 +33,7 @@ _COLUMNS: Columns = {
     "inversion": ("inversion", ""),
     "moved": ("moved", ""),
     "median_hue": ("hue\nmedian", ".0f"),
+    "without_halo": ("no halo", ""),
     "kept": ("object\n>= 22 dB", ""),
     "moved_and_kept": ("both", ""),
     "median_object_psnr": ("object dB\nmedian", ".1f"),
@@ -67,13 +69,14 @@ class _Wishes:
         ),
     ] = None
     masks: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--masks",
             metavar="LIST",
-            help="Masks to try, out of none, auto and drawn (the background's own).",
+            help="Masks to try, out of none, auto and drawn (the background's, or PIE-Bench's own). "
+            "[default: all; none for PIE-Bench]",
         ),
-    ] = "none,auto,drawn"
+    ] = None
     inversions: Annotated[
         str, typer.Option("--inversions", metavar="LIST", help="Inversions to try, out of lbo and ddim.")
     ] = "lbo,ddim"
@@ -96,10 +99,11 @@ class _Plan:
         "invrecon audit-edit cutouts/*.png",
         "invrecon audit-edit cutouts/*.png --from blue --to red --size 128 --steps 20 --out pictures",
         "invrecon audit-edit cutouts/*.png --sweep mode=p2p guidance=3,5 --masks auto --json",
+        "invrecon audit-edit --pie-bench PIE-Bench_v1 --model runwayml/sd14 --size 512 --out pie-bench",
     ],
     codes={
         0: "the table is whole",
-        1: "a cut-out can't be used",
+        1: "a cut-out can't be used, or a photo of PIE-Bench (the others are still done)",
         2: "wrong usage: a bad option, colour, folder or model",
         130: "interrupted",
     },
@@ -109,25 +113,43 @@ class _Plan:
     ],
 )  # fmt: skip
 def audit_edit(
-    cutouts: Annotated[
-        list[Path],
-        typer.Argument(metavar="CUTOUT", help="Pictures with transparency, named after what they show."),
-    ],
     wishes: _Wishes,
+    benchmark: Benchmark,
     output: Output,
+    cutouts: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="CUTOUT", help="Pictures with transparency, named after what they show."),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder for a sheet of pictures of each cut-out."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder for a sheet of each cut-out, or for PIE-Bench's results.",
+        ),
     ] = None,
     *,
     settings: Settings,
 ) -> int:
     """Compose cut-outs on a coloured ground, change its colour, and say what became of ground and object.
 
-    An edit has moved the ground where the hue of its mean colour goes by the new colour's name.
+    An edit has moved the ground where the hue of its mean colour goes by the new colour's name. It leaves
+    a halo where a tenth of the pixels next to the object, up to 8 away, go by the old one's. With --pie-bench
+    the edits are those of that benchmark, judged as its own evaluation does it; a killed run goes on where it
+    stopped.
     """
-    cutouts, sweeps = part_sweeps(cutouts, wishes.sweep)
-    plan = _plan(wishes, sweeps)
+    cutouts, sweeps = part_sweeps(cutouts or [], wishes.sweep)
+    if benchmark.folder and cutouts:
+        raise UsageError("--pie-bench brings its own photos: leave the cut-outs out")
+    if not (benchmark.folder or cutouts):
+        raise UsageError("name cut-outs, or a benchmark with --pie-bench")
+    plan = _plan(wishes, sweeps, wishes.masks or ("none" if benchmark.folder else "none,auto,drawn"))
+    if benchmark.folder:
+        from invrecon.audit.edits.trials import EditPlan
+
+        edits = EditPlan(plan.colours, plan.edits, plan.masks, plan.swept)
+        return run_pie_bench(benchmark, edits, plan.inversions, settings, out, output)
     for path in cutouts:
         if not path.is_file():
             raise UsageError(f"{path}: no such file")
@@ -137,13 +159,13 @@ def audit_edit(
     return 0
 
 
-def _plan(wishes: _Wishes, sweeps: list[str]) -> _Plan:
+def _plan(wishes: _Wishes, sweeps: list[str], masks: str) -> _Plan:
     chosen = parse_sweep(sweeps or [_EVERY_MODE], None)
     return _Plan(
         (wishes.old, wishes.new),
         [EditSettings(**{"to": "", **each}) for each in chosen],
         set(chosen[0]),
-        _among(wishes.masks, ("none", "auto", "drawn"), "masks"),
+        _among(masks, ("none", "auto", "drawn"), "masks"),
         _among(wishes.inversions, INVERSIONS, "inversions"),
         load_captions(wishes.names) if wishes.names else {},
     )
@@ -182,7 +204,7 @@ def _sheet(trials: "list[Trial]", path: Path) -> None:
     panels = [
         Panel(
             f"{each.label}, mask: {each.mask}, {each.inversion}",
-            f"hue {each.hue:.0f}, object {each.object_psnr:.1f} dB",
+            f"hue {each.hue:.0f}, halo {each.halo:.0%}, object {each.object_psnr:.1f} dB",
             each.picture,
         )
         for each in trials
@@ -197,7 +219,7 @@ def _tell(trials: "list[Trial]", colours: tuple[str, str], settings: Settings, o
     each = [{name: value for name, value in vars(trial).items() if name != "picture"} for trial in trials]
     grid = {"steps": settings.num_inference_steps, "size": settings.size}
     output.record({"from": colours[0], "to": colours[1]} | grid | {"rows": rows, "trials": each})
-    of_all = ("moved", "kept", "moved_and_kept")
+    of_all = ("moved", "without_halo", "kept", "moved_and_kept")
     told = [row | {name: f"{row[name]}/{row['cutouts']}" for name in of_all} for row in rows]
     output.figures("edit", [row["edit"] for row in rows], told, [_COLUMNS])
 

@@ -83,6 +83,7 @@ class _Run:
             settings,
             store,
             seed_dtype=target.seed_dtype,
+            metadata=target.metadata,
             notes=target.resumes,
             pack=bool(target.pack),
             writer=_writer(target),

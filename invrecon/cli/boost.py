@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from invrecon.cli import options
 from invrecon.cli.batch import Files, Save, attempt, exit_code, run_batch
 from invrecon.cli.command import BATCH_CODES, command
-from invrecon.cli.dataset import Gathering, Resumable, gather
+from invrecon.cli.dataset import Gathering, ResumablePictures, gather
 from invrecon.cli.inputs import pair_photos
 from invrecon.cli.output import Tables
 from invrecon.cli.results import JSON_FIELDS, Row, reconstruction_figures
@@ -35,7 +35,7 @@ def boost(
     inputs: options.Named = None,
     *,
     gathering: Gathering,
-    target: Resumable,
+    target: ResumablePictures,
     output: Tables,
     photos: options.Photos = None,
     min_psnr: options.MinPsnr = None,
@@ -91,6 +91,6 @@ class _Boost:
         return pipeline.boost(seed, model, settings, on_progress, photo=self.photos[seed])
 
     def keep(self, result: "Reconstruction", files: Files, save: Save) -> Row:
-        save.seed(result.seed, files["seed_file"])
-        save.png(result.picture, files["output"])
+        sha256 = save.seed(result.seed, files["seed_file"])
+        save.png(result.picture, files["output"], result.seed, "reconstruction", sha256)
         return reconstruction_figures(result)

@@ -162,6 +162,7 @@ class Resumable:
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done, and how long it would take.")
     ] = False
+    metadata: bool = True
 
     def __post_init__(self) -> None:
         for option, value, words in (
@@ -189,6 +190,13 @@ class Resumable:
         if not match or int(match[1]) >= int(match[2]):
             raise UsageError(f"--shard reads I/N with I from 0 to N - 1, as in 0/4, not {self.shard!r}")
         return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class ResumablePictures(Resumable):
+    """Of a command whose results are pictures."""
+
+    metadata: options.Metadata = True
 
 
 def gather(named: list[str] | None, gathering: Gathering, target: Resumable, prompt: str) -> list[Source]:

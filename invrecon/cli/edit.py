@@ -12,7 +12,7 @@ from invrecon.cli.batch import exit_code, run_batch
 from invrecon.cli.command import command
 from invrecon.cli.dataset import Resumable
 from invrecon.cli.edit_job import EditJob
-from invrecon.cli.inputs import Target, pair_photos
+from invrecon.cli.inputs import PictureTarget, pair_photos
 from invrecon.cli.output import Tables
 from invrecon.cli.sweep import parse_sweep, part_sweeps
 from invrecon.cluster.listing import Lister
@@ -90,7 +90,7 @@ def edit(
     inputs: options.Inputs,
     wishes: _Wishes,
     changes: Annotated[dict[str, Any], EditSettings],
-    target: Target,
+    target: PictureTarget,
     output: Tables,
     photos: options.Photos = None,
     min_psnr: options.MinPsnr = None,
@@ -118,7 +118,7 @@ def edit(
     if not wishes.to and not all(map(is_seed_file, inputs)):
         raise UsageError("say what the picture should show with --to")
     sources = list(Lister().sources(map(str, inputs)))
-    destination = Resumable(out=str(target.out), force=target.force)
+    destination = Resumable(out=str(target.out), force=target.force, metadata=target.metadata)
     rows = run_batch(job, sources, replace(settings, batch_size=1), destination, output)
     return exit_code(rows, min_psnr)
 

@@ -84,12 +84,13 @@ class EditJob:
         )
         told = []
         for one, (picture, seed_file) in zip(result.edits, pairs, strict=True):
-            save.png(one.picture, picture)
-            save.seed(one.seed, seed_file)
+            sha256 = save.seed(one.seed, seed_file)
+            save.png(one.picture, picture, one.seed, "edit", sha256)
             told.append({"output": picture, "seed_file": seed_file} | _figures(one))
-        save.png(_sheet(result, self.swept), files["compare_file"])
+        first = result.edits[0].seed
+        save.png(_sheet(result, self.swept), files["compare_file"], first, "comparison")
         figures = inversion_figures(result.inversion) if result.inversion else {}
-        prompt = result.edits[0].seed.header["prompt"]
+        prompt = first.header["prompt"]
         return (
             figures
             | {"prompt": prompt, "edits": told, "psnr": result.psnr}

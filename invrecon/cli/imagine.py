@@ -11,7 +11,7 @@ from invrecon.cli.batch import Save, load
 from invrecon.cli.boundary import say
 from invrecon.cli.command import CODES, command
 from invrecon.cli.gallery import Gallery, Report, figures_of
-from invrecon.cli.inputs import Target, check_output, failure, make_folder
+from invrecon.cli.inputs import PictureTarget, check_output, failure, make_folder
 from invrecon.cli.output import Tables
 from invrecon.cluster.checks import check_header, check_input
 from invrecon.errors import InputError, InvreconError, ModelError, UsageError
@@ -60,7 +60,7 @@ def imagine(
     ] = False,
     *,
     imagining: Imagining,
-    target: Target,
+    target: PictureTarget,
     output: Tables,
     settings: Settings,
 ) -> int:
@@ -101,7 +101,7 @@ class _Run:
     """New pictures around photos, and those on the way between two ends."""
 
     def __init__(
-        self, photos: list[Path], ends: list[Path], imagining: Imagining, target: Target, gif: bool
+        self, photos: list[Path], ends: list[Path], imagining: Imagining, target: PictureTarget, gif: bool
     ) -> None:
         self.photos, self.ends, self.imagining, self.target = photos, ends, imagining, target
         self.around = Gallery(target.out / "imagine", imagining.count, columns=4)
@@ -118,7 +118,7 @@ class _Run:
     ) -> None:
         from invrecon.pipeline import imagine, interpolate
 
-        save, imagining = Save(self.target.force), self.imagining
+        save, imagining = Save(self.target.force, metadata=self.target.metadata), self.imagining
         around = {source: references[source] for source in self.photos if source in references}
         if around:
             if imagining.spread == 0 and len(around) == 1 and imagining.count > 1:

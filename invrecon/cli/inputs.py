@@ -27,6 +27,13 @@ class Target:
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite results that exist.")] = False
 
 
+@dataclass(frozen=True)
+class PictureTarget(Target):
+    """Of a command whose results are pictures."""
+
+    metadata: options.Metadata = True
+
+
 def make_folder(out: Path) -> None:
     """Makes the folder for results. Raises UsageError where it can't be made or written to."""
     try:

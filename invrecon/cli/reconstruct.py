@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from invrecon.cli import options
 from invrecon.cli.batch import Files, Save, attempt, exit_code, run_batch
 from invrecon.cli.command import BATCH_CODES, command
-from invrecon.cli.dataset import Gathering, Resumable, gather
+from invrecon.cli.dataset import Gathering, ResumablePictures, gather
 from invrecon.cli.output import Tables
 from invrecon.cli.results import JSON_FIELDS, Row, reconstruction_figures
 from invrecon.formats import is_seed_file
@@ -35,7 +35,7 @@ def reconstruct(
     inputs: options.Named = None,
     *,
     gathering: Gathering,
-    target: Resumable,
+    target: ResumablePictures,
     output: Tables,
     min_psnr: options.MinPsnr = None,
     settings: Settings,
@@ -73,10 +73,13 @@ class _Reconstruct:
         return pipeline.reconstruct_batch(inputs, model, settings, on_progress)
 
     def keep(self, result: "Reconstruction", files: Files, save: Save) -> Row:
+        from invrecon.pipeline.about import kind_of
+
+        seed = result.seed
+        sha256 = save.seed(seed, files["seed_file"]) if "seed_file" in files else seed.sha256
         if "compare_file" in files:
-            save.seed(result.seed, files["seed_file"])
-            save.png(_sheet(result), files["compare_file"])
-        save.png(result.picture, files["output"])
+            save.png(_sheet(result), files["compare_file"], seed, "comparison")
+        save.png(result.picture, files["output"], seed, kind_of(seed), sha256)
         return reconstruction_figures(result)
 
 

@@ -1,6 +1,5 @@
-"""`invrecon show`: what a seed file says of itself."""
+"""`invrecon show`: what a seed file, or a picture of ours, says of itself."""
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +7,8 @@ import typer
 
 from invrecon.cli.command import command
 from invrecon.cli.output import Output
+from invrecon.errors import InputError
+from invrecon.formats import is_png
 
 _FIELDS = (
     "format", "model", "fingerprint", "prompt", "negative_prompt", "num_inference_steps", "guidance_scale",
@@ -17,29 +18,47 @@ _FIELDS = (
 
 
 @command(
-    examples=["invrecon show fig.seed.safetensors", "invrecon show fig.seed.safetensors --json"],
-    codes={0: "it is shown", 1: "it is damaged, or no seed file", 2: "wrong usage", 130: "interrupted"},
+    examples=[
+        "invrecon show fig.seed.safetensors",
+        "invrecon show fig.recon.png",
+        "invrecon show fig.seed.safetensors --json",
+    ],
+    codes={0: "it is shown", 1: "it is damaged, or none of ours", 2: "wrong usage", 130: "interrupted"},
 )
 def show(
-    seed_file: Annotated[Path, typer.Argument(metavar="SEED", help="A seed file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A seed file, or a PNG that invrecon wrote.")],
     output: Output,
 ) -> int:
-    """Print what a seed file says of itself: model, prompts, steps, guidance, size, origin and health.
+    """Print what a seed file or a picture says of itself: model, prompts, steps, guidance, size and origin.
 
-    The file is checked as it is when it is used; the model isn't loaded. Prompts can hold names.
+    A seed file is checked as it is when it is used; the model isn't loaded. Prompts can hold names. Pictures
+    written with --no-metadata say nothing; nor do those that another program has saved anew.
     """
-    from invrecon.seedfile import load_seed
-
-    seed = load_seed(seed_file)
-    known = {name: seed.header.get(name) for name in _FIELDS}
-    known |= {"latents": list(seed.latents.shape), "mask": seed.mask is not None}
-    known["boosted"] = seed.header.get("boost") is not None
-    known["sha256"] = hashlib.sha256(seed_file.read_bytes()).hexdigest()
-    output.record({"input": seed_file} | known)
+    try:
+        known = _of_picture(file) if is_png(file) else _of_seed(file)
+    except OSError as error:
+        raise InputError(f"{file}: can't be read: {error.strerror}") from error
+    output.record({"input": file} | known)
     for title, value in known.items():
         if value is not None:
             output.line(f"{title.replace('_', ' '):<22}{_text(value)}")
     return 0
+
+
+def _of_picture(path: Path) -> dict[str, Any]:
+    from invrecon.image import read_about
+
+    return read_about(path)
+
+
+def _of_seed(path: Path) -> dict[str, Any]:
+    from invrecon.seedfile import load_seed
+
+    seed = load_seed(path)
+    known = {name: seed.header.get(name) for name in _FIELDS}
+    known |= {"latents": list(seed.latents.shape), "mask": seed.mask is not None}
+    known["boosted"] = seed.header.get("boost") is not None
+    return known | {"sha256": seed.sha256}
 
 
 def _text(value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from invrecon.cli import options
 from invrecon.cli.batch import load
 from invrecon.cli.boundary import say
 from invrecon.cli.command import CODES, command
@@ -37,9 +38,14 @@ def ui(
             help="Where the page is served. Any address but 127.0.0.1 lets others on the network use it.",
         ),
     ] = "127.0.0.1",
+<<<<<<< HEAD
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its port.")] = 7860,
+    metadata: options.Metadata = True,
+=======
     port: Annotated[
         int, typer.Option("--port", min=1, max=65535, help="Port of the page. Change it where that is taken.")
     ] = 7860,
+>>>>>>> 3628c896c7949dc4daa776b6d9f1f0ef0a0a49a0
     *,
     settings: Settings,
 ) -> int:
@@ -58,8 +64,12 @@ def ui(
         )
     model = load(settings, Output())
     with _interruptible():
-        serve(model, settings, host, port, lambda url: put(f"Open {url} in a browser. Ctrl-C ends it."))
+        serve(model, settings, host, port, _tell, metadata)
     return 0
+
+
+def _tell(url: str) -> None:
+    put(f"Open {url} in a browser. Ctrl-C ends it.")
 
 
 @contextmanager

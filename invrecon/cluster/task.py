@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from invrecon.models import Model
     from invrecon.pipeline import OnProgress
+    from invrecon.pipeline.about import Kind
     from invrecon.seedfile import Seed
 
 Row = dict[str, Any]  # what became of one input, by the names of JSON fields; one that isn't there is None
@@ -26,25 +27,30 @@ class Save:
 
     Args:
         seed_dtype: of the latents in seed files, "float32" or "float16".
+        metadata: whether pictures say of themselves how they were made.
     """
 
     overwrite: bool
     seed_dtype: str = "float32"
+    metadata: bool = True
 
-    def png(self, picture: "Image", path: Path) -> None:
+    def png(self, picture: "Image", path: Path, seed: "Seed", kind: "Kind", seed_sha256: str = "") -> None:
+        """Writes a picture, which says what `pipeline.about` makes of the last three arguments."""
         from invrecon.image import save_png
+        from invrecon.pipeline.about import about
 
-        save_png(picture, path, self.overwrite)
+        save_png(picture, path, self.overwrite, about(seed, kind, seed_sha256) if self.metadata else None)
 
     def gif(self, frames: "Sequence[Image]", path: Path) -> None:
         from invrecon.image import save_gif
 
         save_gif(frames, path, overwrite=self.overwrite)
 
-    def seed(self, seed: "Seed", path: Path) -> None:
+    def seed(self, seed: "Seed", path: Path) -> str:
+        """Writes a seed file, and returns its SHA-256."""
         from invrecon.seedfile import save_seed
 
-        save_seed(seed, path, self.overwrite, self.seed_dtype)
+        return save_seed(seed, path, self.overwrite, self.seed_dtype)
 
 
 class Job(Protocol):

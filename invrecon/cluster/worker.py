@@ -66,6 +66,7 @@ class Plan:
     settings: Settings
     store: Store
     seed_dtype: str = "float32"
+    metadata: bool = True
     notes: bool = False
     pack: bool = False
     writer: str = ""
@@ -188,14 +189,14 @@ class Worker:
         return row | places | figures | {"resumed": False, "files": list(places.values())}
 
     def _write(self, task: Task, result: Any) -> tuple[Row, str | None]:
+        save = Save(task.overwrite, self.plan.seed_dtype, self.plan.metadata)
         if not self._pack:
             try:
-                return self._write_files(task, result, task.overwrite), None
+                return self._write_files(task, result, save), None
             except InvreconError:
                 if task.overwrite or not self._is_shared(task):
                     raise
-            return self._write_files(task, result, True), None
-        save = Save(task.overwrite, self.plan.seed_dtype)
+            return self._write_files(task, result, replace(save, overwrite=True)), None
         with TemporaryDirectory(prefix="invrecon-") as folder:
             local: Files = {
                 field: Path(folder, str(k)) / Path(name).name
@@ -207,9 +208,9 @@ class Worker:
             note = str(stem.with_name(stem.name.split(".")[0] + ".json"))
             return figures, self._pack.add(files, note, {"input": task.source.name} | figures)
 
-    def _write_files(self, task: Task, result: Any, overwrite: bool) -> Row:
-        with self.plan.store.writing(task.files, overwrite) as files:
-            return self.plan.job.keep(result, files, Save(overwrite, self.plan.seed_dtype))
+    def _write_files(self, task: Task, result: Any, save: Save) -> Row:
+        with self.plan.store.writing(task.files, save.overwrite) as files:
+            return self.plan.job.keep(result, files, save)
 
     def _is_shared(self, task: Task) -> bool:
         """Whether another run is at this input under the same settings, so that its files may be replaced:

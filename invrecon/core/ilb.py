@@ -128,6 +128,17 @@ def boost(
     return [photo.best for photo in photos]
 
 
+def descent(objective: Objective, budget: BoostBudget = BoostBudget()) -> tuple[Tensor, int]:
+    """One descent of `boost` from E(x), as if an inversion lost nothing: for autoencoders without a network.
+
+    Returns:
+        Image latents, (1, C, h, w), and the decoder steps that were taken.
+    """
+    photo = _Photo(objective)
+    _descend([photo], _Clock(budget, 1, None))
+    return photo.image_latents, photo.steps
+
+
 def _latents(photos: Sequence[_Photo]) -> Tensor:
     return torch.cat([photo.image_latents for photo in photos])
 

@@ -8,9 +8,9 @@ from typing import BinaryIO
 from PIL import Image
 
 from invrecon.errors import InputError
+from invrecon.formats import PNG_SIGNATURE
 from invrecon.image.profiles import profile_of_cicp, profile_of_gamma
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KEPT = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf")
 _READ_HERE = (b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM", b"acTL")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -51,9 +51,9 @@ def _numbers(data: bytes | None, count: int) -> list[float] | None:
 
 def _split(file: BinaryIO) -> tuple[BytesIO, dict[bytes, bytes]]:
     """The file of the chunks that Pillow is to read, and the data of the others that matter."""
-    file.seek(len(_SIGNATURE))
+    file.seek(len(PNG_SIGNATURE))
     kept, others = BytesIO(), dict[bytes, bytes]()
-    kept.write(_SIGNATURE)
+    kept.write(PNG_SIGNATURE)
     while len(start := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", start)
         if kind in _READ_HERE and length <= _MAX_PROFILE:

@@ -1,20 +1,27 @@
-"""Pictures to files: pixels only, nothing that a photo's file says of place, time, camera or persons."""
+"""Pictures to files: nothing that a photo's file says of place, time, camera or persons."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from invrecon.image.about import chunks_of
 from invrecon.writing import replacing
 
 
-def save_png(image: Image.Image, path: Path, overwrite: bool = True) -> None:
+def save_png(
+    image: Image.Image, path: Path, overwrite: bool = True, about: Mapping[str, Any] | None = None
+) -> None:
     """Writes `image` to `path` as PNG, whole or not at all; folders above are made as needed.
+
+    Args:
+        about: what the file says of the picture, as `pipeline.about` makes it; None for pixels alone.
 
     Raises InvreconError where the disk doesn't take it, or where it exists and isn't to be overwritten.
     """
     with replacing(path, overwrite) as partial:
-        _pixels(image).save(partial, format="PNG")
+        _pixels(image).save(partial, format="PNG", pnginfo=chunks_of(about) if about else None)
 
 
 def save_gif(

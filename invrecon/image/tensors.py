@@ -21,29 +21,17 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
     return (values / 127.5 - 1).permute(2, 0, 1)[None].contiguous()
 
 
-def to_image(pixels: torch.Tensor, dtype: torch.dtype | None = None) -> Image.Image:
+def to_image(pixels: torch.Tensor) -> Image.Image:
     """A tensor as an RGB image, clamped and rounded as diffusers' VaeImageProcessor does.
 
     Args:
         pixels: (1, 3, H, W) in [-1, 1].
-        dtype: what the networks computed in, where that is known; only an error's advice depends on it.
 
     Raises:
         InvreconError: a value isn't finite.
     """
     if not pixels.isfinite().all():
-        raise InvreconError(_not_finite(dtype))
+        raise InvreconError("a picture has values that aren't finite")
     unit = (pixels / 2 + 0.5).clamp(0, 1)
     levels = unit[0].detach().permute(1, 2, 0).float().cpu().numpy() * 255
     return Image.fromarray(levels.round().astype(np.uint8))
-
-
-def _not_finite(dtype: torch.dtype | None) -> str:
-    sentence = "the decoded picture has values that aren't finite"
-    if dtype is None:
-        return f"{sentence}; compute in float32, or lower the guidance scale where that is set already"
-    name = str(dtype).removeprefix("torch.")
-    if dtype.itemsize < 4:
-        return f"{sentence}, computed in {name}; compute in float32 instead (--dtype float32)"
-    cure = "lower the guidance scale, or try the model with `invrecon models check`"
-    return f"{sentence}, computed in {name}; {cure}"

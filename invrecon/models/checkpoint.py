@@ -156,14 +156,19 @@ class Checkpoint:
         """Whether a part's weights aren't in the folder of that name."""
         return bool((part == "vae" and self.vae) or (self.file and self.file.holds(part)))
 
+    def open_autoencoder(self, dtype: torch.dtype = torch.float32) -> Any:
+        """The autoencoder in the folder `vae`, by itself. Raises ModelError where it can't be loaded."""
+        assert self.vae
+        self._check_weights(self.vae)
+        kind = str(read_json(self.vae / "config.json").get("_class_name"))
+        return from_folder(class_of("diffusers", kind), self.vae, dtype)
+
     def _load(self, part: str, kind: Any, dtype: torch.dtype) -> Any:
         folder = self.folder / part
         if part == "vae" and self.vae:
             if self.vae.is_file():
                 return from_file(part, kind, folder, SingleFile.read(self.vae), dtype)
-            self._check_weights(self.vae)
-            named = str(read_json(self.vae / "config.json").get("_class_name"))
-            return from_folder(class_of("diffusers", named), self.vae, dtype)
+            return self.open_autoencoder(dtype)
         if self.file and self.file.holds(part):
             return from_file(part, kind, folder, self.file, dtype)
         return from_folder(kind, folder, dtype, self.variant if has_variant(folder, self.variant) else "")

@@ -4,11 +4,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from invrecon.errors import ModelError
+from invrecon.errors import ModelError, printable
 from invrecon.formats import CHECKPOINT_ENDINGS
 from invrecon.models.cards import cards
 from invrecon.models.checkpoint import Checkpoint
-from invrecon.models.files import HOW_TO_CONVERT, PICKLES
+from invrecon.models.files import HOW_TO_CONVERT, PICKLES, read_json
 from invrecon.models.hub import fetch
 from invrecon.models.single_file import SingleFile
 from invrecon.models.tokenizers import LAYOUTS
@@ -33,7 +33,7 @@ def locate(name: str, revision: str = "", variant: str = "", base: str = "", vae
         ModelError: there is no such thing, it is pickled, or it can't be fetched.
     """
     checkpoint = _locate(name, revision, variant, base)
-    return replace(checkpoint, vae=_autoencoder(Path(vae))) if vae else checkpoint
+    return replace(checkpoint, vae=autoencoder_at(Path(vae))) if vae else checkpoint
 
 
 def _locate(name: str, revision: str, variant: str, base: str) -> Checkpoint:
@@ -56,13 +56,29 @@ def _locate(name: str, revision: str, variant: str, base: str) -> Checkpoint:
     if (path / "model_index.json").is_file():
         return Checkpoint(name, path, variant)
     if path.is_dir():
-        raise ModelError(
-            f"{name} is a folder without model_index.json: not a checkpoint in the diffusers layout"
-        )
+        raise ModelError(f"{name} {_not_a_checkpoint(path)}")
     raise ModelError(
         f"no model {name!r}: give a card's name ({', '.join(cards())}), a diffusers folder, a .safetensors "
         "file or a hub id"
     )
+
+
+def _not_a_checkpoint(folder: Path) -> str:
+    """What a folder without model_index.json is, and what to do."""
+    try:
+        config = read_json(folder / "config.json")
+    except ModelError:
+        config = {}
+    kind = config.get("_class_name") or next(iter(config.get("architectures") or ()), None)
+    if not isinstance(kind, str):
+        return (
+            "is a folder without model_index.json, not a checkpoint in the diffusers layout: name the folder "
+            "that has one, or a .safetensors file"
+        )
+    what = f"holds a {printable(kind):.60} alone, a part of a checkpoint"
+    if "ControlNet" in kind:
+        return f"{what}: load it into a pipeline in diffusers, and give that to Model.from_pipeline"
+    return f"{what}: name the folder that has the model_index.json"
 
 
 def _single_file(path: Path, variant: str, base: str) -> Checkpoint:
@@ -90,7 +106,7 @@ def _base(base: str, variant: str) -> Path:
     return found.path
 
 
-def _autoencoder(path: Path) -> Path:
+def autoencoder_at(path: Path) -> Path:
     """A folder with an autoencoder's config.json, the `vae` of a checkpoint's folder, or a .safetensors
     file."""
     if path.suffix.lower() in CHECKPOINT_ENDINGS and path.is_file():

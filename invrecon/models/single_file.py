@@ -56,7 +56,7 @@ OTHER_THINGS = (  # (pattern of a weight's name, what has such, what to do)
     (
         r"^control_model\.|^input_hint_block|^controlnet_",
         "a ControlNet",
-        "name the checkpoint that it steers",
+        "load it into a pipeline in diffusers, and give that to Model.from_pipeline",
     ),
     (r"^ip_adapter\.|^image_proj\.", "an IP-Adapter", "name the checkpoint that it was made for"),
 )
@@ -152,7 +152,8 @@ class SingleFile:
         """Raises ModelError where it holds no network; the text says what it is and what to do."""
         if "invrecon" in self.metadata:
             raise ModelError(f"{self.path} is a seed file: give it in place of a photo, and name its model")
-        network = self.holds("unet") or self.holds("transformer")
+        steers = any(name.startswith("controlnet_cond_embedding.") for name in self.shapes)
+        network = not steers and (self.holds("unet") or self.holds("transformer"))
         for pattern, what, cure in OTHER_THINGS:
             if not network and any(re.search(pattern, name) for name in self.shapes):
                 raise ModelError(f"{self.path} is {what}, not a checkpoint: {cure}")

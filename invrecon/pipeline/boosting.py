@@ -48,7 +48,7 @@ def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
         decode=partial(model.decode, dtype=dtype),
         encoded=subject.encoded,
         photo=subject.cut(subject.pixels),
-        score=partial(subject.score, model),
+        score=partial(subject.score, model, recipe=run.recipe),
         weight=PROXIMAL_WEIGHT if limited else float(settings.proximal_weight),
         noise=_noise(model, denoiser, run.sampler.schedule),
         seed_norm=norm if limited else None,

@@ -163,7 +163,7 @@ class _Scene:
         header = self.header(weights, origin, refinement) | {"health": asdict(noise_health)}
         return Imagined(
             seed=Seed(latents, image_latents, header),
-            picture=decode(self.model, image_latents),
+            picture=decode(self.model, image_latents, self.recipe),
             weights=weights.tolist(),
             health=noise_health,
             refinement=refinement,

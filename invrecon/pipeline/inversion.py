@@ -158,6 +158,7 @@ def _summary(
 ) -> PhotoInversion:
     """Args: evaluations: of the network, by the objective of boosting."""
     check_network(inversion.latents, run.model, run.recipe)
+    check_network(torch.tensor([record.residual for record in inversion.records]), run.model, run.recipe)
     steps, rounds = len(run.sampler.schedule), boost.rounds if boost else []
     if method == "ddim":
         evaluations += steps * (len(rounds) or 1)

@@ -22,7 +22,7 @@ from invrecon.formats import is_seed_file
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.inversion import PhotoInversion, invert_subjects
 from invrecon.pipeline.run import Run, only, run_photos, settled
-from invrecon.pipeline.seeds import canvas_of, caveats, check_model, check_photo, unchecked
+from invrecon.pipeline.seeds import blamed, canvas_of, caveats, check_model, check_photo, unchecked
 from invrecon.pipeline.subject import Subject, decode
 from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import Settings
@@ -201,8 +201,9 @@ def _judge(
     boosted_by_ddim: Tensor | None,
 ) -> Reconstruction:
     model, subject, boost = run.model, inversion.subject, inversion.boosted
-    score = partial(subject.score, model)
-    square, autoencoded, ddim = (decode(model, z) for z in (regenerated, subject.encoded, by_ddim))
+    score = partial(subject.score, model, recipe=run.recipe)
+    latents = regenerated, subject.encoded, by_ddim
+    square, autoencoded, ddim = (decode(model, z, run.recipe) for z in latents)
     final, ceiling = subject.psnr(square), None
     photo = subject.canvas.shown(subject.photo.rgb)
     fidelity = latent_fidelity(inversion.seed.image_latents, regenerated)
@@ -260,7 +261,8 @@ def _decoder_ceiling(model: Model, subject: Subject) -> float:
 def _from_seed(seed: Seed, path: Path, model: Model, on_progress: OnProgress | None) -> Reconstruction:
     check_model(seed, path, model)
     regenerated = model.sampler(seed.recipe, on_progress=on_progress).generate(seed.latents.to(model.device))
-    picture = decode(model, regenerated)
+    with blamed(path):
+        picture = decode(model, regenerated, seed.recipe)
     return Reconstruction(
         seed,
         None,

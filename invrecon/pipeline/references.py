@@ -18,7 +18,7 @@ from invrecon.formats import is_seed_file
 from invrecon.image import best_size, load_photo
 from invrecon.pipeline.inversion import invert_subjects
 from invrecon.pipeline.run import only, run_photos
-from invrecon.pipeline.seeds import caveats, check_model
+from invrecon.pipeline.seeds import blamed, caveats, check_model
 from invrecon.pipeline.subject import decode
 from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import Recipe, Settings
@@ -67,7 +67,8 @@ def find_reference(
     if is_seed_file(source):
         seed = load_seed(source)
         check_model(seed, source, model)
-        picture = decode(model, seed.image_latents)
+        with blamed(source):
+            picture = decode(model, seed.image_latents)
         advice, seconds = "; ".join(caveats(seed, model)) or None, time.monotonic() - begun
         return Reference(seed, picture, health(seed.latents), 0, seconds, advice)
     settings, none = model.settled(settings or Settings()), model.no_guidance

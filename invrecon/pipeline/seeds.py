@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +22,17 @@ _WAYS = {True: "in tiles", False: "as a whole"}
 
 def check_model(seed: Seed, path: Path, model: Model) -> None:
     """Raises InputError where `model` isn't what `seed` was made with; the text names what differs."""
-    try:
+    with blamed(path):
         model.check(seed.recipe)
         _check_model(seed, path, model)
-    except (UsageError, ModelError) as error:  # of this seed alone: others of the same run may do
+
+
+@contextmanager
+def blamed(path: Path) -> Iterator[None]:
+    """Names a seed file in what it makes a model raise, as an InputError: others of the same run may do."""
+    try:
+        yield
+    except (UsageError, ModelError) as error:
         raise InputError(f"{path}: {error}") from error
 
 

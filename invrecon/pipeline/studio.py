@@ -30,6 +30,7 @@ from invrecon.image import to_image
 from invrecon.metrics import psnr
 from invrecon.models.attention import WatchedAttention
 from invrecon.pipeline.origin import Origin
+from invrecon.pipeline.subject import pixels_of
 from invrecon.seedfile import Seed
 from invrecon.settings import EditSettings
 
@@ -94,7 +95,7 @@ class Studio:
         seed = origin.seed.latents.to(model.device)
         self.source = trace(denoiser, self.schedule, seed, self._on_step("regenerating"))
         self.pixels = self._decode(self.source.trajectory[-1])
-        self.reconstruction = to_image(self.pixels, model.dtype)
+        self.reconstruction = to_image(self.pixels)
         self.word_masks: dict[tuple[str, float | None], Tensor] = {}
 
     def edit(self, settings: EditSettings, name: str) -> Edited:
@@ -113,7 +114,7 @@ class Studio:
                 seed=self._start(settings, area),
                 on_step=self._on_step(name),
             )
-        square = to_image(self._decode(latents), self.model.dtype)
+        square = to_image(self._decode(latents))
         return self._finish(settings, square, mask, time.monotonic() - begun)
 
     def _attention(self, settings: EditSettings) -> AbstractContextManager[Attention]:
@@ -212,4 +213,4 @@ class Studio:
 
     @torch.no_grad()
     def _decode(self, latents: Tensor) -> Tensor:
-        return self.model.decode(latents)
+        return pixels_of(self.model, latents, self.recipe)

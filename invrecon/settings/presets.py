@@ -54,7 +54,8 @@ def load_table(path: Path | None, name: str) -> dict[str, Any]:
 
 
 def load_captions(path: Path) -> dict[str, str]:
-    """Names of files and what they show, from TOML or JSON.
+    """Names of files and what they show, from TOML or JSON. The JSON may be COCO's file of captions, of which
+    each picture's first one is taken.
 
     Raises:
         UsageError: the file is missing, or is anything else.
@@ -64,10 +65,27 @@ def load_captions(path: Path) -> dict[str, str]:
             captions = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise UsageError(f"can't read {path} as JSON: {error}") from error
+        if isinstance(captions, dict) and {"images", "annotations"} <= captions.keys():
+            return _of_coco(captions, path)
     else:
         captions = _read(path)
     if not isinstance(captions, dict) or not all(isinstance(text, str) for text in captions.values()):
         raise UsageError(f"{path}: must hold a text for each name, and nothing else")
+    return captions
+
+
+def _of_coco(table: dict[str, Any], path: Path) -> dict[str, str]:
+    """The first caption of each picture in a table as captions_val2017.json has it, by file name."""
+    try:
+        names = {int(picture["id"]): str(picture["file_name"]) for picture in table["images"]}
+        captions: dict[str, str] = {}
+        for one in table["annotations"]:
+            captions.setdefault(names[int(one["image_id"])], " ".join(one["caption"].split()))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"{path}: has images and annotations, but not as COCO's captions have them ({error!r:.60}): name "
+            "captions_val2017.json or its like, not instances or keypoints"
+        ) from error
     return captions
 
 

@@ -12,8 +12,7 @@ import gradio as gr
 from invrecon import pipeline
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import UsageError
-from invrecon.image import save_png
-from invrecon.seedfile import ENDING, save_seed
+from invrecon.seedfile import ENDING
 from invrecon.settings import MODES, EditSettings
 from invrecon.ui import markup
 from invrecon.ui.choice import Choice, Result
@@ -146,8 +145,8 @@ class EditTab:
         shown |= {"mask": editing.edits[0].mask}
         for number, one in enumerate(editing.edits, 1):
             picture, seed = (done.folder / f"{stem}.edit-{number}{end}" for end in (".png", ENDING))
-            save_png(one.picture, picture)
-            save_seed(one.seed, seed)
+            sha256 = self.desk.save.seed(one.seed, seed)
+            self.desk.save.png(one.picture, picture, one.seed, "edit", sha256)
             results.append(Result(picture, seed, f"{number}: {one.settings.to} ({one.settings.label()})"))
             shown[f"result {number}"] = one.square
         rows = [("Plain reconstruction: PSNR, dB (more is nearer to the photo)", editing.psnr, ".2f")]

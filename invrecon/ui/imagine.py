@@ -10,8 +10,8 @@ import gradio as gr
 from invrecon import pipeline
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import UsageError
-from invrecon.image import save_gif, save_png
-from invrecon.seedfile import ENDING, save_seed
+from invrecon.image import save_gif
+from invrecon.seedfile import ENDING
 from invrecon.settings import Imagining, settings_of
 from invrecon.ui.choice import Choice, Result
 from invrecon.ui.tab import Controls, Desk, Update, Values, read_settings, setting_fields
@@ -109,8 +109,8 @@ class ImagineTab:
         folder, name, results = self.desk.new_folder(), "path" if done.is_path else "imagine", []
         for number, one in enumerate(done.pictures, 1):
             picture, seed = (folder / f"{name}-{number:02}{ending}" for ending in (".png", ENDING))
-            save_png(one.picture, picture)
-            save_seed(one.seed, seed)
+            sha256 = self.desk.save.seed(one.seed, seed)
+            self.desk.save.png(one.picture, picture, one.seed, "imagined", sha256)
             results.append(Result(picture, seed, str(number)))
         animation = folder / "path.gif"
         if done.is_path:

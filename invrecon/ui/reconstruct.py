@@ -10,8 +10,8 @@ import gradio as gr
 from invrecon import pipeline
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import UsageError
-from invrecon.image import save_png
-from invrecon.seedfile import ENDING, save_seed
+from invrecon.pipeline.about import kind_of
+from invrecon.seedfile import ENDING
 from invrecon.ui import markup
 from invrecon.ui.comparison import Comparison
 from invrecon.ui.tab import Controls, Desk, Update, Values, read_settings, setting_fields, show_upload
@@ -60,8 +60,8 @@ class ReconstructTab:
         source, result = done
         stem, folder = source.stem.removesuffix(".seed"), self.desk.new_folder()
         picture, seed = folder / f"{stem}.recon.png", folder / f"{stem}{ENDING}"
-        save_png(result.picture, picture)
-        save_seed(result.seed, seed)
+        sha256 = self.desk.save.seed(result.seed, seed)
+        self.desk.save.png(result.picture, picture, result.seed, kind_of(result.seed), sha256)
         pictures = {
             "photo": result.original,
             "autoencoder only": result.autoencoded,

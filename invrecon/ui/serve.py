@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from invrecon.cluster.task import Save
 from invrecon.errors import UsageError
 from invrecon.settings import Settings
 
@@ -43,12 +44,20 @@ def is_private(host: str) -> bool:
         return False
 
 
-def serve(model: Model, settings: Settings, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+def serve(
+    model: Model,
+    settings: Settings,
+    host: str,
+    port: int,
+    on_ready: Callable[[str], None],
+    metadata: bool = True,
+) -> None:
     """Serves the page until the program is interrupted; photos and results are gone then.
 
     Args:
         settings: what the page's fields start from.
         on_ready: called with the page's address as soon as it is there.
+        metadata: whether pictures say of themselves how they were made.
     """
     with TemporaryDirectory(prefix="invrecon-ui-") as folder:
         _restrain_gradio(folder, host)
@@ -58,7 +67,7 @@ def serve(model: Model, settings: Settings, host: str, port: int, on_ready: Call
         from invrecon.ui.page import CSS, THEME, build_page
         from invrecon.ui.tab import Desk
 
-        desk = Desk(model, settings, Path(folder))
+        desk = Desk(model, settings, Path(folder), Save(overwrite=True, metadata=metadata))
         page = build_page(desk)
         # Other sites' names can be made to lead here, by which their scripts would reach a private page.
         names = [host, "localhost"] if is_private(host) else ["*"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import torch
 
+from invrecon.cluster.task import Save
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import sentence
 from invrecon.image import load_photo
@@ -49,11 +50,13 @@ class Desk:
     Args:
         settings: what fields start from, and what counts where there is no field.
         folder: where results are kept until the program ends.
+        save: writes them.
     """
 
     model: Model
     settings: Settings
     folder: Path
+    save: Save
     jobs: Jobs = field(default_factory=Jobs)
 
     def new_folder(self) -> Path:

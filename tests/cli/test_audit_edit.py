@@ -51,6 +51,8 @@ def test_audit_edit_tells_what_became_of_ground_and_object(mini, tmp_path, monke
     assert drawn["worst_outside_loss_db"] == 0
     assert found["trials"][0]["cutout"] == "red box"
     assert not found["trials"][0]["moved"]
+    assert found["trials"][0]["halo"] > 0.9  # all of the ring, as nothing was edited
+    assert found["rows"][0]["without_halo"] == 0
     assert (tmp_path / "out" / "red_box.png").exists()
     for wrong, code in ((["--to", "mauve"], 2), (["--masks", "bogus"], 2), (["--names", "nosuch.toml"], 2)):
         result = CliRunner().invoke(app, ["audit-edit", *common, *wrong])

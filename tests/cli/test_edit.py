@@ -17,6 +17,7 @@ from invrecon.settings import EditSettings
 HEADER = {
     "format": 1, "model": "mini", "fingerprint": "0", "scheduler": {}, "timesteps": [1], "prompt": "a cat",
     "negative_prompt": "", "guidance_scale": 1.0, "num_inference_steps": 1, "dtype": "float32", "size": 64,
+    "width": 64, "height": 64, "sampler": "ddim",
 }  # fmt: skip
 
 

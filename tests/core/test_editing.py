@@ -6,7 +6,7 @@ import torch
 from invrecon.core.editing.attention import Heads, Site
 from invrecon.core.editing.branches import Mode, edit, trace
 from invrecon.core.editing.guided_filter import guided_filter
-from invrecon.core.editing.locality import attention_mask, forget, latent_mask, otsu
+from invrecon.core.editing.locality import attention_mask, change_map, forget, latent_mask, otsu
 from invrecon.core.editing.masactrl import MutualSelfAttention
 from invrecon.core.editing.p2p import PromptToPrompt, token_weights
 from invrecon.core.editing.sdedit import sdedit
@@ -24,11 +24,11 @@ class Attention:
 
 class Looking:
     """A denoiser with one cross-attention layer: two tokens, of which the left and the right half of the
-    picture look at one each.
+    picture look at one each. Its predictions are `left` higher in the left half.
     """
 
-    def __init__(self, attention):
-        self.attention, self.gaussian = attention, GaussianDenoiser()
+    def __init__(self, attention, left=0.0):
+        self.attention, self.gaussian, self.left = attention, GaussianDenoiser(), left
 
     def __call__(self, latents, timestep):
         if self.attention.watcher:
@@ -37,7 +37,7 @@ class Looking:
             key = torch.zeros(1, 1, LENGTH, 2)
             key[0, 0, 2, 0] = key[0, 0, 5, 1] = 1
             self.attention.watcher(CROSS, Heads(query, key, torch.zeros_like(key)))
-        return self.gaussian(latents, timestep)
+        return self.gaussian(latents, timestep) + self.left * (torch.arange(8) < 4)
 
 
 def words(prompt: str) -> Words:
@@ -181,18 +181,31 @@ def test_mutual_self_attention_begins_at_its_step_and_layer():
     assert [control.steers(progress) for progress in (0.1, 0.2)] == [False, True]
 
 
-def test_the_attention_to_a_changed_thing_marks_its_place(seed):
+@pytest.mark.parametrize("change", ["a plum on a pear", "a apple on a plum"])
+def test_attention_parts_the_picture_and_predictions_tell_which_part_changes(seed, change):
     attention, schedule = Attention(), ddim_schedule(10)
-    looking = Looking(attention)
+    looking, changed = Looking(attention), Looking(attention, left=0.5)
     trajectory = trace(looking, schedule, seed).trajectory
-    old, new = things(words("a apple on a pear"), words("a plum on a pear"))
-    mask = attention_mask([(looking, old), (looking, new)], schedule, trajectory, attention)
+    old, new = things(words("a apple on a pear"), words(change))
+    mask = attention_mask([(looking, old), (changed, new)], schedule, trajectory, attention)
     assert mask[0, 0, 4].tolist() == pytest.approx([1, 1, 1, 2 / 3, 1 / 3, 0, 0, 0])
     assert attention.watcher is None
+
+
+def test_where_no_thing_changes_the_mask_is_everywhere(seed):
+    looking, schedule = Looking(Attention()), ddim_schedule(10)
+    trajectory = trace(looking, schedule, seed).trajectory
     same = things(words("a apple"), words("a apple"))
-    assert (
-        attention_mask([(looking, same[0]), (looking, same[1])], schedule, trajectory, attention).min() == 1
-    )
+    branches = [(looking, things) for things in same]
+    assert attention_mask(branches, schedule, trajectory, looking.attention).min() == 1
+
+
+def test_the_change_map_is_largest_where_predictions_differ():
+    source = torch.zeros(2, 4, 8, 8)
+    target = source.clone()
+    target[:, :, :, :4] = torch.tensor([1.0, 5.0])[:, None, None, None]
+    assert change_map(source, target)[0, 0, 4].tolist() == pytest.approx([2, 2, 2, 4 / 3, 2 / 3, 0, 0, 0])
+    assert change_map(source, source).max() == 0
 
 
 def test_otsu_parts_two_heaps():
@@ -213,7 +226,8 @@ def test_the_guided_filter_moves_a_mask_s_border_to_the_picture_s_edge():
     torch.testing.assert_close(constant, torch.full_like(rough, 0.3), atol=1e-4, rtol=0)
 
 
-def test_a_latent_is_as_editable_as_its_pixels_on_average():
-    mask = torch.zeros(1, 1, 16, 16)
-    mask[..., :12] = 1
-    assert latent_mask(mask, (2, 2))[0, 0].tolist() == [[1, 0.5], [1, 0.5]]
+def test_latents_that_a_mask_touches_and_those_beside_them_are_edited():
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[..., :9] = 1  # all of the first column of latents, and one pixel of the second
+    assert latent_mask(mask, (4, 4))[0, 0, 1].tolist() == [1, 1, 1, 0]
+    assert latent_mask(torch.full((1, 1, 32, 32), 0.3), (4, 4)).unique().tolist() == pytest.approx([0.3])

@@ -7,8 +7,10 @@ import shutil
 import pytest
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
+from typer.testing import CliRunner
 
 from invrecon import Settings, invert, load_model, reconstruct, save_seed
+from invrecon.cli.app import app
 from invrecon.errors import InvreconError, ModelError
 from invrecon.metrics import psnr
 from invrecon.models.quiet import quiet
@@ -205,6 +207,26 @@ def test_finite_weights_that_overflow_are_told_by_their_part(folder, tmp_path, p
     with pytest.raises(InvreconError, match=r"aren't finite.*(with --vae|invrecon models check|damaged)"):
         keep()
     assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("command", ["invert", "reconstruct", "boost", "imagine"])
+@pytest.mark.parametrize(("part", "says"), [("vae", "its vae's decoder gives"), ("unet", "its unet gives")])
+def test_an_overflow_ends_every_command_with_2_and_the_part_s_name(
+    folder, tmp_path, photo, command, part, says
+):
+    """Boosting descends through the decoder: what it makes of an overflow isn't the network's fault."""
+    path = copy(folder, tmp_path / "m")
+    weight = {"vae": "decoder.conv_in.weight", "unet": "conv_out.weight"}[part]
+    rewrite(path / part, lambda weights: weights | {weight: weights[weight] * 1e38})
+    options = ["--size", 64, "--steps", 2, "--device", "cpu", "--out", tmp_path / "out", "--model", path]
+    done = CliRunner().invoke(app, [command, *map(str, [photo, *options])])
+    if (part, command) == ("vae", "invert"):
+        assert done.exit_code == 0  # nothing is decoded
+        return
+    assert done.exit_code == 2
+    *_, told = done.stderr.splitlines()
+    assert says in told
+    assert not any((tmp_path / "out").iterdir())
 
 
 def test_a_schedule_without_signal_at_its_start_is_told():

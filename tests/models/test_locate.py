@@ -6,9 +6,11 @@ import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from diffusers import ControlNetModel
 from typer.testing import CliRunner
 
 from invrecon import Settings, load_model, reconstruct
@@ -20,6 +22,7 @@ from invrecon.models.kinds import TITLES
 from invrecon.models.locate import locate
 from invrecon.settings import load_settings
 from tests import checkpoints
+from tests.models.weights import rewrite
 from tests.single_file import save_single_file
 
 
@@ -123,12 +126,47 @@ def test_variants_of_the_weights(folder, mini, tmp_path):
 
 def test_what_is_nowhere_and_what_is_no_checkpoint(tmp_path):
     assert "sdxl" in refused("nosuch")
-    assert "model_index.json" in refused(tmp_path)
+    assert "name the folder that has one" in refused(tmp_path)
     (tmp_path / "x.txt").write_text("")
     assert "not a .safetensors file" in refused(tmp_path / "x.txt")
     assert "hub id" in refused("mini", revision="main")
     assert "needs CUDA" in refused("mini", offload="model")
     assert locate("mini").path.name == "mini"
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_part_alone_is_told_by_its_class(folder, part):
+    """The cure is the folder itself, which all these tests load."""
+    kind = json.loads((folder / "model_index.json").read_text())[part][1]
+    assert f"holds a {kind} alone, a part of a checkpoint: name the folder" in refused(folder / part)
+
+
+def test_a_controlnet_alone_is_steered_to_a_live_pipeline(folder, tmp_path):
+    """What is told there is done in test_pipeline_families.py."""
+    network = load_model(str(folder), device="cpu").pipeline.unet
+    ControlNetModel.from_unet(network).save_pretrained(tmp_path / "c")
+    for path in (tmp_path / "c", *(tmp_path / "c").glob("*.safetensors")):
+        said = refused(path)
+        assert "ControlNet" in said
+        assert "give that to Model.from_pipeline" in said
+
+
+def test_the_cures_of_missing_weights_help(folder, mini, tmp_path):
+    """--variant for weights that have another name, --base for parts that neither file nor folder has."""
+    make, tokenizer = checkpoints.stable_diffusion, mini.pipeline.tokenizer
+    half = checkpoints.save(tmp_path / "half", make, tokenizer, variant="fp16")
+    assert "has no weights in safetensors: use --variant fp16" in refused(half)
+    assert load_model(str(half), device="cpu", variant="fp16").name == str(half)
+
+    whole = load_model(str(folder), device="cpu").pipeline
+    single = save_single_file(whole, tmp_path / "single.safetensors")
+    rewrite(single, lambda weights: {n: v for n, v in weights.items() if not n.startswith("first_stage")})
+    bare = Path(shutil.copytree(folder, tmp_path / "bare"))
+    next((bare / "vae").glob("*.safetensors")).unlink()
+    said = refused(single, base=str(bare))
+    assert f"has no vae, and neither has {bare}: name with --base" in said
+    model = load_model(str(single), device="cpu", base=str(folder))
+    assert torch.equal(model.pipeline.vae.encoder.conv_in.weight, whole.vae.encoder.conv_in.weight)
 
 
 def test_a_hub_id_is_taken_from_the_cache_and_without_network_a_missing_one_is_told_in_one_line(

@@ -170,6 +170,10 @@ OTHERS = {
     "a learnt word ": {"clip_l": (2, 768), "clip_g": (2, 1280)},
     "perhaps a learnt word": {"<cat-toy>": (32,)},
     "a ControlNet": {"control_model.input_blocks.0.0.weight": (4, 4, 3, 3)},
+    "a ControlNet ": {
+        "controlnet_cond_embedding.conv_in.weight": (4, 3, 3, 3),
+        "down_blocks.0.resnets.0.time_emb_proj.weight": (4, 4),
+    },
     "an autoencoder alone": {"first_stage_model.encoder.conv_in.weight": (4, 4, 3, 3)},
     "an autoencoder alone ": {"decoder.conv_in.weight": (4, 4, 3, 3), "encoder.conv_in.weight": (4, 4, 3, 3)},
     "a text encoder alone": {"text_model.embeddings.token_embedding.weight": (4, 4)},

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops, ImageFilter
 
 from invrecon.errors import InputError, UsageError
 from invrecon.image import load_photo
 
 SHARE = 0.7  # of the square's side that the cut-out may fill
+RING = 8  # pixels around an object where a halo is looked for
+GREY = 0.1  # saturation below which a colour has no meaningful hue
 
 # Name: hues that go by it, from and to in degrees on the circle; then hue, saturation and value of the ground
 COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float, float]]] = {
@@ -36,6 +38,12 @@ class Composite:
     picture: Image.Image
     object: Image.Image
     background: Image.Image
+
+    @property
+    def ring(self) -> Image.Image:
+        """The background's pixels at most `RING` from the object's, mode L."""
+        near = self.object.filter(ImageFilter.MaxFilter(2 * RING + 1))
+        return ImageChops.darker(near, self.background)
 
 
 def compose(path: Path, name: str, colour: str, size: int) -> Composite:
@@ -77,6 +85,13 @@ def mean_hue(picture: Image.Image, where: Image.Image) -> tuple[float, float]:
     mean = np.asarray(picture.convert("RGB"), np.float64)[np.asarray(where) > 127].mean(0) / 255
     hue, saturation, _ = colorsys.rgb_to_hsv(*mean.tolist())
     return 360 * hue, saturation
+
+
+def share_called(picture: Image.Image, where: Image.Image, colour: str) -> float:
+    """The share of the pixels inside a mask whose hue goes by a colour's name; grey ones don't."""
+    pixels = np.asarray(picture.convert("RGB").convert("HSV"), np.float64)[np.asarray(where) > 127] / 255
+    called = [saturation >= GREY and is_called(360 * hue, colour) for hue, saturation, _ in pixels.tolist()]
+    return sum(called) / max(1, len(called))
 
 
 def is_called(hue: float, colour: str) -> bool:

@@ -7,14 +7,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
-from invrecon.audit.edits.cutouts import Composite, is_called, mean_hue
+from invrecon.audit.edits.cutouts import GREY, Composite, is_called, mean_hue, share_called
 from invrecon.image import save_png
 from invrecon.metrics import psnr
 from invrecon.pipeline import Edited, Editing, OnProgress, edit
+from invrecon.pipeline.inversion import InversionMethod
 from invrecon.seedfile import save_seed
 from invrecon.settings import EditSettings, Settings
 
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from invrecon.models import Model
 
 MASKS = ("none", "auto", "drawn")
-_FILES = ("photo.png", "photo.seed.safetensors", "mask.png")
-GREY = 0.1  # saturation below which a mean colour has no meaningful hue
 KEPT = 22.0  # dB inside the object from which it counts as kept
+HALO = 0.1  # share of the ring in the old colour from which there is a halo
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Trial:
     Args:
         label: of the edit's settings; "reconstruction" for none.
         hue, saturation: of the background's mean colour; `moved` is whether it goes by the new colour's name.
+        halo: share of the pixels next to the object that still go by the old colour's name.
         object_psnr: inside the cut-out's alpha, against the original, dB.
         outside_psnr, outside_reconstruction_psnr: outside of a mask, of the edit and of the plain
             reconstruction.
@@ -47,6 +48,7 @@ class Trial:
     hue: float
     saturation: float
     moved: bool
+    halo: float
     object_psnr: float
     outside_psnr: float | None
     outside_reconstruction_psnr: float | None
@@ -59,7 +61,7 @@ class EditPlan:
     """What is tried on each cut-out.
 
     Args:
-        colours: of the background, before and after.
+        colours: of a cut-out's background, before and after.
         edits: their `to` is replaced by the caption with the new colour.
         masks: out of `MASKS`; the drawn one is the background's own.
         swept: the settings that labels name in any case.
@@ -74,7 +76,7 @@ class EditPlan:
 def run_trials(
     composite: Composite,
     plan: EditPlan,
-    inversion: Literal["lbo", "ddim"],
+    inversion: InversionMethod,
     model: Model,
     settings: Settings,
     on_progress: OnProgress | None = None,
@@ -82,34 +84,58 @@ def run_trials(
     """All edits of one cut-out, first its plain reconstruction."""
     old, new = (f"a {composite.name} on a {colour} background" for colour in plan.colours)
     settings = replace(settings, prompt=old, size=composite.picture.width)
+    with TemporaryDirectory() as folder:
+        photo = Path(folder) / "photo.png"
+        save_png(composite.picture, photo)
+        made = make_edits(photo, composite.background, new, plan, inversion, model, settings, on_progress)
+    return [_judge(one, label, mask, composite, plan.colours, inversion) for label, mask, one in made]
+
+
+def make_edits(
+    photo: Path,
+    drawn: Image,
+    to: str,
+    plan: EditPlan,
+    inversion: InversionMethod,
+    model: Model,
+    settings: Settings,
+    on_progress: OnProgress | None = None,
+) -> list[tuple[str, str, Edited]]:
+    """(label, mask, edit) of all edits of a photo, first its plain reconstruction; it is inverted once.
+
+    Args:
+        drawn: the mask of that name, white where the edit may happen, of the photo's size.
+        to: the prompt after; the one before is the settings'.
+    """
     wanted = [
-        (mask, replace(each, to=new, auto_mask=mask == "auto")) for mask in plan.masks for each in plan.edits
+        (mask, replace(each, to=to, auto_mask=mask == "auto")) for mask in plan.masks for each in plan.edits
     ]
     free = [each for mask, each in wanted if mask != "drawn"]
-    drawn = [each for mask, each in wanted if mask == "drawn"]
-    with TemporaryDirectory() as folder:
-        photo, seed, mask = (Path(folder) / name for name in _FILES)
-        save_png(composite.picture, photo)
-        save_png(composite.background, mask)
-        result = edit(photo, model, free or [EditSettings(old)], settings, on_progress, inversion=inversion)
-        done = result.edits if free else []
-        if drawn:
+    masked = [each for mask, each in wanted if mask == "drawn"]
+    first = free or [EditSettings(settings.prompt)]
+    result = edit(photo, model, first, settings, on_progress, inversion=inversion)
+    done = result.edits if free else []
+    if masked:
+        with TemporaryDirectory() as folder:
+            seed, mask = Path(folder) / "photo.seed.safetensors", Path(folder) / "mask.png"
+            save_png(drawn, mask)
             save_seed(replace(result.edits[0].seed, mask=None), seed)
-            done = done + edit(seed, model, drawn, None, on_progress, photo=photo, mask=mask).edits
-    masks = [mask for mask, _ in wanted if mask != "drawn"] + ["drawn"] * len(drawn)
+            done = done + edit(seed, model, masked, None, on_progress, photo=photo, mask=mask).edits
+    masks = [mask for mask, _ in wanted if mask != "drawn"] + ["drawn"] * len(masked)
     labels = [one.settings.label(plan.swept).removesuffix(", auto mask") for one in done]
     return [
-        _judge(one, label, mask, composite, plan.colours[1], inversion)
-        for one, label, mask in zip(
-            [_unedited(result), *done], ["reconstruction", *labels], ["-", *masks], strict=True
-        )
+        ("reconstruction", "-", _unedited(result)),
+        *zip(labels, masks, done, strict=True),
     ]
 
 
 def _unedited(result: Editing) -> Edited:
     """The plain reconstruction in an edit's place."""
+    assert result.inversion  # as of all photos
+    subject = result.inversion.subject
     return replace(
         result.edits[0],
+        picture=subject.canvas.restore(result.reconstruction, subject.photo),
         square=result.reconstruction,
         mask=None,
         outside_psnr=None,
@@ -118,7 +144,9 @@ def _unedited(result: Editing) -> Edited:
     )
 
 
-def _judge(one: Edited, label: str, mask: str, composite: Composite, colour: str, inversion: str) -> Trial:
+def _judge(
+    one: Edited, label: str, mask: str, composite: Composite, colours: tuple[str, str], inversion: str
+) -> Trial:
     hue, saturation = mean_hue(one.square, composite.background)
     return Trial(
         cutout=composite.name,
@@ -127,7 +155,8 @@ def _judge(one: Edited, label: str, mask: str, composite: Composite, colour: str
         label=label,
         hue=hue,
         saturation=saturation,
-        moved=saturation >= GREY and is_called(hue, colour),
+        moved=saturation >= GREY and is_called(hue, colours[1]),
+        halo=share_called(one.square, composite.ring, colours[0]),
         object_psnr=psnr(composite.picture, one.square, composite.object),
         outside_psnr=one.outside_psnr,
         outside_reconstruction_psnr=one.outside_reconstruction_psnr,
@@ -149,6 +178,8 @@ def tabulate(trials: Iterable[Trial]) -> list[dict[str, Any]]:
             "cutouts": len(group),
             "moved": sum(each.moved for each in group),
             "median_hue": statistics.median(each.hue for each in group),
+            "without_halo": sum(each.halo < HALO for each in group),
+            "median_halo": statistics.median(each.halo for each in group),
             "kept": sum(each.object_psnr >= KEPT for each in group),
             "moved_and_kept": sum(each.moved and each.object_psnr >= KEPT for each in group),
             "median_object_psnr": statistics.median(each.object_psnr for each in group),

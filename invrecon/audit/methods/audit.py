@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from invrecon.audit.methods.measurement import make_row
 from invrecon.audit.methods.photo import AuditPhoto, boosting_key, load_audit_photo, note_photo
-from invrecon.audit.methods.plan import Plan, Run, key
+from invrecon.audit.methods.plan import Plan, Run
 from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.errors import UsageError
-from invrecon.journal import Journal
+from invrecon.journal import Journal, key
 from invrecon.pipeline import OnProgress
 from invrecon.settings import Settings
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
+from invrecon.audit.autoencoders.tables import to_markdown as autoencoders_to_markdown
+
 Line = dict[str, Any]
 
 
@@ -14,7 +16,10 @@ def to_markdown(summary: dict[str, Any]) -> str:
     "At n" is the fidelity at an equal budget of n evaluations a step (for 1: one more than there are steps);
     a method that takes more has none there.
     """
-    grid = f"{summary['steps']} steps, {summary['size']} pixels, model {summary['model']['name']}"
+    model = summary["model"]
+    grid = f"{summary['size']} pixels"
+    if model:
+        grid = f"{summary['steps']} steps, {grid}, model {model['name']}"
     command = f"`{summary['command']}`, {grid}"
     verdict = [
         escape(f"{'Holds' if one['holds'] else '**Does not hold**'}: {one['claim']}. {one['why']}")
@@ -27,7 +32,12 @@ def to_markdown(summary: dict[str, Any]) -> str:
         )
         for setting in settings
     ]
-    return "\n\n".join([command, "\n".join(f"- {line}" for line in verdict), *parts]) + "\n"
+    if lines := summary.get("autoencoders"):
+        parts.append(
+            f"Autoencoders, photos: {lines[0]['photos']}\n\n{autoencoders_to_markdown(lines).strip()}"
+        )
+    listed = ["\n".join(f"- {line}" for line in verdict)] if verdict else []
+    return "\n\n".join([command, *listed, *parts]) + "\n"
 
 
 def _setting(setting: str, tables: list[dict[str, Any]], steps: int) -> str:

@@ -10,11 +10,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from invrecon.audit.methods.plan import Plan, Setting, key
+from invrecon.audit.methods.plan import Plan, Setting
 from invrecon.core.descent import decoder_ceiling
 from invrecon.core.objective import PROXIMAL_WEIGHT
 from invrecon.image import save_png
-from invrecon.journal import Journal
+from invrecon.journal import Journal, key
 from invrecon.jsonable import jsonable
 from invrecon.metrics import psnr
 from invrecon.pipeline import invert

@@ -1,7 +1,5 @@
 """What an audit runs: settings, methods and budgets, all combined."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +48,9 @@ class Plan:
     """All combinations of methods, budgets and settings.
 
     Boosted latents are for track A at the published settings, so only where `budgets` has None.
+
+    Args:
+        captions: by a photo's path or its name without ending; the path comes first.
     """
 
     methods: tuple[str, ...] = METHODS
@@ -80,7 +81,9 @@ class Plan:
 
     def caption(self, photo: Path, setting: Setting) -> str:
         """The prompt for a photo under a setting; a photo without a caption is called "a photo"."""
-        return self.captions.get(photo.stem, "a photo") if setting.captioned else ""
+        if not setting.captioned:
+            return ""
+        return self.captions.get(str(photo), self.captions.get(photo.stem, "a photo"))
 
 
 def parse_setting(text: str) -> Setting:
@@ -103,8 +106,3 @@ def describe(method: str) -> dict[str, str]:
     """Track and note of a method."""
     peer = None if method == OURS else make_peer(method)
     return {"track": peer.track if peer else "A", "note": peer.note if peer else ""}
-
-
-def key(*parts: object) -> str:
-    """A short name for a file or row, made of all that it depends on."""
-    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:16]

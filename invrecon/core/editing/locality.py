@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate, pad
+from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, interpolate, max_pool2d, pad
 
 from invrecon.core.denoiser import Denoiser
 from invrecon.core.editing.attention import Attention, Heads, Site
@@ -51,11 +51,12 @@ def attention_mask(
     attention: Attention,
     threshold: float | None = None,
 ) -> Tensor:
-    """A mask over the source trajectory, from the cross-attention to the things that the two prompts name.
+    """A mask over the source trajectory: the part of the picture that changing the prompt changes.
 
-    Maps are means over layers, heads and ten of the steps, smoothed, from 0 to 1. The one that parts the
-    picture most clearly decides: that of what changes, above the threshold, or that of what is kept, below
-    it. (Attention to "background" is often spread thin, while that to the thing in front of it is sharp.)
+    The cross-attention to the things that the two prompts name parts the picture in two; the map that does so
+    most clearly decides. Maps are means over layers, heads and ten of the steps, smoothed, from 0 to 1. Of
+    the two parts the mask is the one where the predictions under the two prompts differ more, as in DiffEdit
+    (arXiv:2210.11427). Attention alone can't tell: that to "background" often lies on what stands before it.
 
     Args:
         branches: denoisers under the source and the target prompt, with what each names.
@@ -66,19 +67,23 @@ def attention_mask(
         (1, 1, h, w) in [0, 1] on the trajectory's device; 1 everywhere where no thing changes.
     """
     shape = (trajectory[0].shape[-2], trajectory[0].shape[-1])
-    found: list[tuple[float, Tensor]] = []
     if not any(things.changed for _, things in branches):
         return torch.ones(1, 1, *shape, device=trajectory[0].device)
+    found: list[tuple[float, Tensor]] = []
+    predictions: list[Tensor] = []
     for denoiser, things in branches:
-        maps = word_maps(denoiser, [*things.changed, *things.kept], schedule, trajectory, attention, shape)
-        for part, sign in ((maps[: len(things.changed)], 1), (maps[len(things.changed) :], -1)):
+        spans = [*things.changed, *things.kept]
+        maps, predicted = word_maps(denoiser, spans, schedule, trajectory, attention, shape)
+        predictions.append(predicted)
+        for part in (maps[: len(things.changed)], maps[len(things.changed) :]):
             if len(part):
                 level = part.amax(0, keepdim=True)
                 best, clarity = otsu(level)
-                found.append(
-                    (clarity, (sign * (level - (best if threshold is None else threshold)) > 0).float())
-                )
+                found.append((clarity, (level > (best if threshold is None else threshold)).float()))
     mask = max(found, key=lambda pair: pair[0])[1]
+    change = change_map(*predictions)
+    if _mean_inside(change, mask) < _mean_inside(change, 1 - mask):
+        mask = 1 - mask
     return _smooth(mask).to(trajectory[0].device)
 
 
@@ -89,18 +94,40 @@ def word_maps(
     trajectory: Sequence[Tensor],
     attention: Attention,
     shape: tuple[int, int],
-) -> Tensor:
-    """One map for each span, (P, 1, h, w), from 0 to 1."""
+) -> tuple[Tensor, Tensor]:
+    """One map for each span, (P, 1, h, w), from 0 to 1; and what was predicted at the steps that were looked
+    at, (K, C, h, w).
+    """
     attention.watcher = found = WordMaps(spans, shape)
     try:
         steps = list(zip(transitions(denoiser, schedule), trajectory[:-1], strict=True))
-        for transition, latents in steps[:: math.ceil(len(steps) / PROBES)]:
-            transition.denoiser(latents, transition.timestep)
+        probed = steps[:: math.ceil(len(steps) / PROBES)]
+        predicted = [transition.denoiser(latents, transition.timestep) for transition, latents in probed]
     finally:
         attention.watcher = None
     maps = _smooth(found.total)
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    return (maps - low) / (high - low).clamp(min=1e-12)
+    return (maps - low) / (high - low).clamp(min=1e-12), torch.cat(predicted).float().cpu()
+
+
+def change_map(source: Tensor, target: Tensor) -> Tensor:
+    """How strongly two prompts' predictions for the same latents differ at each place:
+
+        mean over steps of  m_k / mean(m_k),   m_k = mean over channels of |e_target - e_source|,   smoothed
+
+    Args:
+        source, target: predictions at K steps, (K, C, h, w).
+
+    Returns:
+        (1, 1, h, w).
+    """
+    change = (target - source).abs().mean(1, keepdim=True)
+    change = change / change.mean((-2, -1), keepdim=True).clamp(min=1e-12)
+    return _smooth(change.mean(0, keepdim=True))
+
+
+def _mean_inside(values: Tensor, mask: Tensor) -> float:
+    return ((values * mask).sum() / mask.sum().clamp(min=1e-12)).item()
 
 
 def otsu(values: Tensor) -> tuple[float, float]:
@@ -131,8 +158,14 @@ def forget(seed: Tensor, mask: Tensor, share: float) -> Tensor:
 
 
 def latent_mask(mask: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A mask of pixels (1, 1, H, W) in [0, 1] as one of latents (1, 1, h, w), by means of pixels."""
-    return adaptive_avg_pool2d(mask, shape)
+    """A mask of pixels (1, 1, H, W) in [0, 1] as one of latents (1, 1, h, w): the greatest value among the
+    pixels of a latent and of its eight neighbours.
+
+    A decoder lets a latent colour the pixels of its neighbours too. So latents that the mask touches, and
+    those beside them, have to take part in the edit: what is kept of them would show as a halo of the old
+    picture. That the edit ends at the mask's border is left to pixels.
+    """
+    return max_pool2d(adaptive_max_pool2d(mask, shape), 3, stride=1, padding=1)
 
 
 def pixel_mask(mask: Tensor, shape: tuple[int, int]) -> Tensor:

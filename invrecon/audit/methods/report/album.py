@@ -34,6 +34,11 @@ def album(photos: Sequence[Row], runs: Sequence[Row], folder: Path) -> dict[str,
     return pages
 
 
+def embedded(folder: Path, name: str | None) -> str | None:
+    """The picture `name` as an address that holds it; None where there is none that can be read."""
+    return _embed(_open(folder, name))
+
+
 def _open(folder: Path, name: str | None) -> Image.Image | None:
     """The picture `name` in RGB; None where there is none that can be read."""
     if not name or not (folder / name).resolve().is_relative_to(folder.resolve()):

@@ -9,9 +9,10 @@ from typing import Any
 
 from invrecon.audit.json_values import shortened
 from invrecon.audit.methods.report.album import album
+from invrecon.audit.methods.report.autoencoders import LINK, autoencoders
 from invrecon.audit.methods.report.markup import Row, items
 from invrecon.audit.methods.report.results import equal_budgets, published_results
-from invrecon.audit.methods.report.sections import failures, health, losses, origin, verdict
+from invrecon.audit.methods.report.sections import failures, grid, health, losses, origin, verdict
 from invrecon.writing import replacing
 
 
@@ -20,8 +21,9 @@ def write_report(summary: Row, rows: Sequence[Row], folder: Path) -> Path:
 
     Args:
         summary: what summary.json holds.
-        rows: what results.jsonl holds. The pictures that they name lie under `folder`; missing ones are left
-            out.
+        rows: what results.jsonl holds: of runs, photos and autoencoders. The pictures that they name lie
+            under `folder`; missing ones are left out. Where no model was loaded the page has no sections on
+            methods.
 
     Raises:
         InvreconError: the disk doesn't take the page.
@@ -29,11 +31,15 @@ def write_report(summary: Row, rows: Sequence[Row], folder: Path) -> Path:
     runs = [row for row in rows if row["kind"] == "run"]
     photos = [row for row in rows if row["kind"] == "photo"]
     notes = {name: method.get("note") or "" for name, method in summary["methods"].items()}
-    tables, failed = summary["tables"], sum(bool(run["error"]) for run in runs)
-    grid = f"{summary['size']} pixels, {summary['steps']} steps"
+    latents = [row for row in rows if row["kind"] == "autoencoder"]
+    tables = summary["tables"]
     parts = {
-        "title": escape(f"Inversion audit: {summary['model']['name']}, {grid}"),
-        "lead": f"Photos: {len(photos)}. Runs: {len(runs)}, of which {failed} ended in an error.",
+        "runs": "",
+        "end_runs": "",
+        "title": escape(f"Inversion audit: {grid(summary)}"),
+        "lead": _lead(photos, runs) if summary["model"] else _lead_of_autoencoders(latents),
+        "link": LINK if latents else "",
+        "autoencoders": autoencoders(summary.get("autoencoders", ()), latents, folder),
         "verdict": verdict(summary["verdict"]),
         "results": published_results(tables, notes),
         "budgets": equal_budgets(tables, notes),
@@ -48,12 +54,28 @@ def write_report(summary: Row, rows: Sequence[Row], folder: Path) -> Path:
         ),
     }
     template = Path(__file__).with_name("report.html").read_text("utf-8")
+    if not summary["model"]:
+        template = re.sub("<!-- runs -->.*?<!-- end_runs -->", "", template, flags=re.DOTALL)
     # one pass, so that nothing in the data is taken for a place of the template
     page = re.sub(r"<!-- (\w+) -->", lambda place: parts[place[1]], template)
     path = folder / "report.html"
     with replacing(path) as partial:
         partial.write_text(page, "utf-8", errors="replace")
     return path
+
+
+def _lead_of_autoencoders(rows: Sequence[Row]) -> str:
+    photos, spaces = ({row[field] for row in rows} for field in ("sha256", "fingerprint"))
+    return f"Photos: {len(photos)}. Autoencoders: {len(spaces)}."
+
+
+def _lead(photos: Sequence[Row], runs: Sequence[Row]) -> str:
+    failed = sum(bool(run["error"]) for run in runs)
+    return (
+        f"Photos: {len(photos)}. Runs: {len(runs)}, of which {failed} ended in an error. All methods had the "
+        "same model, crops, prompts and time steps. A dagger marks a method whose publication leaves details "
+        "open."
+    )
 
 
 def _script_json(value: Any) -> str:

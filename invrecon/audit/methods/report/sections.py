@@ -11,6 +11,14 @@ _HEALTH = {"norm": 1.0, "autocorrelation": 0.0, "normality": 0.0}  # what white 
 _STAGES = ("encoder", "boosting", "trajectory", "guidance", "eight_bits")
 
 
+def grid(summary: Row) -> str:
+    """The model, where methods were run, and the grid, in words."""
+    size = f"{summary['size']} pixels"
+    if not summary["model"]:
+        return f"autoencoders, {size}"
+    return f"{summary['model']['name']}, {size}, {summary['steps']} steps"
+
+
 def verdict(verdict: Sequence[Row]) -> str:
     """Each claim with its reason; a long reason is folded."""
     items = ""
@@ -89,11 +97,9 @@ def failures(runs: Sequence[Row], notes: Mapping[str, str]) -> str:
 
 def origin(summary: Row) -> str:
     """What the figures were made with: model, versions, settings."""
-    facts = {
-        "model": summary["model"]["name"],
-        "fingerprint": summary["model"]["fingerprint"],
-        **summary["versions"],
-    }
+    model = summary["model"] or {}
+    named = {"model": model["name"], "fingerprint": model["fingerprint"]} if model else {}
+    facts = named | summary["versions"]
     listed = "".join(
         f"<div><dt>{escape(key)}</dt><dd><code>{escape(str(value))}</code></dd></div>"
         for key, value in facts.items()

@@ -41,21 +41,18 @@ Photos = Annotated[
         rich_help_panel=PHOTOS,
     ),
 ]
-<<<<<<< HEAD
 Metadata = Annotated[
     bool,
     typer.Option(
         "--metadata/--no-metadata",
         help="Note in PNGs that they are generated, with model, prompt (which can hold names) and settings.",
+        rich_help_panel=OUTPUT,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no table.")]
-=======
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="No progress bars and no table.", rich_help_panel=OUTPUT),
 ]
->>>>>>> 3628c896c7949dc4daa776b6d9f1f0ef0a0a49a0
 Config = Annotated[
     Path | None,
     typer.Option(

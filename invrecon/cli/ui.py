@@ -38,14 +38,10 @@ def ui(
             help="Where the page is served. Any address but 127.0.0.1 lets others on the network use it.",
         ),
     ] = "127.0.0.1",
-<<<<<<< HEAD
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its port.")] = 7860,
-    metadata: options.Metadata = True,
-=======
     port: Annotated[
         int, typer.Option("--port", min=1, max=65535, help="Port of the page. Change it where that is taken.")
     ] = 7860,
->>>>>>> 3628c896c7949dc4daa776b6d9f1f0ef0a0a49a0
+    metadata: options.Metadata = True,
     *,
     settings: Settings,
 ) -> int:

@@ -77,3 +77,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"invrecon.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Names that `pydoc` and completion list, those that aren't imported yet among them."""
+    return sorted({*globals(), *__all__})

@@ -25,7 +25,10 @@ class WorkerError(InvreconError):
 
 def printable(text: object) -> str:
     """Text on one line, its control characters escaped; for names of files in messages."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    told = str(text)
+    if told.isprintable():
+        return told
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in told)
 
 
 def sentence(error: BaseException) -> str:

@@ -12,6 +12,8 @@ def jsonable(value: Any, infinite: Callable[[float], Any] = lambda number: None)
     Args:
         infinite: what stands for a number that isn't finite, in place of None.
     """
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, Mapping):
         return {key: jsonable(item, infinite) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -62,8 +62,6 @@ _SET_BY_THE_PLAN = (
 class _Wishes:
     """What is compared; None for what the preset or the default says."""
 
-    title = options.FIRST
-
     methods: Annotated[
         str | None,
         typer.Option(

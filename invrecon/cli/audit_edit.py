@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from invrecon.cli import options
 from invrecon.cli.batch import load
 from invrecon.cli.command import command
 from invrecon.cli.inputs import make_folder
@@ -47,8 +46,6 @@ _EVERY_MODE = "mode=" + ",".join(MODES)
 @dataclass(frozen=True)
 class _Wishes:
     """What is tried."""
-
-    title = options.FIRST
 
     old: Annotated[
         str, typer.Option("--from", metavar="COLOUR", help="Colour of the background, to begin with.")

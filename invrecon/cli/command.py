@@ -24,7 +24,9 @@ CODES = {
     3: "a result fell short of --min-psnr",
     130: "interrupted; every file there is complete",
 }
-BATCH_CODES = dict(sorted((CODES | {4: "workers died; the same command does the rest"}).items()))
+BATCH_CODES = dict(
+    sorted((CODES | {4: "workers died, or there is no cluster; the same command does the rest"}).items())
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def command(
       An argument called `model` counts as that setting.
     - another `Group` of settings; `Annotated[dict, Group]` for those alone that the user gives.
     - another dataclass, for those of its fields that are annotated with an option. Help lists them under its
-      `title`.
+      `title`, if it has one.
     - `config`: the preset's path.
 
     Args:
@@ -167,7 +169,8 @@ def _dataclass(kind: Any) -> _Bundle:
     own = {
         each.name: (each.type, each.default) for each in fields(kind) if get_origin(each.type) is Annotated
     }
-    return _Bundle(under(kind.title, own), lambda given: kind(**{name: given[name] for name in own}))
+    title = getattr(kind, "title", options.FIRST)
+    return _Bundle(under(title, own), lambda given: kind(**{name: given[name] for name in own}))
 
 
 def _options(group: Any) -> dict[str, tuple[Any, Any]]:

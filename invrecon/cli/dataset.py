@@ -228,6 +228,6 @@ def gather(named: list[str] | None, gathering: Gathering, target: Resumable, pro
 
 def _refuse_folder(source: Source) -> Source:
     """Folders are entered only where that is asked for."""
-    if source.path and not source.found and os.path.isdir(source.address):
+    if not source.found and source.is_file and os.path.isdir(source.address):
         return replace(source, problem="is a folder; take its photos with --recursive, or name them")
     return source

@@ -19,8 +19,6 @@ from invrecon.formats import is_seed_file
 class Target:
     """Where results go, and whether those that are there may be replaced."""
 
-    title = options.FIRST
-
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made as needed.")
     ] = Path(".")

@@ -43,7 +43,11 @@ class Output:
     def record(self, values: dict[str, Any]) -> None:
         """Prints a line of JSON, NaN and infinity as null, where a program reads."""
         if self.as_json:
-            put(json.dumps(jsonable(values), allow_nan=False))
+            try:
+                text = json.dumps(values, allow_nan=False)
+            except (TypeError, ValueError):  # few rows hold what JSON lacks, and there may be very many
+                text = json.dumps(jsonable(values), allow_nan=False)
+            put(text)
 
     def line(self, text: object = "") -> None:
         """Prints a line of text where a person reads."""

@@ -93,7 +93,7 @@ def reconstruction_figures(result: "Reconstruction") -> Row:
 def show_results(output: Output, rows: Sequence[Row]) -> None:
     """A table of the inputs that are done, the curves of searches for guidance, and the files written."""
     done = [row for row in rows if row["error"] is None]
-    if not done:
+    if not done or not output.for_people:
         return
     told = [row | {"gain": _gain(row), "shown": _shown(row)} for row in done]
     output.figures("file", [row["input"] for row in done], told, [_COLUMNS, _MORE_COLUMNS, _SEED_COLUMNS])

@@ -43,6 +43,8 @@ class Captions:
         Raises:
             UsageError: a metadata.jsonl isn't one.
         """
+        if not self.table and not self.sidecars:
+            return source
         name = PurePosixPath(source.name)
         for known in (source.name, name.name, name.stem):
             if known in self.table:

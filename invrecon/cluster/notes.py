@@ -57,6 +57,13 @@ def read_notes(store: Store, names: Names) -> dict[str, Note]:
     return notes
 
 
+def count_begun(store: Store, key: str) -> int:
+    """How many times an input was begun, by all that write notes into a store."""
+    files = store.read(sorted(filter(is_notes, store.names().top())))
+    notes = (note for _, content in files if key.encode() in content for note in _parsed(content))
+    return sum(note["key"] == key and not ("figures" in note or "error" in note) for note in notes)
+
+
 def count_deaths(store: Store, writer: str) -> dict[str, int]:
     """How many times each key was begun and not ended, in the notes of some writers.
 

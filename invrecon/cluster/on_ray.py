@@ -42,7 +42,7 @@ class RayEngine:
 
         Raises:
             UsageError, ModelError: no input can be done.
-            WorkerError: a portion ends its worker again and again.
+            WorkerError: there is no cluster, or a portion ends its worker again and again.
         """
         ray, here = self._connect(), os.getcwd()
         plan = replace(self.plan, store=replace(self.plan.store, base=here))
@@ -75,6 +75,7 @@ class RayEngine:
     def _connect(self) -> Any:
         """Ray, connected."""
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of C++, which writes to stderr
+        self._knock()
         try:
             import ray
             import ray.data
@@ -88,14 +89,26 @@ class RayEngine:
         if not ray.is_initialized():
             given = {"address": self.address} if self.address else {"include_dashboard": False}
             try:
-                _knock(self.address)
                 with muted():
                     ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
             except Exception as error:  # Ray has many
-                raise UsageError(
-                    f"no Ray cluster at {self.address or 'this machine'} ({cause(error)})"
-                ) from error
+                raise self._unreachable(error) from error
         return ray
+
+    def _knock(self) -> None:
+        """Raises WorkerError where nobody listens, which Ray itself finds out after minutes."""
+        host, _, port = self.address.removeprefix("ray://").rpartition(":")
+        if host and port.isdigit():
+            try:
+                socket.create_connection((host, int(port)), timeout=10).close()
+            except (OSError, ValueError, OverflowError) as error:
+                raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> WorkerError:
+        return WorkerError(
+            f"no Ray cluster at {self.address or 'this machine'} ({cause(error)}); check --address, or leave "
+            "it out to start a cluster of this machine"
+        )
 
     def _shape(self, ray: Any, tasks: int) -> tuple[float, int]:
         """GPUs a worker, and workers."""
@@ -106,13 +119,6 @@ class RayEngine:
         nodes = sum(node["Alive"] for node in ray.nodes())
         fitting = int(there / gpus) if gpus else nodes
         return gpus, max(1, min(self.workers or fitting, tasks))
-
-
-def _knock(address: str) -> None:
-    """Raises OSError where nobody listens, which Ray itself finds out after minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _portion(plan: Plan, tasks: int, workers: int) -> int:

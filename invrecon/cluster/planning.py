@@ -50,7 +50,7 @@ class Planner:
         rows: list[Row] = []
         owners: dict[str, str] = {}
         for source, files in zip(sources, named, strict=True):
-            if source.found and source.path and self._name_in_store(source.path) in ours:
+            if source.found and source.is_file and self._name_in_store(source.address) in ours:
                 self.results += 1
                 continue
             row: Row = {"number": len(rows), "input": source.address, "error": None}
@@ -73,10 +73,10 @@ class Planner:
             folder, _, name = source.name.rpartition("/")
             if self.keep_tree:
                 check_name(source.name)
-            out, path = Path(folder if self.keep_tree else ""), Path(name)
+            path, below = Path(name), f"{folder}/" if self.keep_tree and folder else ""
             if self.packed and not is_seed_file(path):
                 path = Path(path.stem.replace(".", "_") + path.suffix)
-            return {field: one.as_posix() for field, one in self.job.name_files(path, out).items()}
+            return {field: f"{below}{one}" for field, one in self.job.name_files(path, Path()).items()}
         except (UsageError, InputError) as error:
             return error
 
@@ -85,7 +85,7 @@ class Planner:
         prompt = source.prompt if source.prompt is not None else self.settings.prompt
         key = self.notes.key(source, files.values(), prompt) if self.notes else ""
         figures = self.notes.figures(key, source, files.values()) if self.notes else None
-        if figures is None and source.path:
+        if figures is None and source.path is not None:
             check_input(source.path)
             check_header(source.path)
         self._claim(files, owners)  # names are for those that can be read
@@ -137,7 +137,7 @@ class Planner:
                 own = seed_dtype(path)
         return own or self.settings.dtype
 
-    def _name_in_store(self, path: Path) -> str:
+    def _name_in_store(self, path: str) -> str:
         """A local file's name in the store, or its path where it lies elsewhere."""
         absolute = os.path.abspath(path)
         return absolute.removeprefix(self._root) if absolute.startswith(self._root) else absolute

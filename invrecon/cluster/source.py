@@ -43,7 +43,12 @@ class Source:
     @property
     def path(self) -> Path | None:
         """Its file, where it is a local one of its own."""
-        return None if self.archive or is_remote(self.address) else Path(self.base, self.address)
+        return Path(self.base, self.address) if self.is_file else None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a local file of its own."""
+        return not self.archive and not is_remote(self.address)
 
     @contextmanager
     def local(self) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from invrecon.cluster.notes import Notebook
+from invrecon.cluster.notes import Notebook, count_begun
 from invrecon.cluster.pack import Pack
 from invrecon.cluster.source import sha256_of
 from invrecon.cluster.store import Store
@@ -191,8 +191,12 @@ class Worker:
     def _write(self, task: Task, result: Any) -> tuple[Row, str | None]:
         save = Save(task.overwrite, self.plan.seed_dtype, self.plan.metadata)
         if not self._pack:
-            with self.plan.store.writing(task.files, task.overwrite) as files:
-                return self.plan.job.keep(result, files, save), None
+            try:
+                return self._write_files(task, result, save), None
+            except InvreconError:
+                if task.overwrite or not self._is_shared(task):
+                    raise
+            return self._write_files(task, result, replace(save, overwrite=True)), None
         with TemporaryDirectory(prefix="invrecon-") as folder:
             local: Files = {
                 field: Path(folder, str(k)) / Path(name).name
@@ -203,6 +207,16 @@ class Worker:
             stem = PurePosixPath(task.files["output"])
             note = str(stem.with_name(stem.name.split(".")[0] + ".json"))
             return figures, self._pack.add(files, note, {"input": task.source.name} | figures)
+
+    def _write_files(self, task: Task, result: Any, save: Save) -> Row:
+        with self.plan.store.writing(task.files, save.overwrite) as files:
+            return self.plan.job.keep(result, files, save)
+
+    def _is_shared(self, task: Task) -> bool:
+        """Whether another run is at this input under the same settings, so that its files may be replaced:
+        workers of a cluster outlive a driver that is killed.
+        """
+        return bool(self._notebook) and count_begun(self.plan.store, task.key) > 1
 
     def _note(self, notes: Sequence[tuple[Task, dict[str, Any]]]) -> None:
         if not self._notebook:

@@ -125,6 +125,28 @@ def test_each_photo_of_a_batch_has_its_own_prompt(mini, photos):
         pipeline.invert_batch(photos[:2], mini, long[1])
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_one_line(fake, address):
+    refused = run("invert", photo("x.png"), "--engine", "ray", "--address", address, "--out", "out")
+    assert refused.exit_code == 4
+    assert refused.stderr.startswith(f"invrecon: no Ray cluster at {address} (")
+    assert refused.stderr.endswith("; check --address, or leave it out to start a cluster of this machine\n")
+    assert len(refused.stderr.splitlines()) == 1
+    assert not os.listdir("out")
+
+
+@pytest.mark.parametrize(("begun", "error"), [(1, "has come to be meanwhile"), (2, None)])
+def test_a_file_that_came_meanwhile_is_kept_unless_another_run_is_at_the_same_input(tmp_path, begun, error):
+    """As by a worker that outlived its driver."""
+    [task] = tasks_for(["a.png"])
+    plan = work.plan_for(tmp_path)
+    Notebook(plan.store, "another").add([{"key": task.key}] * (begun - 1))
+    (tmp_path / "a.png.txt").write_text("another's")
+    [[row]] = Worker(plan).do([task])
+    assert (error in row["error"]) if error else (row["error"] is None)
+    assert (tmp_path / "a.png.txt").read_text() == ("another's" if error else f"{os.getpid()}\nwhole\n")
+
+
 class Crowded:
     """A job that the memory holds for `most` photos at once."""
 

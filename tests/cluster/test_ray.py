@@ -10,6 +10,7 @@ import pytest
 from invrecon.cluster.on_ray import RayEngine
 from tests.cli.fakes import run
 from tests.cluster import work
+from tests.cluster.killing import check_that_kills_lose_nothing
 
 ray = pytest.importorskip("ray")
 pytestmark = [
@@ -67,6 +68,10 @@ def test_a_worker_and_a_node_die_and_all_photos_are_done(cluster, tmp_path, fold
     assert not any(row["error"] for row in done)
     assert sorted(results("out")) == names
     assert len({row["worker"] for row in done}) >= 2
+
+
+def test_the_driver_dies_and_the_same_command_does_the_rest(cluster, folder):
+    check_that_kills_lose_nothing("ray", cluster.address, kills=2)
 
 
 def test_a_photo_that_ends_every_worker_is_given_up_and_the_others_are_done(cluster, tmp_path, folder):

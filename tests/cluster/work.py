@@ -9,16 +9,18 @@ from invrecon.cluster.store import Store
 from invrecon.cluster.task import Task
 from invrecon.cluster.worker import Plan
 from invrecon.settings import Settings
+from invrecon.writing import replacing
 
 
 class Work:
-    """Takes a while, writes who did it, and ends its process at a photo called "deadly".
+    """Takes a while, half of it with a file half written, writes who did it, and ends its process at a photo
+    called "deadly".
 
     Args:
         seconds: for each photo.
     """
 
-    fields = ("input",)
+    fields = ("input", "error", "resumed")
 
     def __init__(self, seconds):
         self.seconds = seconds
@@ -29,11 +31,15 @@ class Work:
     def run(self, inputs, model, settings, on_progress):
         if any("deadly" in path.name for path in inputs):
             os.kill(os.getpid(), 9)
-        time.sleep(self.seconds * len(inputs))
+        time.sleep(self.seconds * len(inputs) / 2)
         return [str(os.getpid()) for _ in inputs]
 
     def keep(self, result, files, save):
-        files["output"].write_text(result)
+        with replacing(files["output"], save.overwrite) as partial, partial.open("w") as file:
+            file.write(f"{result}\n")
+            file.flush()
+            time.sleep(self.seconds / 2)
+            file.write("whole\n")
         return {"psnr": 30.0, "worker": int(result)}
 
 

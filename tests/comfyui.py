@@ -8,9 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 LINKED = {"MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "SAMPLER", "SIGMAS", "NOISE", "GUIDER", "IMAGE"}
+SIDES = ("width", "height", "crop_w", "crop_h", "target_width", "target_height")
 DECLARED = {  # what ComfyUI's nodes declare: their required inputs and their outputs
     "CheckpointLoaderSimple": ({"ckpt_name": str}, ["MODEL", "CLIP", "VAE"]),
     "CLIPTextEncode": ({"text": str, "clip": "CLIP"}, ["CONDITIONING"]),
+    "CLIPTextEncodeSDXL": (
+        {"clip": "CLIP", **dict.fromkeys(SIDES, int), "text_g": str, "text_l": str}, ["CONDITIONING"],
+    ),
+    "FluxGuidance": ({"conditioning": "CONDITIONING", "guidance": float}, ["CONDITIONING"]),
     "LoadLatent": ({"latent": str}, ["LATENT"]),
     "KSamplerSelect": ({"sampler_name": str}, ["SAMPLER"]),
     "ManualSigmas": ({"sigmas": str}, ["SIGMAS"]),
@@ -34,6 +39,15 @@ DECLARED = {  # what ComfyUI's nodes declare: their required inputs and their ou
         {"seed_file": str, "model": "MODEL"}, ["NOISE", "LATENT", "SIGMAS", "STRING", "STRING", "FLOAT"],
     ),
 }  # fmt: skip
+RANGES = {  # of numbers: the least, the largest and the step
+    **{("CLIPTextEncodeSDXL", side): (0, 16384, 1) for side in SIDES},
+    **{("EmptySD3LatentImage", side): (16, 16384, 16) for side in ("width", "height")},
+    ("EmptySD3LatentImage", "batch_size"): (1, 4096, 1),
+    ("SamplerCustom", "noise_seed"): (0, 2**64 - 1, 1),
+    ("SamplerCustom", "cfg"): (0, 100, 0),
+    ("CFGGuider", "cfg"): (0, 100, 0),
+    ("FluxGuidance", "guidance"): (0, 100, 0),
+}
 
 
 def check_graph(graph):
@@ -48,6 +62,9 @@ def check_graph(graph):
                 assert DECLARED[graph[source]["class_type"]][1][slot] == kind
             else:
                 assert type(value) is kind
+                low, high, step = RANGES.get((node["class_type"], name), (value, value, 0))
+                assert low <= value <= high
+                assert not step or value % step == 0
 
 
 def check_page(page, graph):
@@ -63,8 +80,13 @@ def check_page(page, graph):
             assert [str(source), output] == graph[number]["inputs"][entry["name"]]
             assert (str(target), place, kind) == (number, slot, entry["type"])
             assert entry["link"] in nodes[str(source)]["outputs"][output]["links"]
-        typed = [v for v in graph[number]["inputs"].values() if not isinstance(v, list)]
-        assert sorted(map(str, typed)) == sorted(str(v) for v in node["widgets_values"] if v != "fixed")
+        typed = []  # in the order in which the node declares its inputs
+        for name, kind in DECLARED[node["type"]][0].items():
+            value = graph[number]["inputs"][name]
+            if kind is str:
+                value = value.replace("{", "\\{").replace("}", "\\}")  # else the page draws one of {a|b}
+            typed += [] if kind in LINKED else [value, "fixed"] if name == "noise_seed" else [value]
+        assert node["widgets_values"] == typed
 
 
 def sigmas_of(graph):

@@ -1,5 +1,6 @@
 """Seeds for ComfyUI: the exported files alone make the picture, by a sampler in ComfyUI's variables."""
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -106,6 +107,47 @@ def test_the_exported_files_alone_make_the_picture(folders, tmp_path, name, samp
     assert fidelity(own.double(), end) > 60
     ends_above_zero = sampler == "ddim" and name in ("mini", "v")
     assert (sigmas[-1] > 0) == ends_above_zero
+
+
+def nodes_of(folder, kind):
+    graph = json.loads((folder / "a.api.json").read_text())
+    return [node["inputs"] for node in graph.values() if node["class_type"] == kind]
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux dev", "flux schnell"])
+def test_workflows_of_xl_and_flux_are_what_the_nodes_declare(tmp_path, name):
+    tokenizer = CLIPTokenizerFast.from_pretrained(model_folder("mini") / "tokenizer")
+    model = load_model(
+        str(checkpoints.save(tmp_path / "model", checkpoints.FAMILIES[name], tokenizer)), device="cpu"
+    )
+    guidance = 1.0 if name == "flux schnell" else 3.5
+    settings = {"num_inference_steps": STEPS, "width": 96, "height": 64, "guidance_scale": guidance}
+    recipe = Recipe(prompt="a {red} apple (ripe)", **settings)
+    header = sampling_header(model, recipe, model.schedule(recipe))
+    shape = (1, model.latent_channels, 64 // model.downsampling, 96 // model.downsampling)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    save_seed(Seed(noise, torch.zeros(shape), header), tmp_path / "a.seed.safetensors")
+    result = export(tmp_path / "a.seed.safetensors", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    latents, sigmas = read(tmp_path / "out", "a")  # which checks both files
+    assert len(sigmas) == STEPS + 1
+    if name == "sdxl":
+        assert latents.shape == shape
+        positive, negative = nodes_of(tmp_path / "out", "CLIPTextEncodeSDXL")
+        assert [positive[side] for side in ("width", "height", "target_width", "target_height")] == [
+            96,
+            64,
+        ] * 2
+        assert [positive["text_g"], positive["text_l"]] == ["a {red} apple \\(ripe\\)"] * 2
+        assert [negative["text_g"], negative["text_l"]] == ["", ""]
+        assert [node["cfg"] for node in nodes_of(tmp_path / "out", "SamplerCustom")] == [3.5]
+    else:
+        assert latents is None
+        assert [node["cfg"] for node in nodes_of(tmp_path / "out", "CFGGuider")] == [1.0]
+        given = [node["guidance"] for node in nodes_of(tmp_path / "out", "FluxGuidance")]
+        assert given == ([3.5] if name == "flux dev" else [])
+        [size] = nodes_of(tmp_path / "out", "EmptySD3LatentImage")
+        assert (size["width"], size["height"]) == (96, 64)
 
 
 @pytest.fixture

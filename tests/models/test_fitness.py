@@ -168,13 +168,19 @@ def test_weights_that_float16_can_t_hold(folder, tmp_path):
     assert "use --dtype float32 or bfloat16" in refused(path, dtype="float16")
 
 
+def overflowing(weights):
+    """An autoencoder's finite weights, whose decoder overflows."""
+    last = ("decoder.conv_norm_out.weight", "decoder.conv_out.weight")
+    return {name: value * 1e30 if name in last else value for name, value in weights.items()}
+
+
+def larger(name):
+    return lambda weights: weights | {name: weights[name] * 1e38}
+
+
 def test_checking_a_model_decodes_too(folder, tmp_path):
-    """Finite weights whose decoder overflows."""
     path = copy(folder, tmp_path / "m")
-    rewrite(
-        path / "vae",
-        lambda w: {n: v * 1e30 if "decoder.conv_" in n and "_out.weight" in n else v for n, v in w.items()},
-    )
+    rewrite(path / "vae", overflowing)
     with pytest.raises(ModelError, match="decoder gives values that aren't finite"):
         check(load_model(str(path), device="cpu"), Settings())
 
@@ -193,7 +199,7 @@ def test_checking_a_model_decodes_too(folder, tmp_path):
 def test_finite_weights_that_overflow_are_told_by_their_part(folder, tmp_path, photo, part, weight, says):
     """Never "try float32", which it is."""
     path = copy(folder, tmp_path / "m")
-    rewrite(path / part, lambda weights: weights | {weight: weights[weight] * 1e38})
+    rewrite(path / part, larger(weight))
     model = load_model(str(path), device="cpu")
     with pytest.raises(ModelError, match=says):
         check(model, Settings())
@@ -216,8 +222,7 @@ def test_an_overflow_ends_every_command_with_2_and_the_part_s_name(
 ):
     """Boosting descends through the decoder: what it makes of an overflow isn't the network's fault."""
     path = copy(folder, tmp_path / "m")
-    weight = {"vae": "decoder.conv_in.weight", "unet": "conv_out.weight"}[part]
-    rewrite(path / part, lambda weights: weights | {weight: weights[weight] * 1e38})
+    rewrite(path / part, overflowing if part == "vae" else larger("conv_out.weight"))
     options = ["--size", 64, "--steps", 2, "--device", "cpu", "--out", tmp_path / "out", "--model", path]
     done = CliRunner().invoke(app, [command, *map(str, [photo, *options])])
     if (part, command) == ("vae", "invert"):

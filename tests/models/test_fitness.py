@@ -3,6 +3,7 @@ the setting."""
 
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -246,6 +247,16 @@ def test_a_schedule_without_signal_at_its_start_is_told():
             read_schedule(make_scheduler(sampler, steep), 5)
         mended = DDIMScheduler.from_config(steep.config, beta_end=0.012)
         assert len(read_schedule(make_scheduler(sampler, mended), 5).A) == 5
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
+def test_more_steps_than_a_sampler_takes_are_told_and_fewer_help(folder, sampler):
+    """The checkpoint's schedule isn't blamed, and no other scheduler than the sampler is named."""
+    model = load_model(str(folder), device="cpu")
+    recipe = Recipe(num_inference_steps=1000, width=64, height=64, sampler=sampler)
+    with pytest.raises(ModelError, match=r"can't take 1000 steps .*: take (fewer|another number) of them$"):
+        model.schedule(recipe)
+    assert len(model.schedule(replace(recipe, num_inference_steps=400)).A) == 400
 
 
 def test_a_grid_outside_the_noise_schedule_is_told(folder, tmp_path):

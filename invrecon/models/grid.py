@@ -44,13 +44,7 @@ def schedule_of(scheduler: Any, **options: Any) -> Schedule:
             "another number of them, or set scheduler_config.json right"
         ) from error
     if not all(math.isfinite(value) for row in rows for value in row):
-        zero_snr = scheduler.config.get("rescale_betas_zero_snr")
-        raise ModelError(
-            "the scheduler's steps aren't finite: its noise schedule leaves no signal at timestep "
-            f"{timesteps[0]:.0f}, where a network that predicts {scheduler.config.get('prediction_type')} "
-            "says nothing of the picture: "
-            f"{'use --sampler euler' if zero_snr else 'set beta_end in scheduler_config.json'}"
-        )
+        raise ModelError(_not_finite(scheduler, timesteps))
     units = [
         float(getattr(scheduler, "init_noise_sigma", 1.0)),
         *(1 / c for c in seen[1:]),
@@ -73,6 +67,21 @@ def schedule_of(scheduler: Any, **options: Any) -> Schedule:
             f"{type(scheduler).__name__} with these settings and {len(rows)} steps can't be inverted "
             f"({error}): {cure}"
         ) from error
+
+
+def _not_finite(scheduler: Any, timesteps: list[float]) -> str:
+    """Why the steps of a scheduler aren't finite: it begins where no signal is left, or divides by the
+    distance of noise levels that are one."""
+    abar = getattr(scheduler, "alphas_cumprod", torch.ones(1))
+    if abar[min(round(timesteps[0]), len(abar) - 1)] > 1e-6:
+        return f"the scheduler can't take {len(timesteps)} steps, which aren't finite: take fewer of them"
+    zero_snr = scheduler.config.get("rescale_betas_zero_snr")
+    return (
+        "the scheduler's steps aren't finite: its noise schedule leaves no signal at timestep "
+        f"{timesteps[0]:.0f}, where a network that predicts {scheduler.config.get('prediction_type')} "
+        "says nothing of the picture: "
+        f"{'use --sampler euler' if zero_snr else 'set beta_end in scheduler_config.json'}"
+    )
 
 
 def walk(probe: Any, options: dict[str, Any]) -> tuple[list[list[float]], list[float]]:

@@ -73,6 +73,7 @@ def _spans(pipeline: Any, tokenizer: Any, prompt: str) -> list[range]:
         place = len(spelt) + 1
     if spelt != ids(prompt):
         raise UsageError(
-            f"the words of {prompt!r:.60} run together in the tokenizer: set spaces around its learnt words"
+            f"the words of {prompt!r:.60} run together in the tokenizer: set spaces around its learnt words, "
+            "or leave out one whose name begins another's"
         )
     return spans

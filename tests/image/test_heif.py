@@ -40,6 +40,14 @@ def test_heic_is_read_as_it_was(tmp_path):
     assert is_photo_file(photo.path)
 
 
+@pytest.mark.parametrize("name", ["IMG_1.jpg", "IMG_1.PNG", "IMG_1"])
+def test_a_heic_under_another_name(tmp_path, name):
+    """As messengers and file managers rename them: what a file holds counts."""
+    assert distance(load(tmp_path, heif(picture()), name).rgb, picture()) <= 2
+    photo = load(tmp_path, encoded(picture(), "PNG"), f"{name}.HEIC")
+    assert distance(photo.rgb, picture()) == 0
+
+
 @pytest.mark.parametrize("brand", [b"mif1", b"heix", b"msf1"])
 def test_brands(tmp_path, brand):
     data = heif(picture())

@@ -102,14 +102,14 @@ def z_image():
     return pipe, embeds(1, 7, 16, listed=True), network.all_final_layer["2-1"].linear
 
 
-def flux2():
+def flux2(width=16):
     network = diffusers.Flux2Transformer2DModel(
         in_channels=4,
         num_layers=1,
         num_single_layers=1,
         attention_head_dim=16,
         num_attention_heads=2,
-        joint_attention_dim=16,
+        joint_attention_dim=width,
         axes_dims_rope=[4, 4, 4, 4],
     )
     pipe = diffusers.Flux2Pipeline(

@@ -3,6 +3,7 @@ the setting."""
 
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,13 +169,19 @@ def test_weights_that_float16_can_t_hold(folder, tmp_path):
     assert "use --dtype float32 or bfloat16" in refused(path, dtype="float16")
 
 
+def overflowing(weights):
+    """An autoencoder's finite weights, whose decoder overflows."""
+    last = ("decoder.conv_norm_out.weight", "decoder.conv_out.weight")
+    return {name: value * 1e30 if name in last else value for name, value in weights.items()}
+
+
+def larger(name):
+    return lambda weights: weights | {name: weights[name] * 1e38}
+
+
 def test_checking_a_model_decodes_too(folder, tmp_path):
-    """Finite weights whose decoder overflows."""
     path = copy(folder, tmp_path / "m")
-    rewrite(
-        path / "vae",
-        lambda w: {n: v * 1e30 if "decoder.conv_" in n and "_out.weight" in n else v for n, v in w.items()},
-    )
+    rewrite(path / "vae", overflowing)
     with pytest.raises(ModelError, match="decoder gives values that aren't finite"):
         check(load_model(str(path), device="cpu"), Settings())
 
@@ -193,7 +200,7 @@ def test_checking_a_model_decodes_too(folder, tmp_path):
 def test_finite_weights_that_overflow_are_told_by_their_part(folder, tmp_path, photo, part, weight, says):
     """Never "try float32", which it is."""
     path = copy(folder, tmp_path / "m")
-    rewrite(path / part, lambda weights: weights | {weight: weights[weight] * 1e38})
+    rewrite(path / part, larger(weight))
     model = load_model(str(path), device="cpu")
     with pytest.raises(ModelError, match=says):
         check(model, Settings())
@@ -216,8 +223,7 @@ def test_an_overflow_ends_every_command_with_2_and_the_part_s_name(
 ):
     """Boosting descends through the decoder: what it makes of an overflow isn't the network's fault."""
     path = copy(folder, tmp_path / "m")
-    weight = {"vae": "decoder.conv_in.weight", "unet": "conv_out.weight"}[part]
-    rewrite(path / part, lambda weights: weights | {weight: weights[weight] * 1e38})
+    rewrite(path / part, overflowing if part == "vae" else larger("conv_out.weight"))
     options = ["--size", 64, "--steps", 2, "--device", "cpu", "--out", tmp_path / "out", "--model", path]
     done = CliRunner().invoke(app, [command, *map(str, [photo, *options])])
     if (part, command) == ("vae", "invert"):
@@ -241,6 +247,16 @@ def test_a_schedule_without_signal_at_its_start_is_told():
             read_schedule(make_scheduler(sampler, steep), 5)
         mended = DDIMScheduler.from_config(steep.config, beta_end=0.012)
         assert len(read_schedule(make_scheduler(sampler, mended), 5).A) == 5
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
+def test_more_steps_than_a_sampler_takes_are_told_and_fewer_help(folder, sampler):
+    """The checkpoint's schedule isn't blamed, and no other scheduler than the sampler is named."""
+    model = load_model(str(folder), device="cpu")
+    recipe = Recipe(num_inference_steps=1000, width=64, height=64, sampler=sampler)
+    with pytest.raises(ModelError, match=r"can't take 1000 steps .*: take (fewer|another number) of them$"):
+        model.schedule(recipe)
+    assert len(model.schedule(replace(recipe, num_inference_steps=400)).A) == 400
 
 
 def test_a_grid_outside_the_noise_schedule_is_told(folder, tmp_path):

@@ -63,6 +63,30 @@ def test_a_learnt_word_keeps_its_capitals(model):
 
 
 @pytest.mark.parametrize(
+    ("prompt", "lengths"),
+    [
+        ("<cat-toy>, on", [4, 1]),
+        ("(<cat-toy>) on <cat-toy>", [5, 1, 3]),
+        ("<cat-toy> a <cat-toy>", [3, 1, 3]),
+        ("a <cat", [1, 2]),
+        ("<cat-toy>s", [4]),
+    ],
+)
+def test_learnt_words_that_touch_others_span_all_of_their_tokens(model, prompt, lengths):
+    """Punctuation, a second word, and one whose name begins another's, which can't stand beside it."""
+    pipeline = model.pipeline
+    rows = pipeline.text_encoder.get_input_embeddings().weight[:2].detach().clone()
+    with quiet():
+        pipeline.load_textual_inversion({"<cat": rows})
+    with pytest.raises(UsageError, match=r"run together.*leave out one whose name begins another's"):
+        model.words("a <cat-toy> and a <cat")
+    spans = model.words(prompt).spans
+    assert [len(span) for span in spans] == lengths
+    ids = pipeline.tokenizer(pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer)).input_ids
+    assert [place for span in spans for place in span] == list(range(1, len(ids) - 1))
+
+
+@pytest.mark.parametrize(
     "prompt", ["", "a  cat,\tsitting", "naïve café — “dog”", "don't walk 2024 km/h", "İstanbul x"]
 )
 def test_the_spans_of_plain_prompts_cover_every_token(model, prompt):

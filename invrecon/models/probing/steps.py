@@ -49,7 +49,10 @@ def read_steps(scheduler: Any, options: Mapping[str, Any]) -> Schedule:
             raise
         raise ModelError(f"{error}; or {_cure(scheduler)}") from error
     except (ValueError, TypeError, AttributeError, IndexError, ImportError, RuntimeError) as error:
-        raise ModelError(f"{kind} can't be inverted ({first_line(error)}): {_cure(scheduler)}") from error
+        count, more = len(scheduler.timesteps), "" if kind in KINDS else f", or {_cure(scheduler)}"
+        raise ModelError(
+            f"{kind} can't take {count} steps ({first_line(error)}): take another number of them{more}"
+        ) from error
 
 
 def input_scales(scheduler: Any) -> list[float]:

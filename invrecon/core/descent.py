@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from invrecon.core.objective import Decode, Score, squared_error
 
@@ -18,26 +19,34 @@ BLOCK = 10  # evaluations after which `descend` asks whether to go on
 SUFFICIENT = 1e-4  # the part of the decrease that the slope promises which a step has to bring
 CHANGED = 0.1  # relative change of a value, at the same latents, with which a memory is worth nothing
 OVERSHOOT = 0.9  # the part of the slope that may rise again where a step ends
+ENOUGH_PAIRS = 5  # moves after which places are told apart by how stiff they are
+MOST_UNEVEN = 10.0  # times the mean, the stiffness that a place may be given
 
 
 @torch.no_grad()
 def descend(
-    values: Values, start: Tensor, proceed: Proceed, at_once: int | None = None
+    values: Values,
+    start: Tensor,
+    proceed: Proceed,
+    at_once: int | None = None,
+    version: Callable[[], object] = lambda: None,
 ) -> list[tuple[Tensor, int]]:
     """Minimises a value of each sample by L-BFGS with backtracking; see `_Descent`. Samples descend side by
     side, each as if it were alone; one that ends leaves the evaluations.
 
     Args:
-        values: they may change a little between blocks of `BLOCK` evaluations.
+        values: they may change a little between blocks of `BLOCK` evaluations, where `version` does.
         start: latents, (B, C, h, w).
         proceed: asked for each sample after each block.
         at_once: samples in one call of `values`, so that memory is bounded; None for all.
+        version: what the values depend on besides latents; a block that finds it changed begins with an
+            evaluation where the descents stand.
 
     Returns:
         For each sample the lowest point, (1, C, h, w), and how many evaluations it took.
     """
     ended: dict[int, tuple[Tensor, int]] = {}
-    active, steps, descent = list(range(len(start))), 0, _Descent(start)
+    active, steps, descent, known = list(range(len(start))), 0, _Descent(start), version()
 
     def evaluate(latents: Tensor) -> tuple[Tensor, Tensor]:
         size = at_once or len(latents)
@@ -47,8 +56,8 @@ def descend(
         return torch.cat(each), torch.cat(gradients)
 
     while active:
-        lowest = descent.block(evaluate).tolist()
-        steps += BLOCK
+        lowest = descent.block(evaluate, afresh=version() != known or not steps).tolist()
+        steps, known = steps + BLOCK, version()
         points = zip(active, lowest, descent.latents.split(1), strict=True)
         going = [k for k, (one, value, z) in enumerate(points) if proceed(one, steps, value, z)]
         for one, z in zip(active, descent.latents.split(1), strict=True):
@@ -71,6 +80,13 @@ class _Descent:
     """n descents by L-BFGS in lockstep (Nocedal and Wright 2006, algorithms 7.4 and 3.1), each with a memory
     of its own.
 
+    The inverse Hessian begins as a diagonal, from all moves s and changes of the gradient y so far:
+
+        H_0 ~ D^-1/2,      D = Σ blur(y²) / (s y)  over  Σ blur(s ⊙ y) / (s y)
+
+    where blurring takes the mean over channels and 3 x 3 places: a decoder is far stiffer in some places than
+    in others.
+
     Args:
         start: latents, (n, C, h, w). The first step moves them by 5 % of their deviation, on average.
     """
@@ -80,18 +96,23 @@ class _Descent:
         self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # s, y, 1 / (s y), or 0 where a step failed
         deviations = start.flatten(1).std(dim=1)
         self.first_size = 0.05 * start[0].numel() * deviations  # L1 norm of the first step
-        self.scale = torch.zeros_like(deviations)  # of the inverse Hessian, 0 where nothing is known
-        self.value = torch.full_like(deviations, math.inf)
+        self.last = torch.zeros_like(start), torch.zeros_like(deviations)  # y and s y, 0 where none is known
+        self.stiff = self.soft = torch.zeros_like(start[:, :1])  # the two sums of D
+        self.value, self.gradient = torch.full_like(deviations, math.inf), start
 
-    def block(self, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
-        """`BLOCK` evaluations, the first of them where the descents stand. Returns their values, (n,).
+    def block(self, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], afresh: bool) -> Tensor:
+        """`BLOCK` evaluations. Returns the values where the descents stand, (n,).
 
-        A memory is dropped where that first value isn't what it was: then the values have changed.
+        Args:
+            afresh: whether the first evaluation is one there, since the values may have changed. A memory is
+                dropped where they have, by much.
         """
-        value, gradient = evaluate(self.latents)
-        self._forget((value - self.value).abs() > CHANGED * self.value.abs())
+        value, gradient = self.value, self.gradient
+        if afresh:
+            value, gradient = evaluate(self.latents)
+            self._forget((value - self.value).abs() > CHANGED * self.value.abs())
         direction, step = self._direction(gradient), torch.ones_like(value)
-        for _ in range(BLOCK - 1):
+        for _ in range(BLOCK - afresh):
             slope, move = _dot(gradient, direction), _times(step, direction)
             new_value, new_gradient = evaluate(self.latents + move)
             new_slope = _dot(new_gradient, direction)
@@ -105,26 +126,31 @@ class _Descent:
             gradient = torch.where(which, new_gradient, gradient)
             direction = torch.where(which, self._direction(gradient), direction)
             step = torch.where(good, 1.0, step * shorter)
-        self.value = value
+        self.value, self.gradient = value, gradient
         return value
 
     def keep(self, rows: Sequence[int]) -> None:
         """Lets go of all other descents."""
-        self.latents, self.first_size, self.scale, self.value = (
-            tensor[list(rows)] for tensor in (self.latents, self.first_size, self.scale, self.value)
+        self.latents, self.first_size, self.value, self.gradient, self.stiff, self.soft = (
+            tensor[list(rows)]
+            for tensor in (self.latents, self.first_size, self.value, self.gradient, self.stiff, self.soft)
         )
+        self.last = self.last[0][list(rows)], self.last[1][list(rows)]
         self.pairs = [(s[list(rows)], y[list(rows)], inverse[list(rows)]) for s, y, inverse in self.pairs]
 
     def _forget(self, which: Tensor) -> None:
         self.pairs = [(s, y, torch.where(which, 0.0, inverse)) for s, y, inverse in self.pairs]
-        self.scale = torch.where(which, 0.0, self.scale)
+        self.last = self.last[0], torch.where(which, 0.0, self.last[1])
 
     def _remember(self, s: Tensor, y: Tensor) -> None:
         """Notes a move and the gradient's change by it, where the curvature along it is positive."""
         product, size = _dot(s, y), _dot(y, y)
         curved = product > 1e-10 * size
-        self.pairs.append((s, y, torch.where(curved, 1 / product, 0.0)))
-        self.scale = torch.where(curved, product / size, self.scale)
+        inverse = torch.where(curved, 1 / product, 0.0)
+        self.pairs.append((s, y, inverse))
+        self.last = torch.where(_each(curved, y), y, self.last[0]), torch.where(curved, product, self.last[1])
+        self.stiff = self.stiff + _times(inverse, _blur(y * y))
+        self.soft = self.soft + _times(inverse, _blur(s * y)).clamp(min=0)
 
     def _direction(self, gradient: Tensor) -> Tensor:
         """-H g, where H is what the memory knows of the inverse Hessian."""
@@ -133,10 +159,25 @@ class _Descent:
             weights.append(inverse * _dot(s, q))
             q = q - _times(weights[-1], y)
         first = self.first_size / gradient.abs().flatten(1).sum(dim=1).clamp(min=1e-30)
-        q = _times(torch.where(self.scale > 0, self.scale, first), q)
+        diagonal, (y, product) = self._diagonal(), self.last
+        scale = product / _dot(y, diagonal * y).clamp(min=1e-30)
+        q = _times(torch.where(product > 0, scale, first), diagonal * q)
         for (s, y, inverse), weight in zip(self.pairs, reversed(weights), strict=True):
             q = q + _times(weight - inverse * _dot(y, q), s)
         return -q
+
+    def _diagonal(self) -> Tensor:
+        """D^-1/2 but for its scale, (n, 1, h, w)."""
+        if len(self.pairs) < ENOUGH_PAIRS:
+            return torch.ones_like(self.stiff)
+        mean = _times(self.soft.flatten(1).sum(1) / self.stiff.flatten(1).sum(1).clamp(min=1e-30), self.stiff)
+        uneven = (mean / self.soft.clamp(min=1e-30)).clamp(1 / MOST_UNEVEN, MOST_UNEVEN)
+        return uneven.rsqrt()
+
+
+def _blur(values: Tensor) -> Tensor:
+    """Means over channels and 3 x 3 places, (n, 1, h, w)."""
+    return avg_pool2d(values.mean(dim=1, keepdim=True), 3, 1, 1, count_include_pad=False)
 
 
 def _each(numbers: Tensor, like: Tensor) -> Tensor:

@@ -172,6 +172,7 @@ def _descend(photos: Sequence[_Photo], clock: _Clock) -> None:
         torch.cat([photo.regenerated for photo in photos]),
         lambda number, *state: gaining[number](*state),
         clock.at_once,
+        lambda: [objective.version for objective in objectives],
     )
     for photo, (latents, steps) in zip(photos, lower, strict=True):
         photo.moved(latents, steps)

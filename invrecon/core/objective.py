@@ -67,6 +67,8 @@ class Objective:
     evaluations: int = field(default=0, init=False)
     """Of the denoiser by `noise`."""
     norm_limit: float = field(default=1.0, init=False)
+    version: int = field(default=0, init=False)
+    """How often the seed norm was updated, and with it the objective."""
     _linear: tuple[Tensor, float, Tensor] | None = field(default=None, init=False)
 
     @torch.no_grad()
@@ -123,4 +125,5 @@ class Objective:
         if not (math.isfinite(norm) and gradient.isfinite().all()):
             return math.nan
         self._linear = latents, norm, gradient
+        self.version += 1
         return norm

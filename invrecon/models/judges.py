@@ -46,8 +46,8 @@ class Lpips(nn.Module):
         Σ_l mean_hw w_l · (y_l(a) - y_l(b))²,      y_l = features of slice l over their norm
 
     Args:
-        file: the weights in safetensors, under the names of the package lpips and of torchmetrics:
-            net.slice1.0.weight to lin6.model.1.weight.
+        file: the weights in safetensors, under the names of the package lpips: net.slice1.0.weight to
+            lin6.model.1.weight.
 
     Raises:
         ModelError: they aren't there.

@@ -22,6 +22,7 @@ NAME`). `Settings(...)` in Python takes the same names.
 | [smoke.toml](smoke.toml) | a run that ends in seconds, to see that all works |
 | [audit-quick.toml](audit-quick.toml) | `invrecon audit` in minutes |
 | [audit-full.toml](audit-full.toml) | `invrecon audit` in hours, as the published tables were made |
+| [audit-paper.toml](audit-paper.toml) | `invrecon audit` on COCO and a published model, for days |
 
 The tables below are printed by `python -m invrecon.settings.reference > configs/README.md`; a test holds
 that they are up to date. A command's own options (`--out`, `--json`, `--force`, `--resume` and the like)

@@ -76,6 +76,30 @@ def run_row(folder, index, setting, method, budget, boosted=False):
     }
 
 
+def autoencoder_row(folder):
+    figures = {
+        "encoder_ceiling_db": 25.5,
+        "boosted_db": 29.25,
+        "without_proximal_db": 29.375,
+        "decoder_ceiling_db": 30.0,
+    }
+    pictures = ("original", "autoencoded", "boosted", "ceiling")
+    return {
+        "kind": "autoencoder",
+        "autoencoder": EVIL,
+        "fingerprint": "cafe" * 16,
+        "photo": "fig.png",
+        "sha256": "ab12" * 16,
+        "decoder_steps": 60,
+        "ceiling_steps": 400,
+        "share": 0.83,
+        "distance": 0.25,
+        "ceiling_distance": 0.5,
+        **figures,
+        **{name: save(folder, f"pictures/space.{name}.png", k) for k, name in enumerate(pictures)},
+    }
+
+
 def table(setting, budget, boosted=False):
     lines = [
         {

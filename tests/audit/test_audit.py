@@ -12,9 +12,12 @@ from invrecon.audit.methods.photo import AuditPhoto
 from invrecon.audit.methods.plan import METHODS, Plan, Run, Setting, parse_setting
 from invrecon.audit.methods.tables import interval, summarise
 from invrecon.cli.app import app
+from invrecon.core.peers import BY_LEVELS
 from invrecon.errors import UsageError
 from invrecon.journal import Journal
+from invrecon.models import load_model
 from invrecon.settings import Settings
+from tests import checkpoints
 
 SMALL = Settings(size=64, num_inference_steps=4, boost_rounds=1, decoder_steps=10, rtol=1e-4)
 PLAN = Plan(
@@ -231,6 +234,25 @@ def test_the_command_writes_page_summary_and_rows(mini, photo, tmp_path, monkeyp
     refused = CliRunner().invoke(app, [*arguments, "--methods", "NOSUCH"])
     assert refused.exit_code == 2
     assert "no method NOSUCH" in refused.stderr
+
+
+def test_a_flow_is_audited_by_the_methods_that_fit_it(mini, photo, tmp_path):
+    """Stable Diffusion 3 and Flux have no DDIM steps; their own Euler steps take the place."""
+    make = checkpoints.FAMILIES["sd3 without t5"]
+    model = load_model(str(checkpoints.save(tmp_path / "flow", make, mini.pipeline.tokenizer)), "cpu")
+    methods = tuple(name for name in METHODS if name not in (*BY_LEVELS, "GNRI", "null-text"))
+    plan = replace(PLAN, methods=methods, budgets=(None,), settings=(Setting(False, 1.0), Setting(True, 3.0)))
+    rows = run_audit([photo], model, plan, SMALL, tmp_path / "out").asked
+    runs = {
+        (row["method"], row["setting"]): row for row in rows if row["kind"] == "run" and not row["boosted"]
+    }
+    assert set(runs) == {(name, setting.name) for name in methods for setting in plan.settings}
+    for setting in plan.settings:
+        fidelity = {name: runs[name, setting.name]["latent_fidelity_db"] for name in methods}
+        assert min(fidelity["LBO"], fidelity["EDICT"], fidelity["Direct"]) > 60
+        assert fidelity["DDIM"] < fidelity["LBO"]
+    with pytest.raises(UsageError, match=r"IFE can't be run on .*; name other --methods"):
+        run_audit([photo], model, replace(plan, methods=("LBO", "IFE")), SMALL, tmp_path / "out")
 
 
 def test_a_summary_is_of_the_runs_that_were_asked_for(audited, mini):

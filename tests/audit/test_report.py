@@ -8,10 +8,11 @@ import shutil
 import pytest
 from PIL import Image
 
+from invrecon.audit.autoencoders import tabulate
 from invrecon.audit.methods.markdown import to_markdown
 from invrecon.audit.methods.report import write_report
 from invrecon.errors import InvreconError
-from tests.audit.reports import EVIL, FIDELITY, METHODS, PHOTOS, SETTINGS, hollow, written
+from tests.audit.reports import EVIL, FIDELITY, METHODS, PHOTOS, SETTINGS, autoencoder_row, hollow, written
 
 
 def test_page_loads_nothing(audit):
@@ -72,6 +73,22 @@ def test_each_table_holds_one_track_only_best_first(audit):
     assert len(by_method) == 2 * 3 + 2 * 2 + 2  # published, equal budgets, health
     assert "−3.1 [−4.0, −2.0]" in page.tables[0][2][5]
     assert not any("LBO" in cell for row in page.tables[1] for cell in row)
+
+
+def test_autoencoders_have_a_table_and_pictures_beside_the_runs(audit):
+    summary, rows, folder = audit
+    latents = autoencoder_row(folder)
+    summary["autoencoders"] = tabulate([latents])
+    text, page = written((summary, [*rows, latents], folder))
+    assert text.index('id="losses"') < text.index('id="autoencoders"') < text.index('id="health"')
+    assert 'href="#autoencoders"' in text
+    [line] = [rows[1] for rows in page.tables if rows[0][0] == "Autoencoder"]
+    assert line == [EVIL, "25.50", "29.25", "30.00", "83", "83", "60", "0.12", "25.0", "50.0"]
+    section = text[text.index('id="autoencoders"') : text.index('id="health"')]
+    assert section.count("data:image/webp") == 4
+    assert EVIL not in section
+    assert "29.25 dB" in section
+    assert "| 29.25 |" in to_markdown(summary)
 
 
 def test_best_is_bold_only_where_there_is_a_difference(audit):

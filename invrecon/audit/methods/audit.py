@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from invrecon.audit.methods.measurement import make_row
 from invrecon.audit.methods.photo import AuditPhoto, boosting_key, load_audit_photo, note_photo
 from invrecon.audit.methods.plan import Plan, Run
+from invrecon.core.peers import BY_LEVELS
 from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.errors import UsageError
 from invrecon.journal import Journal, key
@@ -36,15 +37,19 @@ def run_audit(
 
     Raises:
         InputError: a photo can't be used.
-        UsageError, ModelError: the model has no DDIM steps in epsilon form, which other methods are for.
+        UsageError, ModelError: a method can't be run on the model.
     """
     journal = Journal(out / "results.jsonl")
-    settings = replace(settings, sampler="ddim")
+    flow = model.prediction("auto") == "flow"
+    settings = replace(settings, sampler="auto" if flow else "ddim")
     model.check(settings)
-    try:
-        noise_levels(model.schedule(settings.recipe(256, 256)))  # which some methods need
-    except ValueError as error:
-        raise UsageError(f"the audit can't be run on {model.name}: {error}") from error
+    if bound := [name for name in plan.methods if name in BY_LEVELS]:
+        try:
+            noise_levels(model.schedule(settings.recipe(256, 256)))
+        except ValueError as error:
+            raise UsageError(
+                f"{', '.join(bound)} can't be run on {model.name}: {error}; name other --methods"
+            ) from error
     runs, done = list(plan.runs()), 0
     for path in photos:
         photo = load_audit_photo(path, model, settings, out)

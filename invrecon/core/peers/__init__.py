@@ -6,6 +6,6 @@ open, `Peer.note` says how it was read.
 """
 
 from invrecon.core.peers.peer import Peer, Stored
-from invrecon.core.peers.registry import PEERS, make_peer
+from invrecon.core.peers.registry import BY_LEVELS, PEERS, make_peer
 
-__all__ = ["PEERS", "Peer", "Stored", "make_peer"]
+__all__ = ["BY_LEVELS", "PEERS", "Peer", "Stored", "make_peer"]

@@ -31,6 +31,9 @@ _MAKERS: dict[str, Callable[[int | None], Peer]] = {
 PEERS = tuple(_MAKERS)
 """Names, track A before track B."""
 
+BY_LEVELS = ("IFE", "gradient", "O-BELM")
+"""Those whose formulas are in levels with a² + s² = 1, which flows don't have."""
+
 
 def make_peer(name: str, evaluations: int | None = None) -> Peer:
     """A method of inversion.

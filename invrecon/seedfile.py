@@ -245,10 +245,19 @@ def _is_finite(value: object) -> bool:
 
 
 def _is_identity(identity: dict[str, Any]) -> bool:
-    return all(
-        isinstance(identity.get(kind), dict)
-        for kind in ("weights", "configuration", "tokenizers", "attachments")
+    kinds = ("weights", "configuration", "tokenizers", "attachments")
+    return all(isinstance(identity.get(kind), dict) for kind in kinds) and all(
+        map(_is_attachment, identity["attachments"].values())
     )
+
+
+def _is_attachment(value: Any) -> bool:
+    """Whether a file loaded onto a checkpoint is fully told; what else may be attached is only compared."""
+    if not isinstance(value, dict) or "file" not in value:
+        return True
+    texts = (value["file"], value.get("sha256"), value.get("word", ""))
+    weight = value.get("weight", 0 if "word" in value else None)
+    return all(isinstance(text, str) for text in texts) and _is_finite(weight)
 
 
 def _check_tensors(path: Path, latents: Tensor, image_latents: Tensor) -> None:

@@ -179,4 +179,4 @@ def _options(group: Any) -> dict[str, tuple[Any, Any]]:
 
 def _told(given: dict[str, Any], names: Any) -> dict[str, Any]:
     """What the user gave of some options."""
-    return {name: given[name] for name in names if given.get(name) is not None}
+    return {name: given[name] for name in names if given.get(name) not in (None, [])}

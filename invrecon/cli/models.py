@@ -66,7 +66,7 @@ def show_model(name: Annotated[str, typer.Argument(metavar="NAME", help="A card'
     name="path",
     examples=["invrecon models path mini", 'ls "$(invrecon models path mini)"'],
     codes={0: "the folder is printed", 2: _FAILED},
-    only=_WHERE,
+    only=["revision", "variant", "base"],
 )
 def print_path(model: Name, *, settings: Settings) -> int:
     """Print the folder of a checkpoint, or the file of a single one; what is on the hub is fetched first."""

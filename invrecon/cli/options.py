@@ -67,13 +67,15 @@ Config = Annotated[
 def option(setting: Setting) -> Any:
     """The option of a setting, as an annotation; None where it isn't given, so that presets count."""
     words = [*setting.words, *(["auto"] if setting.auto else [])]
-    kind = setting.kind or str
+    kind: Any = setting.kind or str
     more: dict[str, Any] = {}
     if kind is not bool:
         named = [kind.__name__.upper()] if setting.kind and not (words and kind is str) else []
         more["metavar"] = "|".join([*named, *words])
     if setting.pattern:
         more["metavar"] += f"|{setting.pattern_shown}"
+    if setting.listed:
+        more["metavar"], kind = setting.pattern_shown, list[str]
     if setting.kind and (words or setting.pattern):
         more["parser"] = _or_text(setting, words)
     more["help"] = f"{setting.help} [default: {setting.default_text}]"

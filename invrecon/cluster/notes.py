@@ -16,7 +16,7 @@ from invrecon.cluster.store import Names, Store
 from invrecon.errors import InvreconError, UsageError, printable
 from invrecon.jsonable import jsonable
 from invrecon.models import model_contents
-from invrecon.settings import Hardware, Settings, settings_of
+from invrecon.settings import Checkpoint, Hardware, Settings, settings_of
 
 Note = dict[str, Any]
 
@@ -112,8 +112,8 @@ class Notes:
         self.notes = read_notes(store, names)
         told = {name: value for name, value in asdict(settings).items() if name not in _WITHOUT_EFFECT}
         del told["prompt"]
-        place = (settings.model, settings.revision, settings.variant, settings.base, settings.vae)
-        text = json.dumps([told, dict(more), model_contents(*place)], sort_keys=True)
+        place = {name: getattr(settings, name) for name in settings_of(Checkpoint) if name != "model"}
+        text = json.dumps([told, dict(more), model_contents(settings.model, **place)], sort_keys=True)
         self.common = hashlib.sha256(text.encode()).hexdigest()
 
     def key(self, source: Source, files: Collection[str], prompt: str) -> str:

@@ -3,6 +3,7 @@ functions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -50,8 +51,17 @@ def model_folder(name: str, revision: str = "", variant: str = "", base: str = "
     return locate(name, revision, variant, base).path
 
 
-def model_contents(name: str, revision: str = "", variant: str = "", base: str = "", vae: str = "") -> str:
-    """SHA-256 over all files that a checkpoint is loaded from; a hub id is fetched as needed.
+def model_contents(
+    name: str,
+    revision: str = "",
+    variant: str = "",
+    base: str = "",
+    vae: str = "",
+    lora: Sequence[str] = (),
+    embedding: Sequence[str] = (),
+) -> str:
+    """SHA-256 over all files that a checkpoint is loaded from, and those loaded onto it; a hub id is
+    fetched as needed.
 
     Raises:
         ModelError: it isn't there, or incomplete.
@@ -62,7 +72,7 @@ def model_contents(name: str, revision: str = "", variant: str = "", base: str =
         from invrecon.models.identity import contents
         from invrecon.models.locate import locate
 
-    return contents(locate(name, revision, variant, base, vae))
+    return contents(locate(name, revision, variant, base, vae, lora, embedding))
 
 
 def load_model(
@@ -74,6 +84,8 @@ def load_model(
     variant: str = "",
     base: str = "",
     vae: str = "",
+    lora: Sequence[str] = (),
+    embedding: Sequence[str] = (),
     **placement: Unpack[Placement],
 ) -> Model:
     """Loads a checkpoint. The network is asked only where a hub id, or the card of one, is named.
@@ -87,6 +99,8 @@ def load_model(
         base: for a single file, the diffusers folder or hub id that its configuration, tokenizers and
             missing parts come from.
         vae: a folder or .safetensors file with another autoencoder; "" for the checkpoint's own.
+        lora: LoRAs to load onto it, each "FILE[:WEIGHT]".
+        embedding: files of learnt words to load onto it; prompts use a word by its name.
         placement: see `Placement`.
 
     On CUDA float32 products are taken in TF32, for the whole process: ten bits of mantissa, relative errors
@@ -106,4 +120,4 @@ def load_model(
         from invrecon.models.load import load
         from invrecon.models.locate import locate
 
-    return load(locate(name, revision, variant, base, vae), device, dtype, **placement)
+    return load(locate(name, revision, variant, base, vae, lora, embedding), device, dtype, **placement)

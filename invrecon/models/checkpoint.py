@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from invrecon.errors import ModelError
+from invrecon.models.attachments import Attachment, attach
 from invrecon.models.checks import check_scheduler
 from invrecon.models.files import HOW_TO_CONVERT, digest, has_variant, pickled_files, read_json, weight_files
 from invrecon.models.parts import class_of, from_file, from_folder, is_network, told
@@ -31,6 +32,7 @@ class Checkpoint:
             come from.
         vae: a folder or a .safetensors file with another autoencoder, which takes the place of the
             checkpoint's own.
+        attachments: what is loaded onto it, in this order.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Checkpoint:
     variant: str = ""
     base: Path | None = None
     vae: Path | None = None
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -80,6 +83,7 @@ class Checkpoint:
         if self.file:
             with quiet():
                 opened.scheduler = self.file.corrected(opened.scheduler, guess=self.folder.parent == LAYOUTS)
+        attach(opened, self.attachments)
         return opened
 
     @cached_property

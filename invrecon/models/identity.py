@@ -5,6 +5,9 @@ As JSON:
     {"weights": {part: SHA-256}, "configuration": {part: {setting: value}}, "tokenizers": {name: SHA-256},
      "attachments": {name: value}}
 
+Attachments are the files loaded onto a checkpoint (`models.attachments`), or what hangs on the networks of a
+live pipeline (`models.attached`).
+
 Parts are those of the pipeline ("unet", "vae", "text_encoder", ...), "scheduler" among the configurations;
 weights in a single file are together under "file". Lists of more than 32 values are kept as their SHA-256.
 """
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 LONGEST_LIST = 32
 _UNSAID = (None, False, "")
 """Values that a setting has where it is left out, or unknown to an older version of diffusers."""
+_NOT_CONFIGURED = ("safety_checker", "feature_extractor")
 _NO_SAY = {  # settings that change no picture
     "_class_name": False,
     "architectures": True,
@@ -42,14 +46,21 @@ _NO_SAY = {  # settings that change no picture
 }
 
 
-def describe(pipeline: Any, scheduler: Any, weights: Mapping[str, str]) -> dict[str, Any]:
+def describe(
+    pipeline: Any, scheduler: Any, weights: Mapping[str, str], attachments: Mapping[str, Any]
+) -> dict[str, Any]:
     """The identity of a pipeline in use.
 
     Args:
         scheduler: that the seed is found with.
         weights: of each part that has some, their SHA-256.
+        attachments: what works beside the weights.
     """
-    configs = {name: getattr(part, "config", {}) for name, part in networks_of(pipeline).items()}
+    configs = {
+        name: part.config
+        for name, part in pipeline.components.items()
+        if hasattr(part, "config") and name not in _NOT_CONFIGURED
+    }
     configs["scheduler"] = scheduler.config
     tokenizers = {
         name: part
@@ -60,7 +71,7 @@ def describe(pipeline: Any, scheduler: Any, weights: Mapping[str, str]) -> dict[
         "weights": dict(weights),
         "configuration": {part: configuration(config) for part, config in configs.items()},
         "tokenizers": {name: _vocabulary(tokenizer) for name, tokenizer in tokenizers.items()},
-        "attachments": {},
+        "attachments": dict(attachments),
     }
 
 
@@ -117,18 +128,19 @@ def differences(
     """
     found = []
     for kind in ("attachments", "arguments", "configuration", "tokenizers", "weights"):
-        before, after = dict(_flat(then.get(kind, {}))), dict(_flat(now.get(kind, {})))
+        before, after = flat(then.get(kind, {})), flat(now.get(kind, {}))
         names = before | after if same_versions or kind != "configuration" else before.keys() & after.keys()
         for name in sorted(names):
             old, new = before.get(name), after.get(name)
-            if old == new or (old in _UNSAID and new in _UNSAID):
+            if _same(old, new) or (old in _UNSAID and new in _UNSAID):
                 continue
             if kind in ("weights", "tokenizers"):
                 found.append(
                     Difference(f"{name} {kind}".removesuffix(" tokenizers"), _short(old), _short(new))
                 )
             else:
-                found.append(Difference(name, _said(old), _said(new)))
+                unsaid = "none" if kind == "attachments" else "unset"
+                found.append(Difference(name, _said(old, unsaid), _said(new, unsaid)))
     return found
 
 
@@ -139,12 +151,13 @@ def contents(checkpoint: Checkpoint) -> str:
     weights = [
         file for files in checkpoint.sources(tuple(sorted(checkpoint.parts))).values() for file in files
     ]
+    added = [("", one.path) for one in checkpoint.attachments]
     tables = [
         (str(path.relative_to(checkpoint.folder)), path)
         for path in sorted(checkpoint.folder.rglob("*"))
         if path.suffix in (".json", ".txt", ".model")
     ]
-    return digest((*weights, *tables))
+    return digest((*weights, *added, *tables))
 
 
 def configuration(config: Any) -> dict[str, Any]:
@@ -183,7 +196,12 @@ def _vocabulary(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps([table, length, pad], sort_keys=True).encode()).hexdigest()
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables as one, {"unet.adapters.hat": 0.8}; what has a digest stays whole."""
+    return dict(_flat(table, ""))
+
+
+def _flat(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
         if isinstance(value, Mapping) and "sha256" not in value:
             yield from _flat(value, f"{prefix}{name}.")
@@ -195,8 +213,17 @@ def _short(digest: Any) -> str:
     return "none" if digest is None else str(digest)[:8]
 
 
-def _said(value: Any) -> str:
+def _same(old: Any, new: Any) -> bool:
+    """Files are the same under any name."""
+    both = [{k: v for k, v in x.items() if k != "file"} if isinstance(x, Mapping) else x for x in (old, new)]
+    return bool(both[0] == both[1])
+
+
+def _said(value: Any, unsaid: str) -> str:
+    if isinstance(value, Mapping) and "file" in value:
+        weight = f":{value['weight']!r}".removesuffix(".0") if "weight" in value else ""
+        return f"{value['file']}{weight} ({_short(value['sha256'])})"
     if isinstance(value, Mapping):
         kind = f"a list of {value['length']}" if "length" in value else "one"
         return f"{kind} ({str(value.get('sha256'))[:8]})"
-    return "unset" if value is None else f"{value}"[:80]
+    return unsaid if value is None else f"{value}"[:80]

@@ -1,11 +1,13 @@
 """From what a user names to a checkpoint on disk."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from invrecon.errors import ModelError, printable
 from invrecon.formats import CHECKPOINT_ENDINGS
+from invrecon.models import attachments
 from invrecon.models.cards import cards
 from invrecon.models.checkpoint import Checkpoint
 from invrecon.models.files import HOW_TO_CONVERT, PICKLES, read_json
@@ -18,7 +20,15 @@ BUNDLED = Path(__file__).parent / "bundled"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def locate(name: str, revision: str = "", variant: str = "", base: str = "", vae: str = "") -> Checkpoint:
+def locate(
+    name: str,
+    revision: str = "",
+    variant: str = "",
+    base: str = "",
+    vae: str = "",
+    lora: Sequence[str] = (),
+    embedding: Sequence[str] = (),
+) -> Checkpoint:
     """The checkpoint that `name` means. The network is asked only where a hub id, or the card of one, is
     named.
 
@@ -28,12 +38,15 @@ def locate(name: str, revision: str = "", variant: str = "", base: str = "", vae
         base: for a single file, the diffusers folder or hub id that its configuration, tokenizers and
             missing parts come from.
         vae: a folder or .safetensors file with another autoencoder; "" for the checkpoint's own.
+        lora: LoRAs to load onto it, each "FILE[:WEIGHT]".
+        embedding: files of learnt words to load onto it.
 
     Raises:
         ModelError: there is no such thing, it is pickled, or it can't be fetched.
     """
+    added = attachments.find(lora, embedding)
     checkpoint = _locate(name, revision, variant, base)
-    return replace(checkpoint, vae=autoencoder_at(Path(vae))) if vae else checkpoint
+    return replace(checkpoint, vae=autoencoder_at(Path(vae)) if vae else None, attachments=added)
 
 
 def _locate(name: str, revision: str, variant: str, base: str) -> Checkpoint:

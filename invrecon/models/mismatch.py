@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 
 from invrecon.core.schedule import Schedule
-from invrecon.models.identity import Difference, differences
+from invrecon.models.attachments import options
+from invrecon.models.identity import Difference, differences, flat
 
 if TYPE_CHECKING:
     from invrecon.models.model import Model
@@ -50,7 +51,10 @@ def mismatch(header: Mapping[str, Any], recipe: Recipe, model: Model) -> str:
         header, recipe: of the seed; what an earlier invrecon didn't note isn't compared.
     """
     changed = _changes(header, recipe, model)
-    if header["fingerprint"] != model.fingerprint:
+    then = header.get("identity", {}).get("attachments", {})
+    now = model.identity(header["sampler"])["attachments"]
+    attached = bool(changed) and changed[0].field in flat(then) | flat(now)
+    if header["fingerprint"] != model.fingerprint and (model.checkpoint or not attached):
         parts = ", ".join(one.field.removesuffix(" weights") for one in changed if " weights" in one.field)
         return (
             f"made with other weights ({header['model']!r:.80}) than {model.name!r} has"
@@ -59,10 +63,11 @@ def mismatch(header: Mapping[str, Any], recipe: Recipe, model: Model) -> str:
     if changed:
         (field, before, after), more = changed[0], len(changed) - 1
         others = f" ({more} more {'differ' if more > 1 else 'differs'})" if more else ""
-        return (
-            f"made with {field} {before}, and the model has {after} now{others}: "
-            "set it back, or name the seed's model with --model"
-        )
+        cure = "set it back, or name the seed's model with --model"
+        if attached and model.checkpoint:
+            told = options(then)
+            cure = f"give {told}" if told else "leave out --lora and --embedding"
+        return f"made with {field} {before}, and the model has {after} now{others}: {cure}"
     return _other_schedule(header, recipe, model)
 
 

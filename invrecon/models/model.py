@@ -14,6 +14,7 @@ from invrecon.core.editing.words import Words
 from invrecon.core.sampler import OnProgress, Sampler
 from invrecon.core.schedule import Schedule
 from invrecon.errors import InputError, ModelError, UsageError
+from invrecon.models.attached import present
 from invrecon.models.attention import WatchedAttention, watched
 from invrecon.models.call import Call
 from invrecon.models.checkpoint import Checkpoint
@@ -59,20 +60,18 @@ class Model:
         offload: str = "none",
         compiled: bool = False,
     ) -> None:
-        kind = type(pipeline).__name__
+        kind, loaded = type(pipeline).__name__, checkpoint is not None
         self.offload, self.compiled = offload, compiled
         self.pipeline, self.checkpoint = pipeline, checkpoint
         self.title = TITLES.get(kind, kind)
         self._call = Call(pipeline, call)
-        loaded = checkpoint is not None
         self.base = PipelineModel(pipeline, self._call.base, loaded and kind in TITLES, may_switch=loaded)
         if not networks(pipeline):
             raise ModelError(f"{kind} can't be inverted: it has no transformer and no unet")
-        part: Any = networks(pipeline)[0]
-        self.network = part
+        self.network = part = networks(pipeline)[0]
         self.name = checkpoint.name if checkpoint else str(pipeline.config.get("_name_or_path") or kind)
         self.device: torch.device = self.base.device
-        self.dtype: torch.dtype = part.dtype
+        self.dtype: torch.dtype = part.dtype  # type: ignore[assignment]
         self._schedulers = lru_cache(8)(make_scheduler)
         self._made: dict[tuple[Recipe, Any], tuple[PipelineDenoiser, Schedule]] = {}
 
@@ -288,7 +287,8 @@ class Model:
 
     def identity(self, sampler: str = "auto") -> dict[str, Any]:
         """All that the picture of a sampler's seed depends on besides it, as JSON; see `models.identity`."""
-        return describe(self.pipeline, self.scheduler(sampler), self._weights)
+        attachments = present(self.pipeline, self.checkpoint)
+        return describe(self.pipeline, self.scheduler(sampler), self._weights, attachments)
 
     def arguments(self, recipe: Recipe) -> dict[str, Any]:
         """What the pipeline is called with beside a recipe, as JSON; see `models.arguments`."""

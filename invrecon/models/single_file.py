@@ -42,16 +42,17 @@ BARE = {  # a name that tells a part alone in its file, without prefix; the seco
     "vae": ("encoder.conv_in.weight", "decoder.conv_in.weight", "encoder.layers.0.weight"),
     "text_encoder": ("text_model.embeddings.token_embedding.weight",),
 }
+LORA = r"lora[._](up|down|A|B|linear_layer)\b|\.lora\.|hada_w1|lokr_w1"
 OTHER_THINGS = (  # (pattern of a weight's name, what has such, what to do)
     (
-        r"lora_(up|down|A|B)\b|\.lora\.|hada_w1|lokr_w1",
+        LORA,
         "a LoRA, which changes a checkpoint",
-        "load that checkpoint in diffusers, load_lora_weights(), fuse_lora(), save_pretrained(folder)",
+        "name that checkpoint with --model, and this file with --lora",
     ),
     (
         r"^emb_params$|^string_to_param|^clip_[lg]$",
         "a learnt word (textual inversion)",
-        "load a checkpoint in diffusers, load_textual_inversion(), save_pretrained(folder)",
+        "name a checkpoint with --model, and this file with --embedding",
     ),
     (
         r"^control_model\.|^input_hint_block|^controlnet_",
@@ -158,7 +159,7 @@ class SingleFile:
             if not network and any(re.search(pattern, name) for name in self.shapes):
                 raise ModelError(f"{self.path} is {what}, not a checkpoint: {cure}")
         self.check_types()
-        lora = re.compile(OTHER_THINGS[0][0])
+        lora = re.compile(LORA)
         if network and (name := next(filter(lora.search, self.shapes), None)):
             raise ModelError(
                 f"{self.path} has a LoRA beside its weights ({name}), which would be left out: "

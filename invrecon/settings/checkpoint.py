@@ -1,8 +1,12 @@
-"""Which checkpoint is used."""
+"""Which checkpoint is used, and what is loaded beside it."""
 
+import re
 from dataclasses import dataclass
 
+from invrecon.errors import UsageError
 from invrecon.settings.table import Group, documented, setting
+
+_NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)"
 
 
 @documented
@@ -31,3 +35,30 @@ class Checkpoint(Group):
     vae: str = setting(
         "", "Folder or .safetensors file of an autoencoder to use in place of the model's own."
     )
+    lora: tuple[str, ...] = setting(
+        (),
+        "A LoRA to load onto the model, with its weight; 1 where none is given. Repeatable.",
+        pattern_shown="FILE[:WEIGHT]",
+    )
+    embedding: tuple[str, ...] = setting(
+        (), "A learnt word (textual inversion), to be used in prompts. Repeatable.", pattern_shown="FILE"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for text in self.lora:
+            read_lora(text)
+
+
+def read_lora(text: str) -> tuple[str, float]:
+    """The file and the weight of "FILE[:WEIGHT]". Only a number after the last colon is a weight.
+
+    Raises:
+        UsageError: the weight isn't a number from -100 to 100.
+    """
+    file, colon, number = text.rpartition(":")
+    if not colon or not re.fullmatch(_NUMBER, number, re.IGNORECASE):
+        return text, 1.0
+    if not -100 <= float(number) <= 100:
+        raise UsageError(f"the weight of lora {file!r} must lie between -100 and 100, not {number}")
+    return file, float(number)

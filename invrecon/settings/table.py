@@ -33,6 +33,7 @@ class Setting:
         multiple_of: a whole number that it has to be a multiple of.
         pattern: a regular expression; a text that matches it will do in the place of a number.
         pattern_shown: how help writes such a text.
+        listed: whether it is any number of texts.
         flags: its option on the command line; empty where it has none.
         auto: the setting that the word "auto" in this one's place turns on.
         shown: the default as help shows it; empty for the default's own value.
@@ -53,6 +54,7 @@ class Setting:
     multiple_of: int = 1
     pattern: str = ""
     pattern_shown: str = ""
+    listed: bool = False
     flags: tuple[str, ...] = ()
     auto: str = ""
     shown: str = ""
@@ -81,6 +83,10 @@ class Setting:
 
     def check_type(self, value: Any) -> None:
         """Raises UsageError where a value is of another type than the setting's."""
+        if self.listed:
+            if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+                raise UsageError(f"{self.name} must be a list of texts, not {value!r:.60}")
+            return
         expected = self.kind or (str if self.words else None)
         if expected is None or (value is None and self.optional) or value in self.words:
             return
@@ -97,7 +103,7 @@ class Setting:
             return "required"
         if self.shown or isinstance(self.default, bool):
             return self.shown or ("on" if self.default else "off")
-        return {"": "empty", math.inf: "none", None: "none"}.get(self.default, str(self.default))
+        return {"": "empty", (): "none", math.inf: "none", None: "none"}.get(self.default, str(self.default))
 
     @property
     def _or(self) -> str:
@@ -135,6 +141,8 @@ class Group:
     def __post_init__(self) -> None:
         for name, one in settings_of(type(self)).items():
             one.check(getattr(self, name))
+            if one.listed:  # settings are keys of tables, which lists can't be
+                object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
 def settings_of(group: Any) -> dict[str, Setting]:
@@ -154,12 +162,15 @@ def _read_field(each: Any, section: str) -> Setting:
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     words = tuple(word for part in parts if get_origin(part) is Literal for word in get_args(part))
     kind = next((part for part in parts if part in _ACCEPTED), None)
+    listed = get_origin(hint) is tuple
     described = dict(each.metadata["setting"])
     if described["flags"] is None:
         flag = "--" + each.name.replace("_", "-")
         described["flags"] = (f"{flag}/--no-{each.name.replace('_', '-')}",) if kind is bool else (flag,)
     default = None if each.default is MISSING else each.default
-    return Setting(each.name, default, kind, words, type(None) in parts, section=section, **described)
+    return Setting(
+        each.name, default, kind, words, type(None) in parts, section=section, listed=listed, **described
+    )
 
 
 def _is_unicode(text: str) -> bool:

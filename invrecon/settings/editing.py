@@ -20,7 +20,9 @@ class EditSettings(Group):
     """
 
     to: str = setting(help="What the picture should show.", flags=(), unicode=True)
-    mode: Literal["p2p", "swap", "masactrl", "sdedit"] = setting("p2p", "How the edit is tied to the photo.")
+    mode: Literal["p2p", "swap", "masactrl", "sdedit", "inject", "flowedit"] = setting(
+        "p2p", "How the edit is tied to the photo."
+    )
     guidance_scale: float = setting(3.0, "Of the edit; the photo's own has none.", low=0, high=100)
     negative_prompt: str | None = setting(
         None,
@@ -44,27 +46,56 @@ class EditSettings(Group):
         high=1,
     )
     words: Literal["replace", "refine"] = setting(
-        "replace", "p2p: new words take the old ones' places, or look for themselves.", mode="p2p"
+        "replace", "p2p: new words take the old ones' places, or look for themselves.", modes=("p2p",)
     )
-    weights: Mapping[str, float] = setting(dict, "p2p: attention to words of --to.", flags=(), mode="p2p")
+    weights: Mapping[str, float] = setting(dict, "p2p: attention to words of --to.", flags=(), modes=("p2p",))
     cross_steps: float = setting(
-        0.8, "p2p: part of the steps with the photo's words.", low=0, high=1, mode="p2p"
+        0.8, "p2p: part of the steps with the photo's words.", low=0, high=1, modes=("p2p",)
     )
     self_steps: float = setting(
-        0.8, "p2p: part of the steps with the photo's layout.", low=0, high=1, mode="p2p"
+        0.8, "p2p: part of the steps with the photo's layout.", low=0, high=1, modes=("p2p",)
     )
     start_step: float = setting(
-        0.1, "masactrl: part of the steps before it begins.", low=0, high=1, mode="masactrl"
+        0.1, "masactrl: part of the steps before it begins.", low=0, high=1, modes=("masactrl",)
     )
     start_layer: float = setting(
-        0.6, "masactrl: part of the layers before it begins.", low=0, high=1, mode="masactrl"
+        0.6, "masactrl: part of the layers before it begins.", low=0, high=1, modes=("masactrl",)
     )
     strength: float = setting(
-        0.8, "sdedit: part of the steps that is done anew.", low=0, high=1, mode="sdedit"
+        0.8,
+        "sdedit, flowedit: part of the steps that is done anew.",
+        low=0,
+        high=1,
+        modes=("sdedit", "flowedit"),
+    )
+
+    from_step: float = setting(
+        0.0, "inject: part of the steps before it begins.", low=0, high=1, modes=("inject",)
+    )
+    to_step: float = setting(
+        0.5, "inject: part of the steps after which it ends.", low=0, high=1, modes=("inject",)
+    )
+    from_layer: float = setting(
+        0.0, "inject: part of the layers before it begins.", low=0, high=1, modes=("inject",)
+    )
+    to_layer: float = setting(
+        1.0, "inject: part of the layers after which it ends.", low=0, high=1, modes=("inject",)
+    )
+    keys: bool = setting(False, "inject: keys too, not values alone.", modes=("inject",))
+
+    n_avg: int = setting(
+        1, "flowedit: noises whose means are taken at each step.", low=1, high=1000, modes=("flowedit",)
+    )
+    noise_seed: int = setting(
+        0, "flowedit: of the noise that it draws.", low=0, high=2**63 - 1, modes=("flowedit",)
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for part in ("step", "layer"):
+            begin, end = getattr(self, f"from_{part}"), getattr(self, f"to_{part}")
+            if begin > end:
+                raise UsageError(f"from_{part} must be at most to_{part}, not {begin} and {end}")
         if self.weights and self.mode != "p2p":
             raise UsageError(f"words are weighed in mode p2p only, not in {self.mode}")
         for word, weight in self.weights.items():
@@ -78,7 +109,7 @@ class EditSettings(Group):
     def label(self, always: Collection[str] = ()) -> str:
         """Mode, guidance, what isn't at its default and the settings named in `always`, on one line."""
         table = settings_of(EditSettings)
-        own = [name for name, one in table.items() if one.mode == self.mode and name != "weights"]
+        own = [name for name, one in table.items() if self.mode in one.modes and name != "weights"]
         shown = [
             f"{name.replace('_', ' ')} {getattr(self, name)}"
             for name in (*own, "forget", "mask_threshold")

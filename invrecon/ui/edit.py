@@ -14,7 +14,7 @@ from invrecon.core.sampler import OnProgress
 from invrecon.errors import UsageError
 from invrecon.image import save_png
 from invrecon.seedfile import ENDING, save_seed
-from invrecon.settings import MODES, EditSettings
+from invrecon.settings import EditSettings
 from invrecon.ui import markup
 from invrecon.ui.choice import Choice, Result
 from invrecon.ui.comparison import Comparison
@@ -31,6 +31,7 @@ _MODES = {
     "swap": "swap: freer, the seed alone is kept",
     "masactrl": "masactrl: same looks, other pose",
     "sdedit": "sdedit: partly drawn anew",
+    "inject": "inject: the photo's values in attention",
 }
 
 
@@ -100,7 +101,7 @@ class EditTab:
         with gr.Accordion("Settings", open=False, elem_id="edit-settings"):
             seed = gr.File(label="The photo's seed file, if you have one: saves the inversion", height=120)
             modes = gr.CheckboxGroup(
-                [(_MODES[mode], mode) for mode in MODES],
+                [(text, mode) for mode, text in _MODES.items()],
                 value=[EditSettings.mode],
                 label="Mode",
                 info="How the result is tied to the photo. Several give several results.",
@@ -147,6 +148,7 @@ class EditTab:
         for number, one in enumerate(editing.edits, 1):
             picture, seed = (done.folder / f"{stem}.edit-{number}{end}" for end in (".png", ENDING))
             save_png(one.picture, picture)
+            assert one.seed  # all modes that are offered start from one
             save_seed(one.seed, seed)
             results.append(Result(picture, seed, f"{number}: {one.settings.to} ({one.settings.label()})"))
             shown[f"result {number}"] = one.square

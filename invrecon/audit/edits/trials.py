@@ -94,8 +94,13 @@ def run_trials(
         result = edit(photo, model, free or [EditSettings(old)], settings, on_progress, inversion=inversion)
         done = result.edits if free else []
         if drawn:
-            save_seed(replace(result.edits[0].seed, mask=None), seed)
-            done = done + edit(seed, model, drawn, None, on_progress, photo=photo, mask=mask).edits
+            found = result.edits[0].seed
+            if found:
+                save_seed(replace(found, mask=None), seed)
+                edited = edit(seed, model, drawn, None, on_progress, photo=photo, mask=mask)
+            else:
+                edited = edit(photo, model, drawn, settings, on_progress, mask=mask)
+            done = done + edited.edits
     masks = [mask for mask, _ in wanted if mask != "drawn"] + ["drawn"] * len(drawn)
     labels = [one.settings.label(plan.swept).removesuffix(", auto mask") for one in done]
     return [

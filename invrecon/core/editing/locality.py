@@ -98,9 +98,42 @@ def word_maps(
             transition.denoiser(latents, transition.timestep)
     finally:
         attention.watcher = None
-    maps = _smooth(found.total)
-    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    return (maps - low) / (high - low).clamp(min=1e-12)
+    return _stretched(_smooth(found.total))
+
+
+@torch.no_grad()
+def difference_mask(
+    source: Denoiser,
+    target: Denoiser,
+    schedule: Schedule,
+    trajectory: Sequence[Tensor],
+    threshold: float | None = None,
+) -> Tensor:
+    """A mask from what two prompts predict for the same latents (DiffEdit, arXiv:2210.11427, section 3.2):
+
+        m = sum over steps k of  M_k / mean(M_k),    M_k = mean over channels of |u_target - u_source|(z_k)
+
+    smoothed and from 0 to 1, then above the threshold. DiffEdit looks at one noise level with ten noises;
+    here ten of the steps are looked at.
+
+    Args:
+        source, target: under the two prompts, without guidance.
+        trajectory: latents at each step, T of them or more, (1, C, h, w).
+        threshold: in [0, 1]; None for Otsu's.
+
+    Returns:
+        (1, 1, h, w) in [0, 1] on the trajectory's device; 1 everywhere where nothing differs.
+    """
+    steps = list(zip(transitions(source, schedule), transitions(target, schedule), trajectory, strict=False))
+    total = torch.zeros_like(trajectory[0][:, :1])
+    for ours, theirs, latents in steps[:: math.ceil(len(steps) / PROBES)]:
+        gap = theirs.denoiser(latents, theirs.timestep) - ours.denoiser(latents, ours.timestep)
+        level = gap.abs().mean(1, keepdim=True)
+        total += level / level.mean().clamp(min=1e-12)
+    if not total.any():
+        return torch.ones_like(total)
+    level = _stretched(_smooth(total))
+    return _smooth((level > (otsu(level.cpu())[0] if threshold is None else threshold)).to(total))
 
 
 def otsu(values: Tensor) -> tuple[float, float]:
@@ -138,6 +171,12 @@ def latent_mask(mask: Tensor, shape: tuple[int, int]) -> Tensor:
 def pixel_mask(mask: Tensor, shape: tuple[int, int]) -> Tensor:
     """The way back: (1, 1, h, w) -> (1, 1, H, W)."""
     return interpolate(mask, shape, mode="bilinear", align_corners=False)
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    """Each map from 0 to 1."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return (maps - low) / (high - low).clamp(min=1e-12)
 
 
 def _smooth(values: Tensor) -> Tensor:

@@ -54,6 +54,7 @@ class _Wishes:
             "--targets", metavar="FILE", help="What each photo should show, by its name, as in --captions."
         ),
     ] = None
+    photos: options.Photos = None
     inversion: Annotated[
         str, typer.Option("--inversion", metavar="|".join(INVERSIONS), help="How a photo's seed is found.")
     ] = "lbo"
@@ -93,9 +94,8 @@ def edit(
     changes: Annotated[dict[str, Any], EditSettings],
     target: _Place,
     output: Tables,
-    photos: options.Photos = None,
-    settings: Settings,
     min_psnr: options.MinPsnr = None,
+    settings: Settings,
 ) -> int:
     """Change something in photos and keep the rest.
 
@@ -124,7 +124,7 @@ def edit(
         _combine(changes, swept, said),
         set(swept[0]),
         _for_each("--mask", wishes.mask, sources),
-        pair_photos(paths, photos or [], needed=False),
+        pair_photos(paths, wishes.photos or [], needed=False),
         _inversion(wishes.inversion),
         targets,
     )
@@ -140,7 +140,10 @@ def _targets(wishes: _Wishes, sources: Sequence[Source]) -> dict[Path, str] | No
     if len(wishes.to or ()) > 1:
         raise UsageError("--targets takes one --to beside it, for photos that it doesn't name")
     captions = Captions(table=read_captions(wishes.targets))
-    told = {path: captions.give(source, read_local).prompt for path, source in _local("--targets", sources)}
+    told = {
+        path: captions.give(replace(source, prompt=None), read_local).prompt
+        for path, source in _local("--targets", sources)
+    }
     return {path: text for path, text in told.items() if text is not None}
 
 

@@ -84,7 +84,7 @@ class EditSettings(Group):
     keys: bool = setting(False, "inject: keys too, not values alone.", modes=("inject",))
 
     n_avg: int = setting(
-        1, "flowedit: noises whose means are taken at each step.", low=1, high=1000, modes=("flowedit",)
+        1, "flowedit: noises over which each step takes a mean.", low=1, high=1000, modes=("flowedit",)
     )
     noise_seed: int = setting(
         0, "flowedit: of the noise that it draws.", low=0, high=2**63 - 1, modes=("flowedit",)

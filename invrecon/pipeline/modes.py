@@ -3,6 +3,7 @@ before anything long begins."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -18,8 +19,9 @@ from invrecon.core.editing.words import align
 from invrecon.core.schedule import Schedule
 from invrecon.errors import UsageError
 from invrecon.models.attention import check_steerable
+from invrecon.models.probing.conventions import conventions
 from invrecon.models.values import check_injectable
-from invrecon.settings import EditSettings, Recipe
+from invrecon.settings import GUIDANCE, EditSettings, Recipe
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -45,6 +47,15 @@ def mode_of(settings: EditSettings, model: Model, recipe: Recipe) -> Mode:
     return p2p(alignment, weigh(settings, model), settings.cross_steps, settings.self_steps)
 
 
+def with_guidance(settings: EditSettings, model: Model, recipe: Recipe) -> EditSettings:
+    """Settings that say the guidance: where they leave it open, that of the photo's recipe, whose prompt then
+    gives the photo back; 3 where it has none and the network isn't told its guidance."""
+    if settings.guidance_scale is not None:
+        return settings
+    own = recipe.guidance_scale > model.no_guidance or conventions(model.pipeline).told
+    return replace(settings, guidance_scale=recipe.guidance_scale if own else GUIDANCE)
+
+
 def weigh(settings: EditSettings, model: Model) -> Tensor:
     """The weight of each token of the target's prompt. Raises UsageError where a word to be weighed isn't
     there.
@@ -58,7 +69,8 @@ def weigh(settings: EditSettings, model: Model) -> Tensor:
 def check_edit(settings: EditSettings, model: Model, sampler: str) -> None:
     """Raises UsageError or ModelError where a model can't do an edit. Args: sampler: of the photo's seed."""
     model.check_prompts(settings.to, settings.negative_prompt or "")
-    model.own_guidance(settings.guidance_scale)
+    if settings.guidance_scale is not None:
+        model.own_guidance(settings.guidance_scale)
     if settings.mode == "p2p" or settings.weights:
         weigh(settings, model)
     if settings.mode in ("p2p", "masactrl"):

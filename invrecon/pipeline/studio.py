@@ -34,7 +34,7 @@ from invrecon.metrics import psnr
 from invrecon.models.attention import WatchedAttention, can_steer
 from invrecon.models.probing import PipelineDenoiser
 from invrecon.models.values import hooked
-from invrecon.pipeline.modes import check_flowedit, mode_of
+from invrecon.pipeline.modes import check_flowedit, mode_of, with_guidance
 from invrecon.pipeline.origin import Origin
 from invrecon.seedfile import Seed
 from invrecon.settings import EditSettings
@@ -98,7 +98,7 @@ class Studio:
 
     def edit(self, settings: EditSettings, name: str) -> Edited:
         """One edit; `name` is that of its stage for progress bars."""
-        begun = time.monotonic()
+        begun, settings = time.monotonic(), with_guidance(settings, self.model, self.recipe)
         self._check_keep_original(settings)
         mask = self._mask(settings)
         area = None if mask is None else latent_mask(mask, self._grid())
@@ -164,10 +164,14 @@ class Studio:
         if negative is None:
             guided = recipe.guidance_scale > self.model.no_guidance
             negative = recipe.negative_prompt if guided else recipe.prompt
+        assert settings.guidance_scale is not None  # `with_guidance` said one
         scale = self.model.own_guidance(settings.guidance_scale)
-        return self.model.denoiser(
+        target = self.model.denoiser(
             replace(recipe, prompt=settings.to, negative_prompt=negative, guidance_scale=scale)
         )
+        if settings.negative_prompt is None and recipe.guidance_scale <= self.model.no_guidance:
+            return target.away_from_prompt(self.denoiser)
+        return target
 
     def _start(self, settings: EditSettings, area: Tensor | None) -> Tensor | None:
         """The seed of the target branch where it isn't the source's."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from invrecon.errors import UsageError
 from invrecon.settings.table import Group, documented, setting, settings_of
 
+GUIDANCE = 3.0  # of an edit of a photo that has none
 INVERSIONS = ("lbo", "ddim")  # how the seed of a photo that is edited is found
 
 
@@ -23,7 +24,13 @@ class EditSettings(Group):
     mode: Literal["p2p", "swap", "masactrl", "sdedit", "inject", "flowedit"] = setting(
         "p2p", "How the edit is tied to the photo."
     )
-    guidance_scale: float = setting(3.0, "Of the edit; the photo's own has none.", low=0, high=100)
+    guidance_scale: float | None = setting(
+        None,
+        "Of the edit; else the photo's own, or 3 where it has none and the network isn't told one.",
+        low=0,
+        high=100,
+        shown=f"{GUIDANCE:g}",
+    )
     negative_prompt: str | None = setting(
         None,
         "What guidance leads away from; else the photo's prompt, or a guided seed's own negative prompt.",
@@ -117,7 +124,8 @@ class EditSettings(Group):
         ]
         weights = [f"{word} x{weight:g}" for word, weight in self.weights.items()]
         masked = ["auto mask"] if self.auto_mask else []
-        return ", ".join([self.mode, f"guidance {self.guidance_scale:g}", *shown, *weights, *masked])
+        scale = GUIDANCE if self.guidance_scale is None else self.guidance_scale
+        return ", ".join([self.mode, f"guidance {scale:g}", *shown, *weights, *masked])
 
 
 MODES = settings_of(EditSettings)["mode"].words

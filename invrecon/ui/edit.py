@@ -14,7 +14,7 @@ from invrecon.core.sampler import OnProgress
 from invrecon.errors import UsageError
 from invrecon.image import save_png
 from invrecon.seedfile import ENDING, save_seed
-from invrecon.settings import EditSettings
+from invrecon.settings import GUIDANCE, EditSettings
 from invrecon.ui import markup
 from invrecon.ui.choice import Choice, Result
 from invrecon.ui.comparison import Comparison
@@ -108,7 +108,7 @@ class EditTab:
                 elem_id="edit-mode",
             )
             guidance = gr.Textbox(
-                f"{EditSettings.guidance_scale:g}",
+                f"{GUIDANCE:g}",
                 label="Guidance",
                 info="How strongly the new words count, from 1. Several, as in 3, 5, give several results.",
                 elem_id="edit-guidance",

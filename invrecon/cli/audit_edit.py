@@ -1,19 +1,20 @@
 """`invrecon audit-edit`: how well edits work, on cut-outs whose background is to change its colour."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from invrecon.cli.batch import load
+from invrecon.cli.boundary import say
 from invrecon.cli.command import command
 from invrecon.cli.inputs import make_folder
 from invrecon.cli.output import Output
 from invrecon.cli.pie_bench import Benchmark, run_pie_bench
 from invrecon.cli.sweep import parse_sweep, part_sweeps
 from invrecon.cli.tables import Columns
-from invrecon.errors import UsageError
+from invrecon.errors import ModelError, UsageError
 from invrecon.settings import (
     INVERSIONS,
     MODES,
@@ -62,7 +63,8 @@ class _Wishes:
         typer.Option(
             "--sweep",
             metavar="NAME=VALUE,...",
-            help=f"Edits to try: all combinations of these values of options. [default: {_EVERY_MODE}]",
+            help="Edits to try: all combinations of these values of options. "
+            "[default: all modes that the model can do]",
         ),
     ] = None
     masks: Annotated[
@@ -89,6 +91,7 @@ class _Plan:
     masks: list[str]
     inversions: list[Any]
     names: dict[str, str]
+    every_mode: bool
 
 
 @command(
@@ -165,6 +168,7 @@ def _plan(wishes: _Wishes, sweeps: list[str], masks: str) -> _Plan:
         _among(masks, ("none", "auto", "drawn"), "masks"),
         _among(wishes.inversions, INVERSIONS, "inversions"),
         load_captions(wishes.names) if wishes.names else {},
+        not sweeps,
     )
 
 
@@ -183,6 +187,8 @@ def _run(
     ]
     trial_plan = EditPlan(plan.colours, plan.edits, plan.masks, plan.swept)
     model, trials = load(settings, output), []
+    if plan.every_mode:
+        trial_plan = replace(trial_plan, edits=_possible(plan.edits, model, settings.sampler))
     for number, (path, composite) in enumerate(zip(cutouts, composites, strict=True), 1):
         of_one: list[Trial] = []
         for way in plan.inversions:
@@ -192,6 +198,20 @@ def _run(
             _sheet(of_one, out / f"{path.stem}.png")
         trials += of_one
     return trials
+
+
+def _possible(edits: list[EditSettings], model: Any, sampler: str) -> list[EditSettings]:
+    """Those that a model can do; why it can't do the others is told."""
+    from invrecon.pipeline.modes import check_edit
+
+    possible = []
+    for each in edits:
+        try:
+            check_edit(each, model, sampler)
+            possible.append(each)
+        except (UsageError, ModelError) as error:
+            say(f"left out: {error}")
+    return possible
 
 
 def _sheet(trials: "list[Trial]", path: Path) -> None:

@@ -3,25 +3,26 @@
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from invrecon.errors import UsageError
 from invrecon.settings import EditSettings, Setting, settings_of
 
-_SWEPT = {  # as users write them, and without those that have texts for values
+Input = TypeVar("Input", str, Path)
+_SWEPT = {  # as users write them, and without those that have texts for values, or none
     name.replace("_", "-"): one
     for name, one in settings_of(EditSettings).items()
-    if name not in ("to", "negative_prompt", "auto_mask", "weights")
+    if name not in ("to", "negative_prompt", "weights") and one.kind is not bool
 }
 _SWEPT["guidance"] = _SWEPT["guidance-scale"]
 
 
-def part_sweeps(inputs: Sequence[Path], sweep: Sequence[str] | None) -> tuple[list[Path], list[str]]:
+def part_sweeps(inputs: Sequence[Input], sweep: Sequence[str] | None) -> tuple[list[Input], list[str]]:
     """(inputs, sweeps), where further sweeps stand among the inputs: `--sweep guidance=3,5 strength=0.4`."""
-    further = [
+    further: list[Input] = [
         one
         for one in inputs
-        if sweep and str(one).partition("=")[0] in _SWEPT and "=" in str(one) and not one.exists()
+        if sweep and str(one).partition("=")[0] in _SWEPT and "=" in str(one) and not Path(one).exists()
     ]
     return [one for one in inputs if one not in further], [*(sweep or []), *map(str, further)]
 
@@ -44,8 +45,9 @@ def parse_sweep(texts: Iterable[str], mode: str | None) -> list[dict[str, Any]]:
             )
         setting = _SWEPT[name]
         values[setting.name] = [_value(setting, one) for one in listed.split(",")]
-        if setting.mode and mode and "mode" not in values and setting.mode != mode:
-            raise UsageError(f"{name} counts in mode {setting.mode} only: add --mode {setting.mode}")
+        if setting.modes and mode and "mode" not in values and mode not in setting.modes:
+            modes = " or ".join(setting.modes)
+            raise UsageError(f"{name} counts in mode {modes} only: add --mode {setting.modes[0]}")
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 
 
@@ -54,6 +56,6 @@ def _value(setting: Setting, text: str) -> Any:
         setting.check(text)
         return text
     try:
-        return float(text)
+        return setting.kind(text)
     except ValueError as error:
         raise UsageError(f"{setting.name} takes numbers, not {text!r}") from error

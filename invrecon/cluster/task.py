@@ -34,7 +34,9 @@ class Save:
     seed_dtype: str = "float32"
     metadata: bool = True
 
-    def png(self, picture: "Image", path: Path, seed: "Seed", kind: "Kind", seed_sha256: str = "") -> None:
+    def png(
+        self, picture: "Image", path: Path, seed: "Seed | None", kind: "Kind", seed_sha256: str = ""
+    ) -> None:
         """Writes a picture, which says what `pipeline.about` makes of the last three arguments."""
         from invrecon.image import save_png
         from invrecon.pipeline.about import about

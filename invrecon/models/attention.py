@@ -25,22 +25,11 @@ def watched(pipeline: Any) -> Iterator[WatchedAttention]:
     is as before. A compiled network runs as it was written meanwhile.
 
     Raises:
-        ModelError: there is no U-Net, or a layer mixes text and picture in one attention, which can't be told
-            apart.
+        ModelError: see `check_steerable`.
     """
-    unet = getattr(pipeline, "unet", None)
-    if unet is None:
-        kind = type(pipeline).__name__
-        raise ModelError(f"{kind} has no U-Net whose attention can be steered: use --mode swap")
+    check_steerable(pipeline)
+    unet = pipeline.unet
     before: dict[str, Any] = dict(unet.attn_processors)
-    if any("IPAdapter" in type(one).__name__ for one in before.values()):
-        raise ModelError("attention with an IP-Adapter can't be steered: use --mode swap")
-    for name in before:
-        if unet.get_submodule(name.removesuffix(".processor")).added_kv_proj_dim is not None:
-            raise ModelError(
-                f"the layer {name.removesuffix('.processor')} attends to text and picture at once, which "
-                "can't be steered"
-            )
     shared = WatchedAttention()
     unet.set_attn_processor({name: Processor(shared, name, depth) for name, depth in depths(before).items()})
     try:
@@ -48,6 +37,33 @@ def watched(pipeline: Any) -> Iterator[WatchedAttention]:
             yield shared
     finally:
         unet.set_attn_processor(before)
+
+
+def check_steerable(pipeline: Any) -> None:
+    """Raises ModelError where there is no U-Net, or where a layer mixes text and picture in one attention,
+    which can't be told apart."""
+    unet = getattr(pipeline, "unet", None)
+    if unet is None:
+        kind = type(pipeline).__name__
+        raise ModelError(f"{kind} has no U-Net whose attention can be steered: use --mode inject or swap")
+    before: dict[str, Any] = dict(unet.attn_processors)
+    if any("IPAdapter" in type(one).__name__ for one in before.values()):
+        raise ModelError("attention with an IP-Adapter can't be steered: use --mode inject or swap")
+    for name in before:
+        if unet.get_submodule(name.removesuffix(".processor")).added_kv_proj_dim is not None:
+            raise ModelError(
+                f"the layer {name.removesuffix('.processor')} attends to text and picture at once, which "
+                "can't be steered: use --mode inject or swap"
+            )
+
+
+def can_steer(pipeline: Any) -> bool:
+    """Whether `watched` takes a pipeline."""
+    try:
+        check_steerable(pipeline)
+    except ModelError:
+        return False
+    return True
 
 
 def depths(names: Iterable[str]) -> dict[str, float]:

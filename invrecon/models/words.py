@@ -52,7 +52,7 @@ def spell(pipeline: Any, prompt: str) -> Words:
     tokenizers = [one for name in names if (one := getattr(pipeline, name, None)) is not None]
     if not hasattr(pipeline, "unet") or not tokenizers:
         kind = type(pipeline).__name__
-        raise UsageError(f"{kind} has no U-Net that attends to single words: use --mode swap")
+        raise UsageError(f"{kind} has no U-Net that attends to single words: use --mode inject or swap")
     with quiet():
         spans = [_spans(pipeline, tokenizer, prompt) for tokenizer in tokenizers]
     if any(other != spans[0] for other in spans[1:]):

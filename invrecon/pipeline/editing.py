@@ -16,8 +16,9 @@ from invrecon.formats import is_seed_file
 from invrecon.image import load_photo
 from invrecon.metrics import psnr
 from invrecon.pipeline.inversion import InversionMethod, PhotoInversion
-from invrecon.pipeline.origin import find_origin, read_mask, stored_edit
-from invrecon.pipeline.studio import Edited, Studio, weigh
+from invrecon.pipeline.modes import check_edit
+from invrecon.pipeline.origin import find_origin, read_mask, stored_edit, uninverted
+from invrecon.pipeline.studio import Edited, Studio
 from invrecon.pipeline.subject import canvas_for
 from invrecon.settings import EditSettings, Settings
 
@@ -31,11 +32,15 @@ class Editing:
     file without it.
 
     Args:
-        reconstruction: as the model sees it; `psnr` is its PSNR against `original`, the photo on the canvas.
+        prompt: the photo's.
+        inversion: of a photo; None where no edit needed a seed.
+        reconstruction: as the model sees it, the autoencoder's where there is no seed; `psnr` is its PSNR
+            against `original`, the photo on the canvas.
         advice: what a person should know of the inversion, or of a seed file under this model.
     """
 
     edits: list[Edited]
+    prompt: str
     inversion: PhotoInversion | None
     reconstruction: Image
     original: Image | None
@@ -55,8 +60,8 @@ def edit(
     mask: Path | str | None = None,
     inversion: InversionMethod = "lbo",
 ) -> Editing:
-    """Regenerates a photo with something changed: a photo is inverted first, a seed file brings its own
-    prompt and settings.
+    """Regenerates a photo with something changed: a photo is inverted first, unless all edits are FlowEdit's;
+    a seed file brings its own prompt and settings.
 
     Args:
         source: an image file, or a seed file.
@@ -79,18 +84,37 @@ def edit(
     source, settings, begun = Path(source), model.settled(settings or Settings()), time.monotonic()
     wanted = [edits] if isinstance(edits, EditSettings) else list(edits or ())
     _check(wanted, source, model, settings, mask)
-    origin = find_origin(
-        source, model, settings, on_progress, photo=Path(photo) if photo else None, method=inversion
-    )
-    if edits is None:
+    if needs_seed(wanted, source, settings):
+        origin = find_origin(
+            source, model, settings, on_progress, photo=Path(photo) if photo else None, method=inversion
+        )
+    else:
+        origin = uninverted(source, model, settings)
+    if edits is None and origin.seed:
         wanted = [stored_edit(source, origin.seed)]
-    drawn = read_mask(Path(mask), origin.canvas) if mask else origin.seed.mask
-    studio = Studio(model, replace(origin, seed=replace(origin.seed, mask=drawn)), on_progress)
+    if mask:
+        origin = replace(origin, mask=read_mask(Path(mask), origin.canvas))
+    studio = Studio(model, origin, on_progress)
     done = [studio.edit(one, f"editing {number}/{len(wanted)}") for number, one in enumerate(wanted, 1)]
     original, reconstruction = origin.original, studio.reconstruction
     known = psnr(original, reconstruction) if original else None
     seconds = time.monotonic() - begun
-    return Editing(done, origin.inversion, reconstruction, original, known, seconds, origin.advice)
+    return Editing(
+        done,
+        origin.recipe.prompt,
+        origin.inversion,
+        reconstruction,
+        original,
+        known,
+        seconds,
+        origin.advice,
+    )
+
+
+def needs_seed(wanted: Sequence[EditSettings], source: Path, settings: Settings) -> bool:
+    """Whether edits start from a seed: FlowEdit alone doesn't, so that its photo needn't be inverted."""
+    free = wanted and all(one.mode == "flowedit" for one in wanted) and not settings.auto_guidance
+    return is_seed_file(source) or not free
 
 
 def _check(
@@ -102,9 +126,6 @@ def _check(
 ) -> None:
     """Raises what `edit` does, for what can be told before the inversion."""
     for one in wanted:
-        model.check_prompts(one.to, one.negative_prompt or "")
-        model.own_guidance(one.guidance_scale)
-        if one.mode == "p2p" or one.weights:
-            weigh(one, model)
+        check_edit(one, model, "auto" if is_seed_file(source) else settings.sampler)
     if mask and not is_seed_file(source):
         read_mask(Path(mask), canvas_for(load_photo(source), model, settings))

@@ -1,10 +1,10 @@
-"""What edits start from: a seed, and what is known of the photo behind it."""
+"""What edits start from: a seed or the photo's latents, and what is known of the photo behind them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from invrecon.errors import InputError, UsageError
 from invrecon.formats import is_seed_file
 from invrecon.image import Canvas, Photo, load_photo
 from invrecon.pipeline.inversion import InversionMethod, PhotoInversion, invert
-from invrecon.pipeline.seeds import canvas_of, caveats, check_model, check_photo
+from invrecon.pipeline.seeds import TILES, canvas_of, caveats, check_model, check_photo
+from invrecon.pipeline.subject import find_subject
 from invrecon.seedfile import Seed, load_seed
-from invrecon.settings import EditSettings, Settings, read_edit
+from invrecon.settings import EditSettings, Recipe, Settings, read_edit
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -26,19 +27,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Origin:
-    """A seed, with the photo it was made from as far as it is at hand.
+    """A seed, with the photo it was made from as far as it is at hand; or a photo alone.
 
     Args:
+        recipe: the seed's, or under which a photo is edited without one.
+        image_latents: z_0, (1, C, h, w).
+        seed: None for a photo that isn't inverted.
+        mask: (H, W) uint8, 255 where an edit may happen; None where it may everywhere.
         canvas: how the photo lay on it; None for a seed that belongs to no photo.
         original: the photo on the canvas.
         advice: what a person should know of the inversion, or of a seed file under this model.
     """
 
-    seed: Seed
+    recipe: Recipe
+    image_latents: Tensor
+    seed: Seed | None = None
+    mask: Tensor | None = None
     canvas: Canvas | None = None
     photo: Photo | None = None
     inversion: PhotoInversion | None = None
     advice: str | None = None
+
+    @classmethod
+    def of_seed(cls, seed: Seed, **known: Any) -> Origin:
+        """A seed, and what is known besides."""
+        return cls(seed.recipe, seed.image_latents, seed, seed.mask, **known)
 
     @property
     def original(self) -> Image | None:
@@ -70,7 +83,13 @@ def find_origin(
     if not is_seed_file(source):
         inversion = invert(source, model, settings, on_progress, method=method)
         subject = inversion.subject
-        return Origin(inversion.seed, subject.canvas, subject.photo, inversion, inversion.advice)
+        return Origin.of_seed(
+            inversion.seed,
+            canvas=subject.canvas,
+            photo=subject.photo,
+            inversion=inversion,
+            advice=inversion.advice,
+        )
     seed = load_seed(source)
     check_model(seed, source, model)
     if settings.prompt not in ("", seed.recipe.prompt):
@@ -82,7 +101,27 @@ def find_origin(
         check_photo(seed, source, photo)
     loaded = load_photo(photo) if photo else None
     canvas = canvas_of(seed, source) if seed.header.get("photo") else None
-    return Origin(seed, canvas, loaded, advice="; ".join(caveats(seed, model)) or None)
+    advice = "; ".join(caveats(seed, model)) or None
+    return Origin.of_seed(seed, canvas=canvas, photo=loaded, advice=advice)
+
+
+def uninverted(photo: Path, model: Model, settings: Settings) -> Origin:
+    """A photo that is encoded, and not inverted.
+
+    Raises:
+        InputError: it can't be used.
+        UsageError, ModelError: the settings don't fit the model.
+    """
+    model.check(settings)
+    subject = find_subject(photo, model, settings)
+    notes = (subject.photo.note, TILES if model.tiled(*subject.canvas.size) else None)
+    return Origin(
+        settings.recipe(*subject.canvas.size),
+        subject.encoded,
+        canvas=subject.canvas,
+        photo=subject.photo,
+        advice="; ".join(note for note in notes if note) or None,
+    )
 
 
 def read_mask(path: Path, canvas: Canvas | None) -> Tensor:

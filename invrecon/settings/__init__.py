@@ -3,7 +3,7 @@
 from invrecon.settings.auto_guidance import AutoGuidance
 from invrecon.settings.boosting import Boosting
 from invrecon.settings.checkpoint import Checkpoint
-from invrecon.settings.editing import INVERSIONS, MODES, EditSettings, read_edit
+from invrecon.settings.editing import GUIDANCE, INVERSIONS, MODES, EditSettings, read_edit
 from invrecon.settings.effort import Effort
 from invrecon.settings.framing import Framing
 from invrecon.settings.grades import EFFORTS
@@ -16,6 +16,7 @@ from invrecon.settings.table import Setting, settings_of
 
 __all__ = [
     "EFFORTS",
+    "GUIDANCE",
     "INVERSIONS",
     "MODES",
     "SAMPLERS",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from invrecon.errors import UsageError
 from invrecon.settings.table import Group, documented, setting, settings_of
 
+GUIDANCE = 3.0  # of an edit of a photo that has none
 INVERSIONS = ("lbo", "ddim")  # how the seed of a photo that is edited is found
 
 
@@ -22,17 +23,20 @@ class EditSettings(Group):
     title = "The edit"
 
     to: str = setting(help="What the picture should show.", flags=(), unicode=True)
-    mode: Literal["p2p", "swap", "masactrl", "sdedit"] = setting(
+    mode: Literal["p2p", "swap", "masactrl", "sdedit", "inject", "flowedit"] = setting(
         "p2p",
         "How the edit is tied to the photo: p2p by its words' places, swap by its seed alone, masactrl by "
-        "its looks, sdedit by the first part of its way. Try another where too much or too little changes.",
+        "its looks, sdedit by the first part of its way, inject by its values in attention, flowedit by the "
+        "difference of two velocities, without a seed. Try another where too much or too little changes.",
     )
-    guidance_scale: float = setting(
-        3.0,
-        "Guidance of the edit; the photo's own has none. Raise it where the edit is too weak.",
+    guidance_scale: float | None = setting(
+        None,
+        "Guidance of the edit; else the photo's own, or 3 where it has none and the network isn't told one. "
+        "Raise it where the edit is too weak.",
         low=0,
         high=100,
         common=True,
+        shown=f"{GUIDANCE:g}",
     )
     negative_prompt: str | None = setting(
         None,
@@ -63,47 +67,71 @@ class EditSettings(Group):
         high=1,
     )
     words: Literal["replace", "refine"] = setting(
-        "replace", "p2p: new words take the old ones' places, or look for themselves.", mode="p2p"
+        "replace", "p2p: new words take the old ones' places, or look for themselves.", modes=("p2p",)
     )
-    weights: Mapping[str, float] = setting(dict, "p2p: attention to words of --to.", flags=(), mode="p2p")
+    weights: Mapping[str, float] = setting(dict, "p2p: attention to words of --to.", flags=(), modes=("p2p",))
     cross_steps: float = setting(
         0.8,
         "p2p: part of the steps with the photo's attention to words. Lower it for a larger change.",
         low=0,
         high=1,
-        mode="p2p",
+        modes=("p2p",),
     )
     self_steps: float = setting(
         0.8,
         "p2p: part of the steps with the photo's layout. Lower it for a larger change.",
         low=0,
         high=1,
-        mode="p2p",
+        modes=("p2p",),
     )
     start_step: float = setting(
         0.1,
         "masactrl: part of the steps before it begins. Raise it for a larger change.",
         low=0,
         high=1,
-        mode="masactrl",
+        modes=("masactrl",),
     )
     start_layer: float = setting(
         0.6,
         "masactrl: part of the layers before it begins. Raise it for a larger change.",
         low=0,
         high=1,
-        mode="masactrl",
+        modes=("masactrl",),
     )
     strength: float = setting(
         0.8,
-        "sdedit: part of the steps that is done anew. Raise it for a larger change.",
+        "sdedit, flowedit: part of the steps that is done anew. Raise it for a larger change.",
         low=0,
         high=1,
-        mode="sdedit",
+        modes=("sdedit", "flowedit"),
+    )
+    from_step: float = setting(
+        0.0, "inject: part of the steps before it begins.", low=0, high=1, modes=("inject",)
+    )
+    to_step: float = setting(
+        0.5, "inject: part of the steps after which it ends.", low=0, high=1, modes=("inject",)
+    )
+    from_layer: float = setting(
+        0.0, "inject: part of the layers before it begins.", low=0, high=1, modes=("inject",)
+    )
+    to_layer: float = setting(
+        1.0, "inject: part of the layers after which it ends.", low=0, high=1, modes=("inject",)
+    )
+    keys: bool = setting(False, "inject: keys too, not values alone.", modes=("inject",))
+
+    n_avg: int = setting(
+        1, "flowedit: noises over which each step takes a mean.", low=1, high=1000, modes=("flowedit",)
+    )
+    noise_seed: int = setting(
+        0, "flowedit: of the noise that it draws.", low=0, high=2**63 - 1, modes=("flowedit",)
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for part in ("step", "layer"):
+            begin, end = getattr(self, f"from_{part}"), getattr(self, f"to_{part}")
+            if begin > end:
+                raise UsageError(f"from_{part} must be at most to_{part}, not {begin} and {end}")
         if self.weights and self.mode != "p2p":
             raise UsageError(f"words are weighed in mode p2p only, not in {self.mode}")
         for word, weight in self.weights.items():
@@ -117,7 +145,7 @@ class EditSettings(Group):
     def label(self, always: Collection[str] = ()) -> str:
         """Mode, guidance, what isn't at its default and the settings named in `always`, on one line."""
         table = settings_of(EditSettings)
-        own = [name for name, one in table.items() if one.mode == self.mode and name != "weights"]
+        own = [name for name, one in table.items() if self.mode in one.modes and name != "weights"]
         shown = [
             f"{name.replace('_', ' ')} {getattr(self, name)}"
             for name in (*own, "forget", "mask_threshold")
@@ -125,7 +153,8 @@ class EditSettings(Group):
         ]
         weights = [f"{word} x{weight:g}" for word, weight in self.weights.items()]
         masked = ["auto mask"] if self.auto_mask else []
-        return ", ".join([self.mode, f"guidance {self.guidance_scale:g}", *shown, *weights, *masked])
+        scale = GUIDANCE if self.guidance_scale is None else self.guidance_scale
+        return ", ".join([self.mode, f"guidance {scale:g}", *shown, *weights, *masked])
 
 
 MODES = settings_of(EditSettings)["mode"].words

@@ -37,7 +37,7 @@ class Setting:
         flags: its option on the command line; empty where it has none.
         auto: the setting that the word "auto" in this one's place turns on.
         shown: the default as help shows it; empty for the default's own value.
-        mode: the mode of an edit in which alone it counts.
+        modes: of an edit, in which alone it counts; empty for all.
         unicode: whether it is text for a model, which can't read what isn't valid Unicode.
     """
 
@@ -58,7 +58,7 @@ class Setting:
     flags: tuple[str, ...] = ()
     auto: str = ""
     shown: str = ""
-    mode: str = ""
+    modes: tuple[str, ...] = ()
     unicode: bool = False
 
     def check(self, value: Any) -> None:

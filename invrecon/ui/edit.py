@@ -13,7 +13,7 @@ from invrecon import pipeline
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import UsageError
 from invrecon.seedfile import ENDING
-from invrecon.settings import MODES, EditSettings
+from invrecon.settings import GUIDANCE, EditSettings
 from invrecon.ui import markup
 from invrecon.ui.choice import Choice, Result
 from invrecon.ui.comparison import Comparison
@@ -30,6 +30,7 @@ _MODES = {
     "swap": "swap: freer, the seed alone is kept",
     "masactrl": "masactrl: same looks, other pose",
     "sdedit": "sdedit: partly drawn anew",
+    "inject": "inject: the photo's values in attention",
 }
 
 
@@ -99,14 +100,14 @@ class EditTab:
         with gr.Accordion("Settings", open=False, elem_id="edit-settings"):
             seed = gr.File(label="The photo's seed file, if you have one: saves the inversion", height=120)
             modes = gr.CheckboxGroup(
-                [(_MODES[mode], mode) for mode in MODES],
+                [(text, mode) for mode, text in _MODES.items()],
                 value=[EditSettings.mode],
                 label="Mode",
                 info="How the result is tied to the photo. Several give several results.",
                 elem_id="edit-mode",
             )
             guidance = gr.Textbox(
-                f"{EditSettings.guidance_scale:g}",
+                f"{GUIDANCE:g}",
                 label="Guidance",
                 info="How strongly the new words count, from 1. Several, as in 3, 5, give several results.",
                 elem_id="edit-guidance",
@@ -145,6 +146,7 @@ class EditTab:
         shown |= {"mask": editing.edits[0].mask}
         for number, one in enumerate(editing.edits, 1):
             picture, seed = (done.folder / f"{stem}.edit-{number}{end}" for end in (".png", ENDING))
+            assert one.seed  # all modes that are offered start from one
             sha256 = self.desk.save.seed(one.seed, seed)
             self.desk.save.png(one.picture, picture, one.seed, "edit", sha256)
             results.append(Result(picture, seed, f"{number}: {one.settings.to} ({one.settings.label()})"))

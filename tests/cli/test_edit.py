@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from invrecon.cli.app import app
-from invrecon.errors import InputError
+from invrecon.errors import InputError, UsageError
 from invrecon.seedfile import Seed, load_seed, save_seed
 from invrecon.settings import EditSettings
 
@@ -26,6 +26,7 @@ class Pipeline:
 
     def __init__(self):
         self.asked, self.edits, self.settings, self.raises = [], [], None, {}
+        self.all_edits, self.all_settings = [], []
 
     def load_model(self, name, device="auto", dtype="float32", **_):
         return SimpleNamespace(name=name, device="cpu")
@@ -33,6 +34,8 @@ class Pipeline:
     def edit(self, source, model, edits, settings, on_progress=None, **rest):
         self.asked.append({"source": source, **rest})
         self.edits, self.settings = edits, settings
+        self.all_edits.append(edits)
+        self.all_settings.append(settings)
         if source.name in self.raises:
             raise self.raises[source.name]
         square = Image.new("RGB", (64, 64), "red")
@@ -46,6 +49,7 @@ class Pipeline:
         ]  # fmt: skip
         return SimpleNamespace(
             edits=done,
+            prompt="a cat",
             inversion=None,
             reconstruction=square,
             original=square,
@@ -138,10 +142,17 @@ def test_several_targets_and_sweeps_are_all_combined_and_numbered(fake):
         ("--strength", "0.3", "strength", 0.3),
         ("--mask-threshold", "0.3", "mask_threshold", 0.3),
         ("--forget", "0.3", "forget", 0.3),
+        ("--from-step", "0.3", "from_step", 0.3),
+        ("--to-step", "0.3", "to_step", 0.3),
+        ("--from-layer", "0.3", "from_layer", 0.3),
+        ("--to-layer", "0.3", "to_layer", 0.3),
+        ("--keys", "", "keys", True),
+        ("--n-avg", "3", "n_avg", 3),
+        ("--noise-seed", "3", "noise_seed", 3),
     ],
 )
 def test_every_setting_of_an_edit_has_its_option(fake, option, value, name, setting):
-    assert run("x.png", "--to", "a dog", option, value).exit_code == 0
+    assert run("x.png", "--to", "a dog", option, *[value][: value != ""]).exit_code == 0
     assert fake.edits == [EditSettings("a dog", **{name: setting})]
 
 
@@ -185,6 +196,15 @@ def test_masks_are_one_for_all_or_one_for_each(fake):
         (["x.png", "--to", "a dog", "--inversion", "magic"], "inversion must be one of"),
         (["x.png", "y.png", "--to", "a dog", "--mask", "m", "--mask", "n", "--mask", "o"], "--mask"),
         (["x.png", "--to", "a dog", "--photo", "y.png"], "--photo"),
+        ([], "name photos"),
+        (
+            ["x.png", "--to", "a dog", "--from-step", "0.6"],
+            "from_step must be at most to_step, not 0.6 and 0.5",
+        ),
+        (["x.png", "--to", "a dog", "--sweep", "n-avg=1.5"], "numbers"),
+        (["x.png", "--to", "a dog", "--mode", "swap", "--sweep", "to-step=0.4"], "--mode inject"),
+        (["x.png", "--to", "a dog", "--mode", "swap", "--sweep", "strength=0.4"], "sdedit or flowedit only"),
+        (["x.png", "--to", "a dog", "--targets", "nosuch.json"], "nosuch.json"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exits_2(fake, arguments, complaint):
@@ -211,3 +231,67 @@ def test_a_failed_input_does_not_stop_the_others(fake):
 @pytest.mark.parametrize(("least", "code"), [("24", 0), ("26", 3)])
 def test_min_psnr_is_of_the_reconstruction(fake, least, code):
     assert run("x.png", "--to", "a dog", "--min-psnr", least).exit_code == code
+
+
+def test_each_photo_has_its_own_caption_and_target(fake):
+    Path("now.json").write_text(json.dumps({"x": "a cat", "y.png": "a pig"}))
+    Path("then.json").write_text(json.dumps({"x": "a dog"}))
+    arguments = ["x.png", "y.png", "--captions", "now.json", "--targets", "then.json", "--out", "out"]
+    result = run(*arguments, "--to", "a hen", "--sweep", "guidance=3,5", "--json")
+    assert result.exit_code == 0, result.output
+    assert [[one.to for one in edits] for edits in fake.all_edits] == [["a dog"] * 2, ["a hen"] * 2]
+    assert [settings.prompt for settings in fake.all_settings] == ["a cat", "a pig"]
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [[one["to"] for one in row["edits"]] for row in rows] == [["a dog"] * 2, ["a hen"] * 2]
+    assert len(list(Path("out").iterdir())) == 10
+
+
+def test_sidecars_are_captions_and_a_prompt_for_all_wins(fake):
+    Path("x.txt").write_text("a cat")
+    assert run("x.png", "y.png", "--sidecars", "--to", "a dog").exit_code == 0
+    assert [settings.prompt for settings in fake.all_settings] == ["a cat", ""]
+    assert run("x.png", "--sidecars", "--prompt", "a pig", "--to", "a dog", "--force").exit_code == 0
+    assert fake.settings.prompt == "a pig"
+
+
+def test_a_photo_without_a_target_fails_alone_and_the_cure_works(fake):
+    Path("then.json").write_text(json.dumps({"y": "a dog"}))
+    result = run("x.png", "y.png", "--targets", "then.json")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "invrecon: x.png: isn't named in then.json; add what it should show, or give --to\n"
+    )
+    assert [asked["source"] for asked in fake.asked] == [Path("y.png")]
+    assert run("x.png", "y.png", "--targets", "then.json", "--to", "a hen", "--force").exit_code == 0
+
+
+def test_a_text_that_can_not_be_used_is_its_photo_s_error_where_each_has_its_own(fake):
+    fake.raises["x.png"] = UsageError("the prompt has 90 tokens, the text encoder takes 75: end it after 'a'")
+    Path("then.json").write_text(json.dumps({"x": "a dog", "y": "a dog"}))
+    assert run("x.png", "y.png", "--to", "a dog").exit_code == 2
+    result = run("x.png", "y.png", "--targets", "then.json")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("invrecon: x.png: the prompt has 90 tokens")
+    assert Path("y.edit.png").exists()
+
+
+def test_photos_of_one_name_in_two_folders_do_not_write_over_each_other(fake):
+    for folder in ("one", "two"):
+        Path("photos", folder).mkdir(parents=True)
+        Image.new("RGB", (16, 16), "red").save(Path("photos", folder, "x.png"))
+    result = run("photos", "--recursive", "--to", "a dog", "--out", "out")
+    assert result.exit_code == 1
+    assert "take --keep-tree" in result.stderr
+    assert run("photos", "--recursive", "--to", "a dog", "--out", "out", "--keep-tree").exit_code == 0
+    assert Path("out/one/x.edit.png").exists()
+    assert Path("out/two/x.edit.png").exists()
+
+
+def test_flowedit_writes_no_seed_of_a_photo_and_says_that_it_used_none(fake):
+    result = run("x.png", "--to", "a dog", "--mode", "flowedit", "--out", "out", "--json")
+    assert result.exit_code == 0, result.output
+    [edit] = json.loads(result.stdout)["edits"]
+    assert (edit["seed_file"], edit["uses_seed"]) == (None, False)
+    assert sorted(path.name for path in Path("out").iterdir()) == ["x.edit.compare.png", "x.edit.png"]
+    run("x.png", "--to", "a dog", "--sweep", "mode=swap,flowedit", "--out", "two")
+    assert len(list(Path("two").glob("*.seed.safetensors"))) == 2

@@ -1,17 +1,30 @@
 """The mathematics of editing, on denoisers and prompts small enough to know the answer."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from invrecon.core.editing.attention import Heads, Site
 from invrecon.core.editing.branches import Mode, edit, trace
+from invrecon.core.editing.flowedit import flowedit
 from invrecon.core.editing.guided_filter import guided_filter
-from invrecon.core.editing.locality import attention_mask, change_map, forget, latent_mask, otsu
+from invrecon.core.editing.injection import Injection, Recorded
+from invrecon.core.editing.locality import (
+    attention_mask,
+    change_map,
+    difference_mask,
+    forget,
+    latent_mask,
+    otsu,
+)
 from invrecon.core.editing.masactrl import MutualSelfAttention
 from invrecon.core.editing.p2p import PromptToPrompt, token_weights
 from invrecon.core.editing.sdedit import sdedit
 from invrecon.core.editing.words import Words, align, things
 from invrecon.core.sampling import generate
+from invrecon.core.schedule import Schedule
+from invrecon.errors import ModelError
 from tests.analytic import CurvedDenoiser, GaussianDenoiser, ddim_schedule
 
 LENGTH = 12
@@ -231,3 +244,83 @@ def test_latents_that_a_mask_touches_and_those_beside_them_are_edited():
     mask[..., :9] = 1  # all of the first column of latents, and one pixel of the second
     assert latent_mask(mask, (4, 4))[0, 0, 1].tolist() == [1, 1, 1, 0]
     assert latent_mask(torch.full((1, 1, 32, 32), 0.3), (4, 4)).unique().tolist() == pytest.approx([0.3])
+
+
+SIGMAS = [1.0, 0.8, 0.5, 0.2, 0.0]
+FLOW = Schedule(
+    [1000 * sigma for sigma in SIGMAS[:-1]],
+    [1.0] * 4,
+    [b - a for a, b in pairwise(SIGMAS)],
+)
+
+
+def noise(number: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(number)
+
+
+@pytest.mark.parametrize(("strength", "sigma"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
+def test_flowedit_integrates_the_difference_of_velocities_over_the_last_steps(seed, strength, sigma):
+    source, target = (lambda latents, _t, v=v: torch.full_like(latents, v) for v in (1.0, 3.0))
+    edited = flowedit((source, target), FLOW, seed, strength, 1, noise())
+    torch.testing.assert_close(edited, seed - 2.0 * sigma)
+
+
+def test_flowedit_between_gaussians_moves_the_mean_whatever_the_noise(seed):
+    """The velocity towards one point m is (x_t - m) / sigma: the difference is (z - x + m - m') / sigma."""
+    source, target = (lambda latents, t, m=m: (latents - m) * 1000 / t for m in (0.0, 2.0))
+    for n_avg in (1, 3):
+        edited = flowedit((source, target), FLOW, seed, 1.0, n_avg, noise(n_avg))
+        torch.testing.assert_close(edited, seed + 2.0)
+
+
+def test_flowedit_under_the_same_denoiser_gives_the_latents_back_exactly_and_outside_a_mask_under_any(seed):
+    one = lambda latents, t: torch.sin(latents) * t / 1000  # noqa: E731
+    other = lambda latents, t: torch.cos(latents)  # noqa: E731
+    assert torch.equal(flowedit((one, one), FLOW, seed, 1.0, 2, noise()), seed)
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4] = 1
+    edited = flowedit((one, other), FLOW, seed, 1.0, 1, noise(), mask=mask)
+    assert torch.equal(edited[..., 4:], seed[..., 4:])
+    assert (edited - seed)[..., :4].abs().min() > 0
+    assert torch.equal(edited, flowedit((one, other), FLOW, seed, 1.0, 1, noise(), mask=mask))
+    assert not torch.equal(edited, flowedit((one, other), FLOW, seed, 1.0, 1, noise(1), mask=mask))
+
+
+def test_flowedit_refuses_steps_that_are_no_flow_s(seed):
+    with pytest.raises(ValueError, match="flow"):
+        flowedit((CurvedDenoiser(), CurvedDenoiser()), ddim_schedule(4), seed, 1.0, 1, noise())
+
+
+def test_where_predictions_differ_is_the_mask(seed):
+    class Left(CurvedDenoiser):
+        def __call__(self, latents, timestep):
+            left = torch.arange(8) < 4
+            return super().__call__(latents, timestep) + left
+
+    schedule = ddim_schedule(10)
+    trajectory = trace(CurvedDenoiser(), schedule, seed).trajectory
+    mask = difference_mask(CurvedDenoiser(), Left(), schedule, trajectory)
+    assert mask[0, 0, 4].tolist() == pytest.approx([1, 1, 1, 2 / 3, 1 / 3, 0, 0, 0])
+    assert difference_mask(CurvedDenoiser(), CurvedDenoiser(), schedule, trajectory).min() == 1
+
+
+def test_values_are_injected_in_their_steps_and_layers_and_given_back_in_order():
+    control = Injection(0.2, 0.5, 0.3, 0.6)
+    assert [control.steers(progress) for progress in (0.1, 0.2, 0.4, 0.5)] == [False, True, True, False]
+    ours, theirs = torch.zeros(3, 2), torch.ones(3, 2)
+    for depth, taken in ((0.2, theirs), (0.3, ours), (0.5, ours), (0.6, theirs)):
+        assert torch.equal(control(0.3, Site("x", False, depth), ours, theirs), taken)
+    site, memory = Site("x", False, 0.0), Recorded()
+    assert memory(site, ours) is ours
+    assert all(torch.equal(memory.recall(site), ours) for _ in range(3))
+    memory.finish()
+    memory = Recorded()
+    memory(site, ours)
+    memory(site, theirs)
+    assert torch.equal(memory.recall(site), ours)
+    with pytest.raises(ModelError, match="differently"):
+        memory.finish()
+    assert torch.equal(memory.recall(site), theirs)
+    memory.finish()
+    with pytest.raises(ModelError, match="differently"):
+        memory.recall(site)

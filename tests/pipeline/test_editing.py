@@ -15,6 +15,7 @@ from invrecon.settings import MODES, read_edit
 from tests import checkpoints
 
 PROMPT, OTHER = "a red apple on a blue background", "a red apple on a green background"
+FROM_A_SEED = [mode for mode in MODES if mode != "flowedit"]  # which needs a flow model
 QUICK = Settings(prompt=PROMPT, size=64, num_inference_steps=5, rtol=0.02, boost=False)
 
 
@@ -37,7 +38,7 @@ def mask_file(folder, size=(72, 64)):
     return folder / "mask.png"
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", FROM_A_SEED)
 @pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
 def test_the_edit_to_the_same_prompt_is_the_reconstruction(mini, seed, mode, guidance_scale):
     settings = EditSettings(PROMPT, mode=mode, guidance_scale=guidance_scale, strength=0.6)
@@ -45,9 +46,10 @@ def test_the_edit_to_the_same_prompt_is_the_reconstruction(mini, seed, mode, gui
     assert result.edits[0].change_db > 55
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", FROM_A_SEED)
 def test_another_prompt_changes_the_picture(mini, seed, mode):
-    assert edit(seed[0], mini, EditSettings(OTHER, mode=mode)).edits[0].change_db < 40
+    settings = EditSettings(OTHER, mode=mode, to_layer=0.5)
+    assert edit(seed[0], mini, settings).edits[0].change_db < 40
 
 
 def test_attention_that_is_never_taken_over_and_words_that_weigh_1_leave_the_plain_swap(mini, seed):
@@ -192,7 +194,7 @@ def random_model(mini, tmp_path):
     return load_model(str(folder), device="cpu")
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", FROM_A_SEED)
 def test_random_weights_of_stable_diffusion_s_shape_are_edited_and_the_identity_holds(
     random_model, seed, mode
 ):

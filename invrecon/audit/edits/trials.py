@@ -116,11 +116,16 @@ def make_edits(
     result = edit(photo, model, first, settings, on_progress, inversion=inversion)
     done = result.edits if free else []
     if masked:
+        found = result.edits[0].seed
         with TemporaryDirectory() as folder:
             seed, mask = Path(folder) / "photo.seed.safetensors", Path(folder) / "mask.png"
             save_png(drawn, mask)
-            save_seed(replace(result.edits[0].seed, mask=None), seed)
-            done = done + edit(seed, model, masked, None, on_progress, photo=photo, mask=mask).edits
+            if found:
+                save_seed(replace(found, mask=None), seed)
+                edited = edit(seed, model, masked, None, on_progress, photo=photo, mask=mask)
+            else:
+                edited = edit(photo, model, masked, settings, on_progress, mask=mask)
+            done = done + edited.edits
     masks = [mask for mask, _ in wanted if mask != "drawn"] + ["drawn"] * len(masked)
     labels = [one.settings.label(plan.swept).removesuffix(", auto mask") for one in done]
     return [

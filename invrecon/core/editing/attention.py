@@ -71,3 +71,10 @@ class Memory:
     def __call__(self, site: Site, heads: Heads) -> Tensor:
         self.heads[site.name] = heads
         return heads.attend()
+
+    def recall(self, site: Site) -> Heads:
+        """The heads of a layer."""
+        return self.heads[site.name]
+
+    def finish(self) -> None:
+        """Nothing is left to check."""

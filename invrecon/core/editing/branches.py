@@ -3,29 +3,54 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from invrecon.core.denoiser import Denoiser
-from invrecon.core.editing.attention import Attention, Heads, Memory, Site
+from invrecon.core.editing.attention import Site
 from invrecon.core.sampling import OnStep
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import transitions
 
 
+class Watched(Protocol):
+    """Layers of a denoiser that all go through `watcher` while there is one: `Attention`, or projections."""
+
+    watcher: Any
+
+
+class Memory(Protocol):
+    """A watcher of the source that changes nothing and remembers what it saw."""
+
+    def __call__(self, site: Site, seen: Any, /) -> Tensor: ...
+
+    def recall(self, site: Site) -> Any:
+        """What the source showed at the place where the target is."""
+        ...
+
+    def finish(self) -> None:
+        """Called when a step of the target is done; raises where source and target didn't match."""
+        ...
+
+
 class Control(Protocol):
-    """Output of a target's attention layer, given the source's same layer at the same step."""
+    """Output of a target's layer, given the source's same layer at the same step."""
+
+    def remember(self) -> Memory:
+        """An empty memory of what it compares."""
+        ...
 
     def steers(self, progress: float) -> bool:
         """Whether any layer is changed at this step; `progress` is k / T for step k of T, in [0, 1)."""
         ...
 
-    def __call__(self, progress: float, site: Site, source: Heads, target: Heads) -> Tensor:
-        """Heads of the source and of the target, (B, H, N, d), -> what the target gives, (B, H, N, d).
+    def __call__(self, progress: float, site: Site, source: Any, target: Any) -> Tensor:
+        """What the layer of the target gives, of what the source's and the target's have: `Heads` of
+        attention, (B, H, N, d), or the projections of one sample's tokens, (n, D).
 
-        Under guidance a branch has two items, of which the last sees the prompt; without, it has one.
+        Under guidance heads have two items, of which the last sees the prompt; without, one.
         """
         ...
 
@@ -36,7 +61,7 @@ class Mode:
 
     Args:
         start: the part of the steps, in [0, 1], for which it is the source.
-        control: of its attention afterwards; None leaves it alone.
+        control: of its layers afterwards; None leaves them alone.
     """
 
     start: float = 0.0
@@ -74,7 +99,7 @@ def edit(
     source: SourceBranch,
     target: Denoiser,
     mode: Mode,
-    attention: Attention,
+    watched: Watched,
     *,
     mask: Tensor | None = None,
     seed: Tensor | None = None,
@@ -84,7 +109,7 @@ def edit(
 
     Args:
         source: of which `trace` made a trajectory.
-        target: a denoiser that shares the layers of `attention` with the source's.
+        target: a denoiser that shares the `watched` layers with the source's.
         mask: (1, 1, h, w) in [0, 1]; after each step  z <- z_source + mask (z - z_source).
         seed: what the target starts from in place of the source's seed, where it starts with the first step.
 
@@ -96,13 +121,15 @@ def edit(
     latents = trajectory[first] if first or seed is None else seed
     sources = transitions(source.denoiser, schedule)
     for k, transition in list(enumerate(transitions(target, schedule)))[first:]:
-        progress = k / len(schedule)
+        progress, memory = k / len(schedule), None
         if mode.control and mode.control.steers(progress):
-            attention.watcher = memory = Memory()
+            watched.watcher = memory = mode.control.remember()
             sources[k].denoiser(trajectory[k], transition.timestep)
-            attention.watcher = partial(_steer, mode.control, progress, memory)
+            watched.watcher = partial(_steer, mode.control, progress, memory)
         latents = transition.down(latents)
-        attention.watcher = None
+        watched.watcher = None
+        if memory:
+            memory.finish()
         if mask is not None:
             latents = trajectory[k + 1] + mask * (latents - trajectory[k + 1])
         if on_step:
@@ -110,5 +137,5 @@ def edit(
     return latents
 
 
-def _steer(control: Control, progress: float, memory: Memory, site: Site, heads: Heads) -> Tensor:
-    return control(progress, site, memory.heads[site.name], heads)
+def _steer(control: Control, progress: float, memory: Memory, site: Site, target: Any) -> Tensor:
+    return control(progress, site, memory.recall(site), target)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from invrecon.core.editing.attention import Attention, Heads, Site
 from invrecon.core.editing.words import Things
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import transitions
+
+T = TypeVar("T")
 
 PROBES = 10  # steps at which the attention is looked at
 
@@ -101,29 +104,64 @@ def word_maps(
     attention.watcher = found = WordMaps(spans, shape)
     try:
         steps = list(zip(transitions(denoiser, schedule), trajectory[:-1], strict=True))
-        probed = steps[:: math.ceil(len(steps) / PROBES)]
-        predicted = [transition.denoiser(latents, transition.timestep) for transition, latents in probed]
+        predicted = [step.denoiser(latents, step.timestep) for step, latents in _probed(steps)]
     finally:
         attention.watcher = None
-    maps = _smooth(found.total)
-    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    return (maps - low) / (high - low).clamp(min=1e-12), torch.cat(predicted).float().cpu()
+    return _stretched(_smooth(found.total)), torch.cat(predicted).float().cpu()
+
+
+@torch.no_grad()
+def difference_mask(
+    source: Denoiser,
+    target: Denoiser,
+    schedule: Schedule,
+    trajectory: Sequence[Tensor],
+    threshold: float | None = None,
+) -> Tensor:
+    """The part of the picture where `change_map` is above the threshold, for networks whose attention can't
+    be watched.
+
+    Args:
+        source, target: under the two prompts, without guidance.
+        trajectory: latents at each step, T of them or more, (1, C, h, w).
+        threshold: in [0, 1], of the map from its least to its greatest value; None for Otsu's.
+
+    Returns:
+        (1, 1, h, w) in [0, 1] on the trajectory's device; 1 everywhere where nothing differs.
+    """
+    predictions = []
+    for denoiser in (source, target):
+        steps = list(zip(transitions(denoiser, schedule), trajectory, strict=False))
+        predicted = [step.denoiser(latents, step.timestep) for step, latents in _probed(steps)]
+        predictions.append(torch.cat(predicted).float().cpu())
+    change = change_map(*predictions)
+    level = _stretched(change)
+    mask = level > (otsu(level)[0] if threshold is None else threshold)
+    return _smooth(mask.float() if change.any() else torch.ones_like(change)).to(trajectory[0].device)
 
 
 def change_map(source: Tensor, target: Tensor) -> Tensor:
-    """How strongly two prompts' predictions for the same latents differ at each place:
+    """How strongly two prompts' predictions for the same latents differ at each place (DiffEdit,
+    arXiv:2210.11427, section 3.2):
 
         mean over steps of  m_k / mean(m_k),   m_k = mean over channels of |e_target - e_source|,   smoothed
+
+    DiffEdit looks at one noise level with ten noises; here ten of the steps are looked at.
 
     Args:
         source, target: predictions at K steps, (K, C, h, w).
 
     Returns:
-        (1, 1, h, w).
+        (1, 1, h, w); 0 everywhere where nothing differs.
     """
     change = (target - source).abs().mean(1, keepdim=True)
     change = change / change.mean((-2, -1), keepdim=True).clamp(min=1e-12)
     return _smooth(change.mean(0, keepdim=True))
+
+
+def _probed(steps: list[T]) -> list[T]:
+    """`PROBES` of them at most, evenly spread."""
+    return steps[:: math.ceil(len(steps) / PROBES)]
 
 
 def _mean_inside(values: Tensor, mask: Tensor) -> float:
@@ -171,6 +209,12 @@ def latent_mask(mask: Tensor, shape: tuple[int, int]) -> Tensor:
 def pixel_mask(mask: Tensor, shape: tuple[int, int]) -> Tensor:
     """The way back: (1, 1, h, w) -> (1, 1, H, W)."""
     return interpolate(mask, shape, mode="bilinear", align_corners=False)
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    """Each map from 0 to 1."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return (maps - low) / (high - low).clamp(min=1e-12)
 
 
 def _smooth(values: Tensor) -> Tensor:

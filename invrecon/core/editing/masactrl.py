@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from invrecon.core.editing.attention import Heads, Site
+from invrecon.core.editing.attention import Heads, Memory, Site
 from invrecon.core.editing.branches import Mode
 
 
@@ -20,6 +20,9 @@ class MutualSelfAttention:
 
     start_step: float
     start_layer: float
+
+    def remember(self) -> Memory:
+        return Memory()
 
     def steers(self, progress: float) -> bool:
         return progress >= self.start_step

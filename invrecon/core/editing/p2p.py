@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invrecon.core.editing.attention import Heads, Site
+from invrecon.core.editing.attention import Heads, Memory, Site
 from invrecon.core.editing.branches import Mode
 from invrecon.core.editing.words import Alignment, Words
 
@@ -32,6 +32,9 @@ class PromptToPrompt:
     weights: Tensor
     cross_steps: float
     self_steps: float
+
+    def remember(self) -> Memory:
+        return Memory()
 
     def steers(self, progress: float) -> bool:
         return progress < max(self.cross_steps, self.self_steps) or bool((self.weights != 1).any())

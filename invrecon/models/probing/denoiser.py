@@ -67,6 +67,18 @@ class PipelineDenoiser:
         """The same without guidance."""
         return self.at(conventions(self.runner.pipeline).unguided)
 
+    def away_from_prompt(self, other: "PipelineDenoiser") -> "PipelineDenoiser":
+        """The same whose guidance leads away from another's prompt where that is given as embeddings; a text
+        is a negative prompt of its own."""
+        there, call = parameters(self.runner.pipeline), other.runner.call | other.arguments
+        embeds = {
+            f"negative_{name}": value
+            for name, value in call.items()
+            if "prompt_" in name and f"negative_{name}" in there and value is not None
+        }
+        text = {"negative_prompt": None} if "negative_prompt_embeds" in embeds else {}
+        return self.given(**embeds, **text)
+
     def call(self, seed: Tensor) -> dict[str, Any]:
         """The arguments with which the pipeline, under the scheduler that belongs to it, makes the picture of
         seed noise (1, C, h, w)."""

@@ -217,8 +217,8 @@ def test_the_change_map_is_largest_where_predictions_differ():
     source = torch.zeros(2, 4, 8, 8)
     target = source.clone()
     target[:, :, :, :4] = torch.tensor([1.0, 5.0])[:, None, None, None]
-    expected = [13, 13, 13, 26 / 3, 13 / 3, 0, 0, 0]  # (1² + 5²) / 2, smoothed
-    assert change_map(source, target)[0, 0, 4].tolist() == pytest.approx(expected)
+    expected = [1, 1, 1, 2 / 3, 1 / 3, 0, 0, 0]
+    assert (change_map(source, target)[0, 0, 4] / 13**0.5).tolist() == pytest.approx(expected)
     assert change_map(source, source).max() == 0
 
 

@@ -118,13 +118,13 @@ def difference_mask(
     trajectory: Sequence[Tensor],
     threshold: float | None = None,
 ) -> Tensor:
-    """The part of the picture where the root of `change_map` is above the threshold, for networks whose
-    attention can't be watched.
+    """The part of the picture where `change_map` is above the threshold, for networks whose attention can't
+    be watched.
 
     Args:
         source, target: under the two prompts, without guidance.
         trajectory: latents at each step, T of them or more, (1, C, h, w).
-        threshold: in [0, 1], of that root from its least to its greatest value; None for Otsu's.
+        threshold: in [0, 1], of the map from its least to its greatest value; None for Otsu's.
 
     Returns:
         (1, 1, h, w) in [0, 1] on the trajectory's device; 1 everywhere where nothing differs.
@@ -135,7 +135,7 @@ def difference_mask(
         predicted = [step.denoiser(latents, step.timestep) for step, latents in _probed(steps)]
         predictions.append(torch.cat(predicted).float().cpu())
     change = change_map(*predictions)
-    level = _stretched(change.sqrt())
+    level = _stretched(change)
     mask = level > (otsu(level)[0] if threshold is None else threshold)
     return _smooth(mask.float() if change.any() else torch.ones_like(change)).to(trajectory[0].device)
 
@@ -143,7 +143,7 @@ def difference_mask(
 def change_map(source: Tensor, target: Tensor) -> Tensor:
     """How strongly two prompts' predictions for the same latents differ at each place:
 
-        m = mean over steps and channels of (e_target - e_source)²,   smoothed
+        m = sqrt(mean over steps and channels of (e_target - e_source)²),   smoothed
 
     DiffEdit (arXiv:2210.11427, section 3.2) takes |e_target - e_source| at one noise level under ten noises.
     Squares over ten of the steps let those count for which the change matters most.
@@ -154,7 +154,7 @@ def change_map(source: Tensor, target: Tensor) -> Tensor:
     Returns:
         (1, 1, h, w); 0 everywhere where nothing differs.
     """
-    return _smooth((target - source).square().mean((0, 1), keepdim=True))
+    return _smooth((target - source).square().mean((0, 1), keepdim=True).sqrt())
 
 
 def _probed(steps: list[T]) -> list[T]:

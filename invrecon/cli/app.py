@@ -61,14 +61,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 120},
 )
+_MODELS = "Model cards, where checkpoints lie, and whether they work here."
 models = typer.Typer(
-    help="Model cards, where checkpoints lie, and whether they work here.",
+    help=_MODELS,
     rich_markup_mode=None,
     no_args_is_help=True,
 )
 for each in COMMANDS:
     each.add_to(app)
-app.add_typer(models, name="models")
+app.add_typer(models, name="models", short_help=_MODELS)
 for each in MODEL_COMMANDS:
     each.add_to(models)
 

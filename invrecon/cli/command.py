@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, Signature, cleandoc, signature
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
@@ -39,7 +39,8 @@ class Command:
 
     def add_to(self, app: typer.Typer) -> None:
         """Makes it a command of the program."""
-        app.command(self.name, epilog=self.epilog, cls=_Grouped)(self.run)
+        whole = " ".join(cleandoc(self.run.__doc__ or "").partition("\n\n")[0].split())
+        app.command(self.name, short_help=whole, epilog=self.epilog, cls=_Grouped)(self.run)
 
 
 class _Grouped(TyperCommand):

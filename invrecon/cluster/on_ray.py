@@ -100,7 +100,7 @@ class RayEngine:
         host, _, port = self.address.removeprefix("ray://").rpartition(":")
         if host and port.isdigit():
             try:
-                socket.create_connection((host, int(port)), timeout=10).close()
+                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
             except (OSError, ValueError, OverflowError) as error:
                 raise self._unreachable(error) from error
 

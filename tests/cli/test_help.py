@@ -135,6 +135,14 @@ def test_help_lists_every_option_once_and_says_what_it_does(command):
         assert len(record[1].partition("  [")[0].split()) > 1, record[0]
 
 
+@pytest.mark.parametrize("command", [[], ["models"]], ids=" ".join)
+def test_the_list_of_commands_has_whole_sentences(command):
+    text = run(*command, "--help").stdout
+    listed = text.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert "..." not in listed
+    assert len(re.findall(r"^  \w", listed, re.MULTILINE)) == (len(NAMES) + 2 if not command else 4)
+
+
 def test_help_names_the_real_defaults():
     from invrecon.settings import Settings
 

@@ -29,7 +29,8 @@ class Boosting(Group):
         high=10_000,
     )
     decoder_dtype: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "Precision of these passes; auto takes bfloat16 where the processor or card computes in it."
+        "auto",
+        "Precision of these passes; auto takes bfloat16 for the first third where the hardware has it.",
     )
     proximal_weight: float | Literal["auto"] = setting(
         "auto",

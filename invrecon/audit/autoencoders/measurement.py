@@ -47,8 +47,8 @@ def run_autoencoders(
         InputError: a photo can't be used.
     """
     journal, done = Journal(out / "results.jsonl"), 0
-    for space in spaces:
-        for path in photos:
+    for path in photos:
+        for space in spaces:
             done += 1
             if on_progress:
                 on_progress(f"{path.name}: {space.name}", done, len(spaces) * len(photos))

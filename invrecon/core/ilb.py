@@ -23,6 +23,7 @@ from invrecon.core.objective import Objective
 from invrecon.core.sampler import Sampler
 
 SMALL_GAIN = 10 ** (-0.005 / 10)  # the part of the objective that a bout leaves which gains 0.005 dB
+COARSE_SHARE = 1 / 3  # of a descent's decoder steps, which may be in half precision: later it would stall
 NORM_TOLERANCE = 0.03  # within which an estimated seed norm is as expected
 
 
@@ -166,7 +167,7 @@ class _Clock:
 def _descend(photos: Sequence[_Photo], clock: _Clock) -> None:
     """Moves the image latents of all photos by what lowers their objectives from what was regenerated."""
     objectives = [photo.objective for photo in photos]
-    gaining = [_while_gaining(objective, clock.within_budget) for objective in objectives]
+    gaining = [_while_gaining(objective, clock) for objective in objectives]
     lower = descend(
         lambda latents, numbers: Objective.of_each([objectives[one] for one in numbers], latents),
         torch.cat([photo.regenerated for photo in photos]),
@@ -235,21 +236,22 @@ class _Photo:
         self.steps, self.descents = steps, self.descents + 1
 
 
-def _while_gaining(
-    objective: Objective, within_budget: Callable[[int], bool]
-) -> Callable[[int, float, Tensor], bool]:
+def _while_gaining(objective: Objective, clock: _Clock) -> Callable[[int, float, Tensor], bool]:
     """Computes the seed norm after the first block of decoder steps and every second one from there. Ends the
-    descent where the last block gained little and the norm is as expected.
+    descent where the last block gained little in full precision and the norm is as expected.
     """
     values: list[float] = []
 
     def proceed(step: int, value: float, latents: Tensor) -> bool:
         values.append(value)
-        if not within_budget(step):
+        if not clock.within_budget(step):
             return False
+        coarse = objective.coarse is not None
+        settled = len(values) > 1 and value > SMALL_GAIN * values[-2] and not coarse
+        if step >= COARSE_SHARE * clock.budget.decoder_steps:
+            objective.refine()
         if len(values) % 2 == 0:
             return True
-        settled = len(values) > 1 and value > SMALL_GAIN * values[-2]
         if objective.seed_norm is None:
             return not settled
         estimate = objective.estimated_norm(latents).item()

@@ -38,6 +38,7 @@ class Objective:
 
     Args:
         decode: D.
+        coarse: D in half precision, which takes its place until `refine` is called; None for D itself.
         encoded: E(x), (1, C, h, w).
         photo: x, (1, 3, H, W) in [-1, 1].
         score: judges regenerated image latents by the final picture.
@@ -64,11 +65,12 @@ class Objective:
     seed_norm: SeedNorm | None = None
     loss: Loss = squared_error
     seen: Callable[[Tensor], Tensor] = lambda pixels: pixels
+    coarse: Decode | None = None
     evaluations: int = field(default=0, init=False)
     """Of the denoiser by `noise`."""
     norm_limit: float = field(default=1.0, init=False)
     version: int = field(default=0, init=False)
-    """How often the seed norm was updated, and with it the objective."""
+    """How often the objective changed, by an updated seed norm or by `refine`."""
     _linear: tuple[Tensor, float, Tensor] | None = field(default=None, init=False)
 
     @torch.no_grad()
@@ -106,8 +108,14 @@ class Objective:
         first = objectives[0]
         with torch.no_grad():
             noise = first.noise(latents)
-        rows = zip(objectives, latents.split(1), first.decode(latents).split(1), noise.split(1), strict=True)
+        pixels = (first.coarse or first.decode)(latents)
+        rows = zip(objectives, latents.split(1), pixels.split(1), noise.split(1), strict=True)
         return torch.stack([one(*row) for one, *row in rows])
+
+    def refine(self) -> None:
+        """Lets D itself take the place of the coarse one."""
+        if self.coarse:
+            self.coarse, self.version = None, self.version + 1
 
     def estimated_norm(self, latents: Tensor) -> Tensor:
         """N at these latents, from where it was last computed; NaN where it never was."""

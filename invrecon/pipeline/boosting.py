@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from invrecon.core.denoiser import Counted, Denoiser
 from invrecon.core.ilb import BoostBudget
-from invrecon.core.objective import PROXIMAL_WEIGHT, Loss, Objective, squared_error
+from invrecon.core.objective import PROXIMAL_WEIGHT, Decode, Loss, Objective, squared_error
 from invrecon.core.schedule import Schedule
 from invrecon.core.seed_norm import seed_norm
 from invrecon.core.transition import transitions
@@ -30,13 +32,21 @@ NORM_LIMIT = 0.95
 NORM_STEPS = 10
 
 
+class HalvedDecoder(Protocol):
+    """A decoder that can compute in half precision."""
+
+    device: torch.device
+
+    def decode(self, image_latents: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """(B, C, h, w) image latents -> (B, 3, H, W) pixels."""
+
+
 def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
     """The objective of a photo, and a counter of the network evaluations that its seed norm takes."""
     model, settings = run.model, run.settings
     recipe = replace(run.recipe, negative_prompt="", guidance_scale=model.no_guidance)
     denoiser = model.denoiser(recipe)
     counted = Counted(denoiser)
-    dtype = decoder_dtype(settings.decoder_dtype, model.device)
     limited = isinstance(settings.proximal_weight, str)
     coarse = model.schedule(replace(recipe, num_inference_steps=NORM_STEPS))
 
@@ -45,7 +55,7 @@ def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
         return value / NORM_LIMIT, gradient / NORM_LIMIT
 
     objective = Objective(
-        decode=partial(model.decode, dtype=dtype),
+        **decoders(model, settings),
         encoded=subject.encoded,
         photo=subject.cut(subject.pixels),
         score=partial(subject.score, model, recipe=run.recipe),
@@ -56,6 +66,22 @@ def boosting_objective(run: Run, subject: Subject) -> tuple[Objective, Counted]:
         seen=subject.cut,
     )
     return objective, counted
+
+
+class Decoders(TypedDict):
+    """What an objective decodes with."""
+
+    decode: Decode
+    coarse: Decode | None
+
+
+def decoders(model: HalvedDecoder, settings: Settings) -> Decoders:
+    """The decoder of boosting's passes, and the quicker one in half precision for the first of them."""
+    dtype = decoder_dtype(settings.decoder_dtype, model.device)
+    halved = partial(model.decode, dtype=dtype)
+    if dtype is None or settings.decoder_dtype != "auto":
+        return {"decode": halved, "coarse": None}
+    return {"decode": model.decode, "coarse": halved}
 
 
 def boost_budget(settings: Settings) -> BoostBudget:

@@ -38,8 +38,8 @@ class Boosting(Group):
     )
     decoder_dtype: Literal["auto", "float32", "bfloat16"] = setting(
         "auto",
-        "Precision of these passes; auto takes bfloat16 where the processor or card computes in it. "
-        "float32 is slower there, and rules rounding out.",
+        "Precision of these passes; auto takes bfloat16 for the first third where the processor or card "
+        "computes in it. float32 is slower there, and rules rounding out.",
     )
     proximal_weight: float | Literal["auto"] = setting(
         "auto",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ from invrecon.core.objective import PROXIMAL_WEIGHT, Objective, squared_error
 from invrecon.image import save_png
 from invrecon.journal import Journal, key
 from invrecon.jsonable import jsonable
-from invrecon.models.precision import decoder_dtype
 from invrecon.pipeline import OnProgress
+from invrecon.pipeline.boosting import decoders
 from invrecon.pipeline.subject import Subject, decode, find_subject
 from invrecon.settings import Settings
 
@@ -46,8 +47,8 @@ def run_autoencoders(
         InputError: a photo can't be used.
     """
     journal, done = Journal(out / "results.jsonl"), 0
-    for space in spaces:
-        for path in photos:
+    for path in photos:
+        for space in spaces:
             done += 1
             if on_progress:
                 on_progress(f"{path.name}: {space.name}", done, len(spaces) * len(photos))
@@ -68,11 +69,12 @@ def _measure(
     path: Path, subject: Subject, space: LatentSpace, settings: Settings, place: tuple[Path, str]
 ) -> Row:
     """The row; its pictures are saved in the folder of `place`, under its name."""
-    objective = _objective(subject, space, settings)
+    budget = BoostBudget(decoder_steps=settings.decoder_steps)
     begun = time.monotonic()
-    boosted, passes = descent(objective, BoostBudget(decoder_steps=settings.decoder_steps))
+    boosted, passes = descent(_objective(subject, space, settings), budget)
     seconds = time.monotonic() - begun
-    free, ceiling = _without_proximal(objective, passes)
+    free, _ = descent(_objective(subject, space, replace(settings, proximal_weight=0.0)), budget)
+    ceiling = _ceiling(subject, space)
     latents = {"autoencoded": subject.encoded, "boosted": boosted, "free": free, "ceiling": ceiling}
     pictures = {name: decode(space, one) for name, one in latents.items()}
     psnr = {name: subject.psnr(picture) for name, picture in pictures.items()}
@@ -110,9 +112,8 @@ def _measure(
 
 def _objective(subject: Subject, space: LatentSpace, settings: Settings) -> Objective:
     weight = settings.proximal_weight
-    dtype = decoder_dtype(settings.decoder_dtype, space.device)
     return Objective(
-        decode=partial(space.decode, dtype=dtype),
+        **decoders(space, settings),
         encoded=subject.encoded,
         photo=subject.cut(subject.pixels),
         score=partial(subject.score, space),
@@ -121,20 +122,14 @@ def _objective(subject: Subject, space: LatentSpace, settings: Settings) -> Obje
     )
 
 
-def _without_proximal(objective: Objective, passes: int) -> tuple[Tensor, Tensor]:
-    """Image latents that minimise the squared error alone, after `passes` and after `CEILING_PASSES`."""
-    reached: list[Tensor] = []
-
-    def proceed(_number: int, step: int, _value: float, latents: Tensor) -> bool:
-        if step == passes:
-            reached.append(latents)
-        return step < CEILING_PASSES
+def _ceiling(subject: Subject, space: LatentSpace) -> Tensor:
+    """Image latents that minimise the squared error alone, in float32."""
 
     def values(latents: Tensor, _numbers: Sequence[int]) -> Tensor:
-        return squared_error(objective.seen(objective.decode(latents)), objective.photo)[None]
+        return squared_error(subject.cut(space.decode(latents)), subject.cut(subject.pixels))[None]
 
-    [(best, _)] = descend(values, objective.encoded, proceed)
-    return (*reached, best)[0], best
+    [(best, _)] = descend(values, subject.encoded, lambda _number, step, *_: step < CEILING_PASSES)
+    return best
 
 
 def _distance(latents: Tensor, encoded: Tensor) -> float:

@@ -10,6 +10,10 @@ from safetensors.torch import load_file
 LINKED = {"MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "SAMPLER", "SIGMAS", "NOISE", "GUIDER", "IMAGE"}
 DECLARED = {  # what ComfyUI's nodes declare: their required inputs and their outputs
     "CheckpointLoaderSimple": ({"ckpt_name": str}, ["MODEL", "CLIP", "VAE"]),
+    "LoraLoader": (
+        {"model": "MODEL", "clip": "CLIP", "lora_name": str, "strength_model": float, "strength_clip": float},
+        ["MODEL", "CLIP"],
+    ),
     "CLIPTextEncode": ({"text": str, "clip": "CLIP"}, ["CONDITIONING"]),
     "LoadLatent": ({"latent": str}, ["LATENT"]),
     "KSamplerSelect": ({"sampler_name": str}, ["SAMPLER"]),

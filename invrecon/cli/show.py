@@ -32,6 +32,7 @@ def show(
 
     seed = load_seed(seed_file)
     known = {name: seed.header.get(name) for name in _FIELDS}
+    known["attachments"] = seed.header.get("identity", {}).get("attachments") or None
     known |= {"latents": list(seed.latents.shape), "mask": seed.mask is not None}
     known["boosted"] = seed.header.get("boost") is not None
     known["sha256"] = hashlib.sha256(seed_file.read_bytes()).hexdigest()

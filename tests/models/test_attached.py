@@ -113,7 +113,7 @@ def test_what_changes_a_prediction_changes_the_identity(tmp_path, name):
             with quiet():
                 change(pipe)
     (before, then, seed), (after, now, _) = found
-    if name != "fused":  # which changes sums by rounding alone
+    if not name.startswith("fused"):  # which changes sums by rounding alone
         assert (before - after).square().mean() > 1e-6 * before.square().mean()
     assert differences(then["identity"], then["identity"]) == []
     assert field in [one.field for one in differences(then["identity"], now["identity"])]

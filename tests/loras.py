@@ -14,6 +14,7 @@ from tests.single_file import unet_name
 
 RANK, ALPHA = 4, 2.0
 LAYERS = {
+    "transformer": r"to_[qkv]$",
     "unet": r"attn\d\.to_|ff\.net|proj_",
     "text_encoder": r"self_attn|mlp",
     "text_encoder_2": r"self_attn",

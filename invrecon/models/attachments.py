@@ -40,8 +40,9 @@ def find(loras: Sequence[str], embeddings: Sequence[str]) -> tuple[Attachment, .
             cure = Lora(twice.path, total) if total else twice
             raise UsageError(f"{one.path} is given twice: give it once, as {cure}")
         seen[key] = one
-    if len({one.word for one in words}) < len(words):
-        raise ModelError(f"two learnt words are {words[-1].word!r}: rename one of the files")
+    for number, one in enumerate(words):
+        if any(one.word == other.word for other in words[:number]):
+            raise ModelError(f"two learnt words are {one.word!r}: leave out {one.path}")
     return given
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from invrecon import Model
-from invrecon.errors import InputError
+from invrecon.errors import InputError, ModelError
 from invrecon.models.attached import attached
 from invrecon.models.identity import differences, flat
 from invrecon.models.quiet import quiet
@@ -134,6 +134,8 @@ def test_the_error_names_the_adapter_and_its_weights(tmp_path):
     seed = Seed(noise, noise, sampling_header(model, recipe, model.schedule(recipe)))
     assert flat(seed.header["identity"]["attachments"])["unet.adapters.hat"] == 0.8
     pipe.set_adapters(["hat"], [0.5])
+    with pytest.raises(ModelError, match=r"adapters.hat was 0.8 when the model was made, and is 0.5 now"):
+        model.identity()
     with pytest.raises(InputError, match=r"text_encoder.adapters.hat 0.8, and the model has 0.5 now.*set it"):
         Model.from_pipeline(pipe, **call | SMALL).call(seed)
     pipe.set_adapters(["hat"], [0.8])

@@ -256,8 +256,11 @@ def _is_attachment(value: Any) -> bool:
     if not isinstance(value, dict) or "file" not in value:
         return True
     texts = (value["file"], value.get("sha256"), value.get("word", ""))
+    scales = value.get("scales", {})
+    if not all(isinstance(text, str) for text in texts) or not isinstance(scales, dict):
+        return False
     weight = value.get("weight", 0 if "word" in value else None)
-    return all(isinstance(text, str) for text in texts) and _is_finite(weight)
+    return all(map(_is_finite, (weight, *(scale for scale in scales.values() if scale is not None))))
 
 
 def _check_tensors(path: Path, latents: Tensor, image_latents: Tensor) -> None:

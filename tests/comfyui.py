@@ -11,6 +11,10 @@ LINKED = {"MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "SAMPLER", "SIGMAS",
 SIDES = ("width", "height", "crop_w", "crop_h", "target_width", "target_height")
 DECLARED = {  # what ComfyUI's nodes declare: their required inputs and their outputs
     "CheckpointLoaderSimple": ({"ckpt_name": str}, ["MODEL", "CLIP", "VAE"]),
+    "LoraLoader": (
+        {"model": "MODEL", "clip": "CLIP", "lora_name": str, "strength_model": float, "strength_clip": float},
+        ["MODEL", "CLIP"],
+    ),
     "CLIPTextEncode": ({"text": str, "clip": "CLIP"}, ["CONDITIONING"]),
     "CLIPTextEncodeSDXL": (
         {"clip": "CLIP", **dict.fromkeys(SIDES, int), "text_g": str, "text_l": str}, ["CONDITIONING"],

@@ -116,6 +116,8 @@ class _Run:
             yield from (row for row in rows if row["number"] not in waiting)
         with closing(self._engine(tasks, pace, len(rows))) as batches:
             for row in (row for batch in batches for row in batch):
+                if not pace.done:
+                    _tell_words(self.settings)
                 rows[row["number"]] = row
                 waiting.discard(row["number"])
                 pace.add(row["error"] is not None)
@@ -213,7 +215,20 @@ def attempt(work: Callable[[], Any]) -> list[Any]:
 def load(settings: Settings, output: Output, dtype: str = "") -> "Model":
     """The model that the settings name, with a bar while it loads; in `dtype` where that isn't empty."""
     with output.progress(f"loading {settings.model}"):
-        return load_quietly(settings, dtype)
+        model = load_quietly(settings, dtype)
+    _tell_words(settings)
+    return model
+
+
+def _tell_words(settings: Settings) -> None:
+    """Says how prompts name learnt words, where those of the settings don't. Raises ModelError where a file
+    holds none."""
+    if settings.embedding:
+        from invrecon.models import learnt_words
+
+        for file, word in learnt_words(settings.embedding).items():
+            if word not in f"{settings.prompt} {settings.negative_prompt}":
+                say(f"{file}: its word in prompts is {word}")
 
 
 def exit_code(rows: Sequence[Row], min_psnr: float | None = None) -> int:

@@ -56,6 +56,7 @@ def _of_seed(path: Path) -> dict[str, Any]:
 
     seed = load_seed(path)
     known = {name: seed.header.get(name) for name in _FIELDS}
+    known["attachments"] = seed.header.get("identity", {}).get("attachments") or None
     known |= {"latents": list(seed.latents.shape), "mask": seed.mask is not None}
     known["boosted"] = seed.header.get("boost") is not None
     return known | {"sha256": seed.sha256}

@@ -130,6 +130,8 @@ def _load(settings: Settings, shape: str | None, output: Output) -> "Model":
 
     if settings.offload != "none":
         raise UsageError("a network with random weights isn't offloaded: leave out --offload or --shape")
+    if settings.lora or settings.embedding:
+        raise UsageError("a network with random weights takes no files: leave out --lora and --embedding")
     with output.progress(f"making {shape}"):
         return random_model(shape, settings.device, settings.dtype, compiled=settings.compile)
 

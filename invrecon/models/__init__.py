@@ -75,6 +75,20 @@ def model_contents(
     return contents(locate(name, revision, variant, base, vae, lora, embedding))
 
 
+def learnt_words(embedding: Sequence[str]) -> dict[str, str]:
+    """The word that prompts use for each of these files.
+
+    Raises:
+        ModelError: one isn't there, or is no learnt word.
+    """
+    from invrecon.models.quiet import quiet
+
+    with quiet():
+        from invrecon.models.attachments import find
+
+    return {str(one.path): one.noted["word"] for one in find((), embedding)}
+
+
 def load_model(
     name: str = "mini",
     device: str = "auto",

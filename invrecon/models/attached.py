@@ -9,18 +9,38 @@ from typing import Any
 
 from torch import nn
 
+from invrecon.errors import ModelError
 from invrecon.models.attachments import noted
 from invrecon.models.checkpoint import Checkpoint
-from invrecon.models.identity import networks_of
+from invrecon.models.identity import differences, networks_of
 
 _FREEU = ("s1", "s2", "b1", "b2")
 _NO_SAY = ("training", "slice_size")  # attributes of attention processors that change no picture
 _DIGITS = 9
 
 
-def present(pipeline: Any, checkpoint: Checkpoint | None) -> dict[str, Any]:
-    """The files that were loaded onto a checkpoint; what is attached to a live pipeline."""
-    return noted(checkpoint.attachments) if checkpoint else attached(pipeline)
+class Attachments:
+    """The files that were loaded onto a checkpoint; else what is attached to a live pipeline."""
+
+    def __init__(self, pipeline: Any, checkpoint: Checkpoint | None) -> None:
+        self.pipeline = pipeline
+        self.files = noted(checkpoint.attachments) if checkpoint else None
+        self.at_first = self.files if self.files is not None else attached(pipeline)
+
+    def told(self) -> dict[str, Any]:
+        """As a seed file holds them.
+
+        Raises:
+            ModelError: those of a live pipeline have changed; prompts may be encoded under the old ones.
+        """
+        now = self.files if self.files is not None else attached(self.pipeline)
+        if changed := differences({"attachments": self.at_first}, {"attachments": now}):
+            field, before, after = changed[0]
+            raise ModelError(
+                f"the pipeline's {field} was {before} when the model was made, and is {after} now: make the "
+                "model anew, by Model.from_pipeline"
+            )
+        return now
 
 
 def attached(pipeline: Any) -> dict[str, Any]:

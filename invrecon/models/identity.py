@@ -61,6 +61,8 @@ def describe(
         for name, part in pipeline.components.items()
         if hasattr(part, "config") and name not in _NOT_CONFIGURED
     }
+    several = getattr(pipeline.components.get("controlnet"), "nets", ())
+    configs |= {f"controlnet.{number}": one.config for number, one in enumerate(several)}
     configs["scheduler"] = scheduler.config
     tokenizers = {
         name: part

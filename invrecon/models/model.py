@@ -14,7 +14,7 @@ from invrecon.core.editing.words import Words
 from invrecon.core.sampler import OnProgress, Sampler
 from invrecon.core.schedule import Schedule
 from invrecon.errors import InputError, ModelError, UsageError
-from invrecon.models.attached import present
+from invrecon.models.attached import Attachments
 from invrecon.models.attention import WatchedAttention, watched
 from invrecon.models.call import Call
 from invrecon.models.checkpoint import Checkpoint
@@ -63,6 +63,7 @@ class Model:
         kind, loaded = type(pipeline).__name__, checkpoint is not None
         self.offload, self.compiled = offload, compiled
         self.pipeline, self.checkpoint = pipeline, checkpoint
+        self._attachments = Attachments(pipeline, checkpoint)
         self.title = TITLES.get(kind, kind)
         self._call = Call(pipeline, call)
         self.base = PipelineModel(pipeline, self._call.base, loaded and kind in TITLES, may_switch=loaded)
@@ -287,8 +288,7 @@ class Model:
 
     def identity(self, sampler: str = "auto") -> dict[str, Any]:
         """All that the picture of a sampler's seed depends on besides it, as JSON; see `models.identity`."""
-        attachments = present(self.pipeline, self.checkpoint)
-        return describe(self.pipeline, self.scheduler(sampler), self._weights, attachments)
+        return describe(self.pipeline, self.scheduler(sampler), self._weights, self._attachments.told())
 
     def arguments(self, recipe: Recipe) -> dict[str, Any]:
         """What the pipeline is called with beside a recipe, as JSON; see `models.arguments`."""

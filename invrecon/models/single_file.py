@@ -146,7 +146,7 @@ class SingleFile:
             raise ModelError(
                 f"{self.path} has weights that are quantised or no plain numbers ({name}, "
                 f"{self.types[name]}): "
-                "name a checkpoint of 16 or 32 bits"
+                "name one of 16 or 32 bits"
             )
 
     def check(self) -> None:

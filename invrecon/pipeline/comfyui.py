@@ -15,6 +15,7 @@ from torch import Tensor
 from invrecon.comfyui.grid import Grid, core_scheduler, grid_of, text_of
 from invrecon.comfyui.nodes import scale_of
 from invrecon.errors import InputError
+from invrecon.pipeline.comfyui_files import loras, with_names
 from invrecon.pipeline.workflow import Builder, Graph, output, page_form
 from invrecon.seedfile import Seed, load_seed
 from invrecon.writing import replacing
@@ -83,10 +84,12 @@ def save_export(export: Export, name: Path, overwrite: bool) -> None:
 def _check(seed: Seed, path: Path, grid: Grid) -> None:
     header, recipe = seed.header, seed.recipe
     identity = header.get("identity", {})
-    if attached := ", ".join(identity.get("attachments", {})):
-        raise InputError(
-            f"{path}: can't be exported exactly: {attached} is attached to its model; merge it first"
-        )
+    try:
+        loras(header)
+        for text in (recipe.prompt, recipe.negative_prompt):
+            with_names(text, header)
+    except ValueError as error:
+        raise InputError(f"{path}: can't be exported exactly: {error}") from error
     if header.get("edit"):
         raise InputError(f"{path}: can't be exported exactly: it holds an edit; export the seed of the photo")
     if not grid.flow:
@@ -116,11 +119,9 @@ def _advice(seed: Seed, scale: float | None, path: Path) -> str | None:
 
 def _graph(seed: Seed, path: Path, grid: Grid, checkpoint: str) -> Graph:
     recipe, build = seed.recipe, Builder()
-    model = build.add("CheckpointLoaderSimple", ckpt_name=checkpoint)
+    model, clip, vae = _loaded(build, seed, checkpoint)
     cfg, flux = float(recipe.guidance_scale), _guided_by_argument(seed.header)
-    conditions = [
-        _condition(build, seed, output(model, 1), text) for text in (recipe.prompt, recipe.negative_prompt)
-    ]
+    conditions = [_condition(build, seed, clip, text) for text in (recipe.prompt, recipe.negative_prompt)]
     if flux:
         guided = build.add("FluxGuidance", conditioning=output(conditions[0]), guidance=cfg)
         conditions[0], cfg = guided, 1.0
@@ -129,10 +130,10 @@ def _graph(seed: Seed, path: Path, grid: Grid, checkpoint: str) -> Graph:
         "sampler": output(build.add("KSamplerSelect", sampler_name="euler")),
         "sigmas": output(build.add("ManualSigmas", sigmas=text_of(grid.sigmas))),
     }
-    guidance = {"model": output(model), "positive": positive, "negative": negative, "cfg": cfg}
+    guidance = {"model": model, "positive": positive, "negative": negative, "cfg": cfg}
     name = path.name.removesuffix(".safetensors").removesuffix(".seed")
     if grid.flow:
-        noise = output(build.add("InvreconLoadSeed", seed_file=path.name, model=output(model)))
+        noise = output(build.add("InvreconLoadSeed", seed_file=path.name, model=model))
         size = {"width": recipe.width, "height": recipe.height, "batch_size": 1}
         latent = output(build.add("EmptySD3LatentImage", **size))
         guider = output(build.add("CFGGuider", **guidance))
@@ -143,9 +144,19 @@ def _graph(seed: Seed, path: Path, grid: Grid, checkpoint: str) -> Graph:
         latent = output(build.add("LoadLatent", latent=f"{name}.latent"))
         options = {"add_noise": False, "noise_seed": 0, "latent_image": latent}
         sampled = build.add("SamplerCustom", **guidance, **common, **options)
-    picture = build.add("VAEDecode", samples=output(sampled), vae=output(model, 2))
+    picture = build.add("VAEDecode", samples=output(sampled), vae=vae)
     build.add("SaveImage", images=output(picture), filename_prefix=name)
     return build.graph
+
+
+def _loaded(build: Builder, seed: Seed, checkpoint: str) -> list[list[Any]]:
+    """The model, its text encoders and its autoencoder, with the seed's LoRAs."""
+    loader = build.add("CheckpointLoaderSimple", ckpt_name=checkpoint)
+    parts = [output(loader, slot) for slot in range(3)]
+    for lora in loras(seed.header):
+        node = build.add("LoraLoader", model=parts[0], clip=parts[1], **lora)
+        parts[:2] = output(node, 0), output(node, 1)
+    return parts
 
 
 def _guided_by_argument(header: dict[str, Any]) -> bool:
@@ -156,7 +167,7 @@ def _guided_by_argument(header: dict[str, Any]) -> bool:
 
 def _condition(build: Builder, seed: Seed, clip: list[Any], prompt: str) -> str:
     """A prompt's node. ComfyUI takes words in brackets for heavier ones, unless these are escaped."""
-    text = prompt.replace("(", "\\(").replace(")", "\\)")
+    text = with_names(prompt, seed.header).replace("(", "\\(").replace(")", "\\)")
     unet = seed.header.get("identity", {}).get("configuration", {}).get("unet", {})
     if unet.get("addition_embed_type") != "text_time":
         return build.add("CLIPTextEncode", clip=clip, text=text)

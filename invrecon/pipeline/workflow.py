@@ -14,6 +14,13 @@ _SEED_OUTPUTS = NODE_CLASS_MAPPINGS["InvreconLoadSeed"].RETURN_TYPES
 
 NODES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "CheckpointLoaderSimple": ({"ckpt_name": "COMBO"}, ("MODEL", "CLIP", "VAE")),
+    "LoraLoader": (
+        {
+            "model": "MODEL", "clip": "CLIP", "lora_name": "COMBO", "strength_model": "FLOAT",
+            "strength_clip": "FLOAT",
+        },
+        ("MODEL", "CLIP"),
+    ),
     "CLIPTextEncode": ({"clip": "CLIP", "text": "STRING"}, ("CONDITIONING",)),
     "CLIPTextEncodeSDXL": (
         {"clip": "CLIP", **dict.fromkeys(_SDXL_SIDES, "INT"), "text_g": "STRING", "text_l": "STRING"},

@@ -58,7 +58,7 @@ def _values(one: Setting) -> str:
     if one.kind in (int, float):
         words.insert(0, _range(one))
     if one.listed:
-        return f"`{one.pattern_shown}`, any number of them"
+        return f"`{one.pattern_shown}`, any number"
     kinds: dict[Any, str] = {bool: "on, off", str: "text"}
     return " or ".join(words) if words else kinds.get(one.kind, "WORD=NUMBER")
 

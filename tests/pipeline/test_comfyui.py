@@ -2,13 +2,14 @@
 
 import json
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusion3Pipeline, StableDiffusionPipeline
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizerFast
 from typer.testing import CliRunner
 
@@ -20,7 +21,7 @@ from invrecon.models.quiet import quiet
 from invrecon.pipeline.header import sampling_header
 from invrecon.seedfile import Seed
 from invrecon.settings import Recipe
-from tests import checkpoints
+from tests import checkpoints, loras
 from tests.comfyui import read, sample
 from tests.models.roundtrip import fidelity
 
@@ -201,6 +202,74 @@ def test_the_node_gives_the_same_start_as_noise_and_as_latents(folders, tmp_path
         noise.generate_noise({"samples": torch.zeros(1, 4, 1, 1)})
 
 
+def seed_with(folder, path, recipe, **files):
+    """A seed file of random noise under LoRAs and learnt words; the picture that the model makes of it."""
+    model = load_model(str(folder), device="cpu", **files)
+    header = sampling_header(model, recipe, model.schedule(recipe))
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    z = model.sampler(recipe).generate(noise)
+    save_seed(Seed(noise, z, header), path)
+    return z
+
+
+@pytest.mark.parametrize("form", ["kohya", "peft"])
+@torch.no_grad()
+def test_loras_are_nodes_and_the_picture_is_that_of_their_strengths(folders, tmp_path, form):
+    """As ComfyUI reads them: kohya's alphas, and none from metadata."""
+    torch.manual_seed(2)
+    pipe = StableDiffusionPipeline.from_pretrained(folders["eps"])
+    changes = loras.FORMATS[form](pipe, tmp_path / "hat.safetensors", ["unet", "text_encoder"])
+    seen = {key: change / (2.0 if form == "peft" else 1.0) for key, change in changes.items()}
+    path, recipe = tmp_path / "a.seed.safetensors", Recipe("a photo", "", STEPS, width=64, height=64)
+    z = seed_with(folders["eps"], path, recipe, lora=[f"{tmp_path / 'hat.safetensors'}:0.6"])
+    assert export(path, tmp_path / "out").exit_code == 0
+    latents, sigmas = read(tmp_path / "out", "a")
+    graph = json.loads((tmp_path / "out" / "a.api.json").read_text())
+    [(number, node)] = [item for item in graph.items() if item[1]["class_type"] == "LoraLoader"]
+    strengths = node["inputs"]["strength_model"], node["inputs"]["strength_clip"]
+    assert node["inputs"]["lora_name"] == "hat.safetensors"
+    assert strengths == ((1.2, 1.2) if form == "peft" else (0.6, 0.6))
+    for user, slot in (("CLIPTextEncode", "clip"), ("SamplerCustom", "model")):
+        linked = [one["inputs"][slot] for one in graph.values() if one["class_type"] == user]
+        assert {source for source, _ in linked} == {number}
+    for part, strength in zip(("unet", "text_encoder"), strengths, strict=True):
+        loras.merge(pipe, {key: change for key, change in seen.items() if key[0] == part}, strength)
+    embeddings, _ = pipe.encode_prompt("a photo", "cpu", 1, False)
+    start = latents * pipe.vae.config.scaling_factor
+    network = partial(_ask, pipe.unet, embeddings)
+    end = sample(start, sigmas, network, "epsilon", pipe.scheduler.alphas_cumprod)
+    assert fidelity(z.double(), end) > 60
+
+
+def _ask(unet, embeddings, x, t):
+    return unet(x, t, embeddings, return_dict=False)[0]
+
+
+def test_several_loras_follow_each_other_and_learnt_words_get_comfyui_s_name(folders, tmp_path):
+    pipe = StableDiffusionPipeline.from_pretrained(folders["eps"])
+    names = ["b.safetensors", "a.safetensors"]
+    for name in names:
+        loras.kohya(pipe, tmp_path / name, ["unet"])
+    save_file({"<toy>": torch.randn(2, 32)}, tmp_path / "my(toy).safetensors")
+    files = {
+        "lora": [f"{tmp_path / names[0]}:0.5", str(tmp_path / names[1])],
+        "embedding": [str(tmp_path / "my(toy).safetensors")],
+    }
+    path = tmp_path / "a.seed.safetensors"
+    seed_with(
+        folders["eps"], path, Recipe("a (red) <toy>, here", "<toy>", STEPS, width=64, height=64), **files
+    )
+    assert export(path, tmp_path / "out").exit_code == 0
+    read(tmp_path / "out", "a")
+    graph = json.loads((tmp_path / "out" / "a.api.json").read_text())
+    nodes = [node["inputs"] for node in graph.values() if node["class_type"] == "LoraLoader"]
+    assert [node["lora_name"] for node in nodes] == names
+    assert [node["strength_clip"] for node in nodes] == [0.5, 1.0]
+    assert (nodes[0]["model"], nodes[1]["model"], nodes[1]["clip"]) == (["1", 0], ["2", 0], ["2", 1])
+    texts = [node["inputs"]["text"] for node in graph.values() if node["class_type"] == "CLIPTextEncode"]
+    assert texts == ["a \\(red\\) embedding:my\\(toy\\) , here", "embedding:my\\(toy\\)"]
+
+
 def test_a_latent_file_becomes_a_seed_again(folders, tmp_path):
     path = tmp_path / "a.seed.safetensors"
     seed_of(folders["eps"], "ddim", path)
@@ -210,6 +279,13 @@ def test_a_latent_file_becomes_a_seed_again(folders, tmp_path):
     torch.testing.assert_close(
         load_seed(tmp_path / "back" / "a.seed.safetensors").latents, load_seed(path).latents
     )
+
+
+LORA = {"file": "hat.safetensors", "sha256": "0", "weight": 0.5}
+
+
+def with_attachments(seed, attachments):
+    return {"identity": seed.header["identity"] | {"attachments": attachments}}
 
 
 def test_what_is_not_exact_is_refused_in_a_line(folders, tmp_path):
@@ -222,7 +298,8 @@ def test_what_is_not_exact_is_refused_in_a_line(folders, tmp_path):
     for change, said in (
         ({"sampler": "dpm++"}, "--sampler ddim"),
         ({"timesteps": [999.5] * STEPS}, "--sampler ddim"),
-        ({"identity": seed.header["identity"] | {"attachments": {"hat": "0"}}}, "hat is attached"),
+        (with_attachments(seed, {"hat": "0"}), "hat is attached"),
+        (with_attachments(seed, {"lora 1": LORA | {"scales": {"unet": None}}}), "alphas of hat.safetensors"),
     ):
         other = tmp_path / "b.seed.safetensors"
         save_seed(Seed(seed.latents, seed.image_latents, seed.header | change), other)

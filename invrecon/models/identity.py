@@ -22,6 +22,7 @@ import torch
 from invrecon.errors import ModelError
 from invrecon.models.arguments import tensor_hash
 from invrecon.models.files import digest
+from invrecon.models.tokenizers import tokenizers_of
 
 if TYPE_CHECKING:
     from invrecon.models.checkpoint import Checkpoint
@@ -51,15 +52,10 @@ def describe(pipeline: Any, scheduler: Any, weights: Mapping[str, str]) -> dict[
     """
     configs = {name: getattr(part, "config", {}) for name, part in networks_of(pipeline).items()}
     configs["scheduler"] = scheduler.config
-    tokenizers = {
-        name: part
-        for name, part in pipeline.components.items()
-        if name.startswith("tokenizer") and hasattr(part, "get_vocab")
-    }
     return {
         "weights": dict(weights),
         "configuration": {part: configuration(config) for part, config in configs.items()},
-        "tokenizers": {name: _vocabulary(tokenizer) for name, tokenizer in tokenizers.items()},
+        "tokenizers": {name: _vocabulary(tokenizer) for name, tokenizer in tokenizers_of(pipeline).items()},
         "attachments": {},
     }
 

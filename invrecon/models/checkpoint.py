@@ -122,8 +122,10 @@ class Checkpoint:
     def check(self) -> None:
         """Raises ModelError where a part that model_index.json names is missing, or has pickled weights
         only."""
-        networks = [part for part, owner in self.parts.items() if is_network(*owner)]
-        for part in self.parts:
+        networks = []
+        for part, owner in self.parts.items():
+            with told(f"{self.name}: its {part}"):
+                networks += [part] if is_network(*owner) else []
             folder = self.folder / part
             if not folder.is_dir():
                 raise ModelError(

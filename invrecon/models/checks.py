@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from invrecon.errors import ModelError
 from invrecon.models.identity import networks_of
+from invrecon.models.tokenizers import tokenizers_of
 
 _UNFIT = {  # autoencoders that don't give a picture back from latents that can be found
     "VQModel": "rounds latents to a code book",
@@ -35,11 +36,12 @@ def check_parts(pipeline: Any) -> None:
     for name, module in parts.items():
         check_finite(module, name)
     check_autoencoder(pipeline.vae)
+    tokenizers = tokenizers_of(pipeline)
     encoders = {name: module for name, module in parts.items() if name.startswith("text_encoder")}
     for name, encoder in encoders.items():
         tokenizer = name.replace("text_encoder", "tokenizer")
         if hasattr(pipeline, tokenizer):
-            _check_tokenizer(getattr(pipeline, tokenizer), tokenizer, encoder)
+            _check_tokenizer(tokenizers.get(tokenizer), tokenizer, encoder)
     if "unet" in parts:
         _check_width(parts["unet"], list(encoders.values()))
     for name in parts.keys() & {"unet", "transformer"}:

@@ -25,6 +25,7 @@ import torch
 from invrecon.errors import ModelError
 from invrecon.models.arguments import tensor_hash
 from invrecon.models.files import digest
+from invrecon.models.tokenizers import tokenizers_of
 
 if TYPE_CHECKING:
     from invrecon.models.checkpoint import Checkpoint
@@ -64,15 +65,10 @@ def describe(
     several = getattr(pipeline.components.get("controlnet"), "nets", ())
     configs |= {f"controlnet.{number}": one.config for number, one in enumerate(several)}
     configs["scheduler"] = scheduler.config
-    tokenizers = {
-        name: part
-        for name, part in pipeline.components.items()
-        if name.startswith("tokenizer") and hasattr(part, "get_vocab")
-    }
     return {
         "weights": dict(weights),
         "configuration": {part: configuration(config) for part, config in configs.items()},
-        "tokenizers": {name: _vocabulary(tokenizer) for name, tokenizer in tokenizers.items()},
+        "tokenizers": {name: _vocabulary(tokenizer) for name, tokenizer in tokenizers_of(pipeline).items()},
         "attachments": dict(attachments),
     }
 

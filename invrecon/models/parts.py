@@ -3,6 +3,7 @@ from a file."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +20,13 @@ from invrecon.models.single_file import SingleFile
 
 def class_of(library: str, name: str) -> Any:
     """A class of diffusers or transformers. Raises ModelError where the installed version has none of that
-    name."""
+    name, or a package that it needs isn't installed."""
     found = getattr({"diffusers": diffusers, "transformers": transformers}[library], name, None)
     if not isinstance(found, type):
-        raise ModelError(f"{library} has no class {name}: a newer version of {library} may have it")
+        raise ModelError(f"is a {name}, which {library} doesn't have: a newer version of it may")
+    needed = getattr(found, "_backends", ())  # of what stands in its place
+    if missing := " ".join(package for package in sorted(needed) if not find_spec(package)):
+        raise ModelError(f"is a {name}, which needs what isn't installed: pip install {missing}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer, for single files, which hold weights alone."""
+"""The tokenizers of a pipeline; and CLIP's, for single files, which hold weights alone."""
 
 import lzma
 from functools import cache
@@ -11,6 +11,14 @@ from invrecon.models.files import read_json
 
 LAYOUTS = Path(__file__).parent / "layouts"
 """Folders in the diffusers layout, without weights: the configuration of Stable Diffusion 1, 2 and XL."""
+
+
+def tokenizers_of(pipeline: Any) -> dict[str, Any]:
+    """The tokenizers of a pipeline by the names of its parts; where a part prepares pictures too (FLUX.2's
+    processor), the one that it holds."""
+    parts = pipeline.components.items()
+    found = {name: getattr(part, "tokenizer", part) for name, part in parts if name.startswith("tokenizer")}
+    return {name: tokenizer for name, tokenizer in found.items() if hasattr(tokenizer, "get_vocab")}
 
 
 def bundled_tokenizer(folder: Path) -> Any:

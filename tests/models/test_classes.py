@@ -3,7 +3,7 @@
 import pytest
 
 from invrecon.errors import ModelError
-from invrecon.models import load_model
+from invrecon.models import load_model, parts
 from invrecon.models.kinds import TITLES
 from invrecon.settings import Recipe
 from tests import checkpoints
@@ -84,3 +84,17 @@ def test_a_class_that_can_t_be_loaded_is_told_by_its_name(folders, tmp_path, nam
     with pytest.raises(ModelError, match=said) as caught:
         load_model(str(path), device="cpu")
     assert "\n" not in str(caught.value)
+
+
+def test_a_part_whose_class_needs_a_package_that_is_missing(folders, tmp_path, monkeypatch):
+    """As diffusers and transformers mark what stands in its place: FLUX.2's processor needs torchvision."""
+    path = copy(folders["StableDiffusionPipeline"], tmp_path / "m")
+    lens = type("Lens", (), {"_backends": ["torch", "nosuch"]})
+    monkeypatch.setattr(parts.transformers, "Lens", lens, raising=False)
+    for kind, said in (
+        ("Lens", "its tokenizer is a Lens, which needs what isn't installed: pip install nosuch"),
+        ("NoLens", "its tokenizer is a NoLens, which transformers doesn't have: a newer version of it may"),
+    ):
+        configure(path / "model_index.json", tokenizer=["transformers", kind])
+        with pytest.raises(ModelError, match=said):
+            load_model(str(path), device="cpu")

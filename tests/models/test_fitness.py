@@ -8,12 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
+from transformers import CLIPImageProcessor, CLIPProcessor
 from typer.testing import CliRunner
 
 from invrecon import Settings, invert, load_model, reconstruct, save_seed
 from invrecon.cli.app import app
-from invrecon.errors import InvreconError, ModelError
+from invrecon.errors import InvreconError, ModelError, UsageError
 from invrecon.metrics import psnr
+from invrecon.models.checks import check_parts
+from invrecon.models.identity import describe
+from invrecon.models.probing.prompts import check_prompts
 from invrecon.models.quiet import quiet
 from invrecon.models.samplers import SCHEDULERS, make_scheduler
 from invrecon.pipeline.checkup import check
@@ -101,6 +105,19 @@ def test_a_scheduler_s_nonsense_is_told_by_the_setting_s_name(folder, tmp_path, 
     said = refused(path)
     assert name in said
     assert "scheduler_config.json" in said
+
+
+def test_the_tokenizer_in_a_processor_is_checked_and_noted(folder):
+    """FLUX.2 has one that prepares pictures too."""
+    pipe = load_model(str(folder), device="cpu").pipeline
+    own, noted = pipe.tokenizer, describe(pipe, pipe.scheduler, {})["tokenizers"]
+    pipe.tokenizer = CLIPProcessor(CLIPImageProcessor(), own)
+    own.model_max_length = 10**30
+    check_parts(pipe)
+    assert own.model_max_length == 32
+    assert describe(pipe, pipe.scheduler, {})["tokenizers"] == noted
+    with pytest.raises(UsageError, match="has 40 tokens, the text encoder takes 30"):
+        check_prompts(pipe, {"prompt": "a " * 40})
 
 
 def test_parts_that_do_not_belong_together(folder, mini, tmp_path):

@@ -77,7 +77,18 @@ def test_a_folder_s_seed_gives_its_picture_in_the_stock_pipeline(make, guidance,
         pipe.save_pretrained(folder)
         stock = type(pipe).from_pretrained(folder)
         stock.set_progress_bar_config(disable=True)
-    options = ["--size", 32, "--steps", 6, "--prompt", "a red apple", "--guidance-scale", guidance]
+    options = [
+        "--size",
+        64,
+        "--fit",
+        "crop",
+        "--steps",
+        4,
+        "--prompt",
+        "a red apple",
+        "--guidance-scale",
+        guidance,
+    ]
     options += ["--no-boost", "--rtol", 1e-4, "--device", "cpu", "--json", "--model", folder, "--out", out]
     done = CliRunner().invoke(app, ["reconstruct", *map(str, [photo, *options])])
     assert done.exit_code == 0, done.stderr

@@ -10,6 +10,7 @@ from torch import Tensor
 from invrecon.errors import ModelError
 from invrecon.models.probing.conventions import parameters
 from invrecon.models.quiet import quiet
+from invrecon.models.tokenizers import tokenizers_of
 from invrecon.models.words import check_length
 
 ENDLESS = 1 << 20  # tokenizers without a limit tell a number beyond this
@@ -60,9 +61,7 @@ def _longest(pipeline: Any, call: Mapping[str, Any]) -> list[tuple[Any, int]]:
     argument = parameters(pipeline).get("max_sequence_length")
     asked = call.get("max_sequence_length", argument.default if argument else None)
     found: list[tuple[Any, int]] = []
-    for name, tokenizer in pipeline.components.items():
-        if not name.startswith("tokenizer") or not hasattr(tokenizer, "num_special_tokens_to_add"):
-            continue
+    for tokenizer in tokenizers_of(pipeline).values():
         own = int(min(tokenizer.model_max_length, ENDLESS))
         limit = own if asked is None or "CLIP" in type(tokenizer).__name__ else int(asked)
         if limit >= ENDLESS:

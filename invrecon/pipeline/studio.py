@@ -36,6 +36,7 @@ from invrecon.models.probing import PipelineDenoiser
 from invrecon.models.values import hooked
 from invrecon.pipeline.modes import check_flowedit, mode_of, with_guidance
 from invrecon.pipeline.origin import Origin
+from invrecon.pipeline.subject import check_network
 from invrecon.seedfile import Seed
 from invrecon.settings import EditSettings
 
@@ -103,7 +104,9 @@ class Studio:
         mask = self._mask(settings)
         area = None if mask is None else latent_mask(mask, self._grid())
         make = self._flowedit if settings.mode == "flowedit" else self._from_seed
-        square = to_image(self._decode(make(settings, area, self._on_step(name))), self.model.dtype)
+        latents = make(settings, area, self._on_step(name))
+        check_network(latents, self.model, self.recipe)
+        square = to_image(self._decode(latents), self.model.dtype)
         return self._finish(settings, square, mask, time.monotonic() - begun)
 
     def _from_seed(self, settings: EditSettings, area: Tensor | None, on_step: OnStep | None) -> Tensor:

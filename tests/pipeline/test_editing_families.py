@@ -132,6 +132,20 @@ def test_only_the_picture_s_values_are_replaced(name):
     assert not torch.allclose(own[~text][:, values], after[:, values])
 
 
+@pytest.mark.parametrize("keys", [False, True])
+@pytest.mark.parametrize("name", ["sd", "chroma"])
+@torch.no_grad()
+def test_fused_projections_give_what_single_ones_do(name, keys):
+    model = model_of(name)
+    source = source_of(model)
+    target = other_prompt(source.denoiser, 7)
+    single = injected(model, source, target, keys=keys)
+    model.network.fuse_qkv_projections()
+    fused = injected(model, source, target, keys=keys)
+    plain = trace(target, source.schedule, source.trajectory[0]).trajectory[-1]
+    assert latent_fidelity(single, fused) > 110 > 90 > latent_fidelity(plain, fused)
+
+
 @pytest.mark.parametrize("name", ["qwen", "sana", "z-image", "krea 2"])
 @torch.no_grad()
 def test_guided_calls_and_batches_are_matched_one_by_one_or_get_the_one_there_is(name):

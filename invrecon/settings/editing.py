@@ -8,7 +8,7 @@ from typing import Any, Literal
 from invrecon.errors import UsageError
 from invrecon.settings.table import Group, documented, setting, settings_of
 
-GUIDANCE = 3.0  # of an edit of a photo that has none
+GUIDANCE = 2.5  # of an edit of a photo that has none
 INVERSIONS = ("lbo", "ddim")  # how the seed of a photo that is edited is found
 
 
@@ -31,7 +31,8 @@ class EditSettings(Group):
     )
     guidance_scale: float | None = setting(
         None,
-        "Guidance of the edit; else the photo's own, or 3 where it has none and the network isn't told one. "
+        f"Guidance of the edit; else the photo's own, or {GUIDANCE:g} where it has none and the network isn't told "
+        "one. "
         "Raise it where the edit is too weak.",
         low=0,
         high=100,

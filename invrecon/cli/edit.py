@@ -84,7 +84,12 @@ class _Place(PictureTarget):
     """Where results go, and under what names."""
 
     keep_tree: Annotated[
-        bool, typer.Option("--keep-tree", help="Put results in folders like those of the inputs.")
+        bool,
+        typer.Option(
+            "--keep-tree",
+            help="Put results in folders like those of the inputs, where photos have the same names.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = False
 
 

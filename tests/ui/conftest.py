@@ -28,6 +28,7 @@ def address(tmp_path_factory):
         try:
             line = process.stdout.readline()
             watch.cancel()
+            assert line, f"the page hasn't come within {PATIENCE} seconds, or the program has ended"
             assert line == f"Open http://127.0.0.1:{port}/ in a browser. Ctrl-C ends it.\n"
             yield line.split()[1]
             assert list(folder.glob("invrecon-ui-*"))

@@ -23,4 +23,5 @@ def open_browser(logs: dict[str, str], width: int = 1200, height: int = 900) -> 
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", logs)
     with webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver)) as driver:
+        driver.set_page_load_timeout(180)  # seconds; machines may be busy
         yield driver

@@ -53,14 +53,12 @@ class Choice:
             api_visibility="private",
         )
 
-    def show(self, results: Sequence[Result]) -> Update:
-        """Shows results, the first of them chosen."""
+    def show(self, results: Sequence[Result], more: bool = False) -> Update:
+        """Shows results, the first of them chosen; with `more` of them, what was chosen stays so."""
         files = [(str(one.picture), str(one.seed)) for one in results]
         pictures = [(str(one.picture), one.caption) for one in results]
-        return self._buttons(files, 0) | {
-            self._results: files,
-            self._gallery: gr.Gallery(pictures, selected_index=None),
-        }
+        shown = {self._results: files, self._gallery: gr.Gallery(pictures, selected_index=None)}
+        return shown if more else shown | self._buttons(files, 0)
 
     def _buttons(self, files: list[tuple[str, str]], number: int) -> Update:
         place = f" {number + 1}" if len(files) > 1 else ""

@@ -1,6 +1,6 @@
-"""A slider between any two of some pictures."""
+"""A slider between any two of some pictures, and figures below it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,12 @@ import gradio as gr
 from PIL.Image import Image
 
 from invrecon.image import save_png
+from invrecon.ui import markup
 from invrecon.ui.tab import Update
 
 
 class Comparison:
-    """Two pictures, one over the other, with an edge to drag; and which two is for a person to choose."""
+    """Two pictures, one over the other, with an edge to drag; a choice of which two; a table of figures."""
 
     def __init__(self, name: str) -> None:
         self._pictures = gr.State({})
@@ -39,10 +40,24 @@ class Comparison:
                 show_progress="hidden",
                 api_visibility="private",
             )
-        self.components = [self._pictures, self._slider, *sides]
+        self._figures = gr.HTML(elem_id=f"{name}-figures", elem_classes="figures")
+        self.components = [self._pictures, self._slider, *sides, self._figures]
 
-    def show(self, pictures: Mapping[str, Image | None], folder: Path) -> Update:
-        """Compares the first with the last of some pictures, by name, which are kept in a folder."""
+    def show(
+        self,
+        pictures: Mapping[str, Image | None],
+        folder: Path,
+        figures: Sequence[tuple[str, Any, str]],
+        advice: str | None,
+    ) -> Update:
+        """Compares the first with the last of some pictures.
+
+        Args:
+            pictures: by name; None where there is none.
+            folder: where they are kept.
+            figures: their names, values and formats.
+            advice: what a person should know besides.
+        """
         paths: dict[str, Any] = {}
         for name, picture in pictures.items():
             if picture:
@@ -52,4 +67,5 @@ class Comparison:
         ends = (paths[names[0]], paths[names[-1]])
         chosen = {self._left: names[0], self._right: names[-1]}
         radios = {side: gr.Radio(names, value=name, visible=len(names) > 1) for side, name in chosen.items()}
-        return radios | {self._pictures: paths, self._slider: ends}
+        told = markup.table(figures) + (markup.note(f"Note: {advice}") if advice else "")
+        return radios | {self._pictures: paths, self._slider: ends, self._figures: told}

@@ -14,7 +14,6 @@ from invrecon.core.sampler import OnProgress
 from invrecon.errors import UsageError
 from invrecon.seedfile import ENDING
 from invrecon.settings import GUIDANCE, EditSettings
-from invrecon.ui import markup
 from invrecon.ui.choice import Choice, Result
 from invrecon.ui.comparison import Comparison
 from invrecon.ui.painting import on_canvas, painting_field, save_mask
@@ -55,10 +54,9 @@ class EditTab:
                 with gr.Column(visible=False) as results:
                     self.choice = Choice("edit")
                     self.comparison = Comparison("edit")
-                    self.figures = gr.HTML(elem_classes="figures")
         show_upload(fields["photo"], self.preview, controls.status)
         show_upload(fields["photo"], fields["painting"], controls.status, on_canvas)
-        outputs = [*self.choice.components, *self.comparison.components, self.figures]
+        outputs = [*self.choice.components, *self.comparison.components]
         controls.start(fields, self.work, self.show, outputs, results)
 
     def _fields(self) -> dict[str, Any]:
@@ -153,9 +151,7 @@ class EditTab:
             shown[f"result {number}"] = one.square
         rows = [("Plain reconstruction: PSNR, dB (more is nearer to the photo)", editing.psnr, ".2f")]
         rows.append(("Seconds", editing.seconds, ".1f"))
-        advice = markup.note(f"Note: {editing.advice}") if editing.advice else ""
-        figures = {self.figures: markup.table(rows) + advice}
-        return self.choice.show(results) | self.comparison.show(shown, done.folder) | figures
+        return self.choice.show(results) | self.comparison.show(shown, done.folder, rows, editing.advice)
 
 
 def _edits(values: Values) -> list[EditSettings]:

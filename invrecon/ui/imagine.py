@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -17,6 +19,8 @@ from invrecon.ui.choice import Choice, Result
 from invrecon.ui.tab import Controls, Desk, Update, Values, read_settings, setting_fields
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from invrecon.pipeline import Imagined
 
 AROUND, PATH = "New pictures around the photos", "The way from the first photo to the second"
@@ -24,8 +28,9 @@ AROUND, PATH = "New pictures around the photos", "The way from the first photo t
 
 @dataclass(frozen=True)
 class _Done:
-    pictures: list[Imagined]
-    is_path: bool
+    results: list[Result]
+    newest: Image
+    animation: Path | None = None
 
 
 class ImagineTab:
@@ -88,32 +93,40 @@ class ImagineTab:
             more = setting_fields("imagine", settings, "num_inference_steps", "guidance_scale", "size")
         return {"photos": photos, "kind": kind, "frames": frames} | prompt | around | more
 
-    def work(self, values: Values, on_progress: OnProgress) -> _Done:
-        """New pictures, or those of a path."""
+    def work(self, values: Values, on_progress: OnProgress) -> Iterator[_Done]:
+        """New pictures, or those of a path, as they come."""
         photos, model = values["photos"] or [], self.desk.model
         settings = read_settings(self.desk.settings, values)
         if values["kind"] == AROUND:
             if not photos:
                 raise UsageError("drop photos into the field on the left first")
             imagining = Imagining(count=values["count"], spread=values["spread"])
-            return _Done(list(pipeline.imagine(photos, model, settings, imagining, on_progress)), False)
+            yield from self._keep(
+                "imagine", pipeline.imagine(photos, model, settings, imagining, on_progress)
+            )
+            return
         if len(photos) != 2:
             raise UsageError(f"a way leads from one photo to another: drop two, not {len(photos)}")
-        imagining = Imagining(frames=values["frames"])
-        return _Done(
-            list(pipeline.interpolate(photos[0], photos[1], model, settings, imagining, on_progress)), True
-        )
+        imagining, pictures = Imagining(frames=values["frames"]), []
+        way = pipeline.interpolate(photos[0], photos[1], model, settings, imagining, on_progress)
+        for done in self._keep("path", way):
+            pictures.append(done.newest)
+            yield done
+        animation = done.results[0].picture.with_name("path.gif")
+        save_gif(pictures, animation)
+        yield replace(done, animation=animation)
 
-    def show(self, done: _Done) -> Update:
-        """The pictures, and a path as an animation."""
-        folder, name, results = self.desk.new_folder(), "path" if done.is_path else "imagine", []
-        for number, one in enumerate(done.pictures, 1):
+    def _keep(self, name: str, pictures: Iterable[Imagined]) -> Iterator[_Done]:
+        """Writes pictures and their seeds, and yields all so far."""
+        folder, results = self.desk.new_folder(), []
+        for number, one in enumerate(pictures, 1):
             picture, seed = (folder / f"{name}-{number:02}{ending}" for ending in (".png", ENDING))
             sha256 = self.desk.save.seed(one.seed, seed)
             self.desk.save.png(one.picture, picture, one.seed, "imagined", sha256)
             results.append(Result(picture, seed, str(number)))
-        animation = folder / "path.gif"
-        if done.is_path:
-            save_gif([one.picture for one in done.pictures], animation)
-        shown = gr.Image(str(animation) if done.is_path else None, visible=done.is_path)
-        return self.choice.show(results) | {self.animation: shown}
+            yield _Done(list(results), one.picture)
+
+    def show(self, done: _Done) -> Update:
+        """The pictures so far, and in the end a path as an animation."""
+        animation = gr.Image(done.animation and str(done.animation), visible=done.animation is not None)
+        return self.choice.show(done.results, more=len(done.results) > 1) | {self.animation: animation}

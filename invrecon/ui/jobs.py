@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from inspect import isgenerator
 from typing import Any
 
 from invrecon.core.sampler import OnProgress
@@ -18,10 +19,12 @@ class Job:
     """A piece of work, and how far it is.
 
     Args:
-        work: called with a callback for progress.
+        work: called with a callback for progress; a generator gives results as they come, and the last of
+            them is the job's.
         owner: the page that asked for it, and where on the page.
 
     Attributes:
+        results: those of a generator, so far.
         stages: steps done and steps in all of each stage begun, by its name.
         future: its result; raises JobCancelledError or CancelledError where it was cancelled.
     """
@@ -30,12 +33,18 @@ class Job:
 
     def __init__(self, work: Work, owner: str) -> None:
         self.work, self.owner = work, owner
+        self.results: list[Any] = []
         self.stages: dict[str, tuple[int, int]] = {}
         self._cancelled = threading.Event()
 
     def run(self) -> Any:
         """Does the work."""
-        return self.work(self._on_progress)
+        result = self.work(self._on_progress)
+        if not isgenerator(result):
+            return result
+        for one in result:
+            self.results.append(one)
+        return self.results[-1]
 
     def cancel(self) -> None:
         """Ends the job: at once where it waits, else after the step that it is in."""

@@ -12,7 +12,6 @@ from invrecon.core.sampler import OnProgress
 from invrecon.errors import UsageError
 from invrecon.pipeline.about import kind_of
 from invrecon.seedfile import ENDING
-from invrecon.ui import markup
 from invrecon.ui.comparison import Comparison
 from invrecon.ui.tab import Controls, Desk, Update, Values, read_settings, setting_fields, show_upload
 
@@ -39,12 +38,11 @@ class ReconstructTab:
                 controls = Controls(desk, "2. Reconstruct", "reconstruct")
                 with gr.Column(visible=False) as results:
                     self.comparison = Comparison("reconstruct")
-                    self.figures = gr.HTML(elem_id="reconstruct-figures", elem_classes="figures")
                     with gr.Row():
                         self.picture = gr.DownloadButton("Save picture", elem_id="reconstruct-picture")
                         self.seed = gr.DownloadButton("Save seed file", elem_id="reconstruct-seed")
         show_upload(source, preview, controls.status)
-        outputs = [*self.comparison.components, self.figures, self.picture, self.seed]
+        outputs = [*self.comparison.components, self.picture, self.seed]
         controls.start({"source": source} | fields, self.work, self.show, outputs, results)
 
     def work(self, values: Values, on_progress: OnProgress) -> tuple[Path, Reconstruction]:
@@ -68,12 +66,8 @@ class ReconstructTab:
             "DDIM inversion": result.ddim,
             "invrecon": result.square,
         }
-        advice = markup.note(f"Note: {result.advice}") if result.advice else ""
-        return self.comparison.show(pictures, folder) | {
-            self.figures: markup.table(_figures(result)) + advice,
-            self.picture: str(picture),
-            self.seed: str(seed),
-        }
+        shown = self.comparison.show(pictures, folder, _figures(result), result.advice)
+        return shown | {self.picture: str(picture), self.seed: str(seed)}
 
 
 def _figures(result: Reconstruction) -> list[tuple[str, Any, str]]:

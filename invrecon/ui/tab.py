@@ -122,7 +122,7 @@ class Controls:
         Args:
             inputs: the fields, by name.
             work: what is done with their values, as a job.
-            show: what of its result is shown, on `outputs`.
+            show: what of its result is shown, on `outputs`; of a generator, of each result as it comes.
             results: the column of `outputs`; hidden until there are results of the newest job.
         """
 
@@ -131,11 +131,11 @@ class Controls:
             job = self._desk.jobs.add(partial(self._work, work, filled), self._owner(request))
             busy = {self._run: gr.Button(interactive=False), self._cancel: gr.Button(visible=True)}
             yield busy | {results: gr.Column(visible=False)}
-            for text in self._follow(job):
-                yield {self.status: text}
+            for update in self._follow(job, show):
+                yield update | ({results: gr.Column(visible=True)} if len(update) > 1 else {})
             idle = {self._run: gr.Button(interactive=True), self._cancel: gr.Button(visible=False)}
             ended = self._end(job, filled, show)
-            yield idle | ended | {results: gr.Column(visible=len(ended) > 1)}
+            yield idle | ended | {results: gr.Column(visible=len(ended) > 1 or bool(job.results))}
 
         def cancel(request: gr.Request) -> None:
             self._desk.jobs.cancel(self._owner(request))
@@ -163,13 +163,18 @@ class Controls:
         except Exception as error:
             return {self.status: _problem(error, filled)}
 
-    def _follow(self, job: Job) -> Iterator[str]:
-        shown = ""
-        while not job.future.done():
+    def _follow(self, job: Job, show: Callable[[Any], Update]) -> Iterator[Update]:
+        """What has changed since one looked last: how far the job is, and results that have come."""
+        told, seen, ended = "", 0, False
+        while not ended:
+            ended = job.future.done()
+            for one in job.results[seen:]:
+                seen += 1
+                yield show(one)
             text = markup.progress(dict(job.stages), self._desk.jobs.ahead(job))
-            if text != shown:
-                yield text
-            shown = text
+            if text != told and not ended:
+                yield {self.status: text}
+            told = text
             wait([job.future], timeout=_POLL)
 
 

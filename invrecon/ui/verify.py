@@ -9,7 +9,6 @@ import gradio as gr
 from invrecon import pipeline
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import UsageError
-from invrecon.ui import markup
 from invrecon.ui.comparison import Comparison
 from invrecon.ui.tab import Controls, Desk, Update, Values, show_upload
 
@@ -34,10 +33,9 @@ class VerifyTab:
                 controls = Controls(desk, "3. Verify", "verify")
                 with gr.Column(visible=False) as results:
                     self.comparison = Comparison("verify")
-                    self.figures = gr.HTML(elem_id="verify-figures", elem_classes="figures")
         show_upload(photo, preview, controls.status)
-        outputs = [*self.comparison.components, self.figures]
-        controls.start({"seed": seed, "photo": photo}, self.work, self.show, outputs, results)
+        fields = {"seed": seed, "photo": photo}
+        controls.start(fields, self.work, self.show, self.comparison.components, results)
 
     def work(self, values: Values, on_progress: OnProgress) -> Verification:
         """What the stock pipeline makes of the seed."""
@@ -62,7 +60,4 @@ class VerifyTab:
             "photo": result.subject.original if result.subject else None,
             "by diffusers": result.picture,
         }
-        advice = markup.note(f"Note: {result.advice}") if result.advice else ""
-        return self.comparison.show(pictures, self.desk.new_folder()) | {
-            self.figures: markup.table(rows) + advice
-        }
+        return self.comparison.show(pictures, self.desk.new_folder(), rows, result.advice)

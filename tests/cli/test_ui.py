@@ -64,6 +64,12 @@ def test_a_host_that_others_reach_is_warned_of(served, host, warned):
     assert served[0][2] == host
 
 
+def test_pictures_say_nothing_of_themselves_where_that_is_asked_for(served):
+    for option, metadata in (("--metadata", True), ("--no-metadata", False)):
+        assert run("--port", str(free_port()), option).exit_code == 0
+        assert served.pop()[-1] is metadata
+
+
 @pytest.mark.parametrize(
     ("host", "private"), [("127.0.0.2", True), ("::1", True), ("::", False), ("example.org", False)]
 )

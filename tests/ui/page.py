@@ -88,9 +88,9 @@ class Page:
         behaviour = {"behavior": "allow", "downloadPath": str(folder)}
         self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
         self.find(f"#{button}").click()
-        self.wait(lambda: [path for path in folder.iterdir() if path.suffix != ".crdownload"])
-        [path] = folder.iterdir()
-        return path
+        self.wait(lambda: [path.suffix for path in folder.iterdir()] not in ([], [".crdownload"]))
+        self.wait(lambda: len(list(folder.iterdir())) == 1 and next(folder.iterdir()).stat().st_size > 0)
+        return next(folder.iterdir())
 
     def hosts(self):
         """Which hosts the browser has asked for something since this was last called."""

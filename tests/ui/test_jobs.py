@@ -1,6 +1,7 @@
 """One job at a time, in the order of asking; cancelled ones end."""
 
 import threading
+import time
 from concurrent.futures import CancelledError
 
 import pytest
@@ -69,6 +70,43 @@ def test_all_are_cancelled_when_the_program_ends():
     for job, kind in ((first, JobCancelledError), (second, CancelledError)):
         with pytest.raises(kind):
             job.future.result(10)
+
+
+def test_a_generator_gives_its_results_as_they_come():
+    jobs, gate = Jobs(), threading.Event()
+
+    def work(on_progress):
+        yield 1
+        assert gate.wait(10)
+        on_progress("drawing", 1, 2)
+        yield 2
+
+    job = jobs.add(work, "page")
+    ends = time.monotonic() + 10
+    while not job.results:
+        assert time.monotonic() < ends
+    assert job.results == [1]
+    assert not job.future.done()
+    gate.set()
+    assert job.future.result(10) == 2
+    assert job.results == [1, 2]
+
+
+def test_a_cancelled_generator_keeps_what_it_gave():
+    jobs, gate = Jobs(), Gate()
+
+    def work(on_progress):
+        yield 1
+        gate(on_progress)
+        yield 2
+
+    job = jobs.add(work, "page")
+    assert gate.begun.wait(10)
+    jobs.cancel("page")
+    gate.step.set()
+    with pytest.raises(JobCancelledError):
+        job.future.result(10)
+    assert job.results == [1]
 
 
 def test_an_error_is_the_jobs_result_and_stops_no_other():

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from invrecon.errors import InputError
-from invrecon.image import load_photo
+from invrecon.image import load_photo, read_about
 from invrecon.seedfile import load_seed
 from tests.browser import open_browser
-from tests.ui.page import Page
+from tests.ui.page import PATIENCE, Page
 
 pytestmark = pytest.mark.page
 
@@ -42,10 +42,10 @@ def sources(page, tab):
     return page.value(f"{images}.map(image => decodeURI(image.src.split('/').pop()))")
 
 
-def pictures(page, tab, count):
+def pictures(page, tab, at_least):
     """Those of a gallery, as soon as there are so many."""
     selector = f"#{tab}-gallery button:has(img)"
-    page.wait(lambda: len(page.driver.find_elements("css selector", selector)) == count)
+    page.wait(lambda: len(page.driver.find_elements("css selector", selector)) >= at_least)
     return page.driver.find_elements("css selector", selector)
 
 
@@ -67,6 +67,9 @@ def test_a_photo_comes_back_and_its_seed_is_verified(page, photo, tmp_path):
     assert load_seed(seed).header["photo"]["sha256"] == load_photo(photo).sha256
     picture = page.save("reconstruct-picture", tmp_path / "picture")
     assert load_photo(picture).rgb.size == load_photo(photo).rgb.size
+    about = read_about(picture)
+    assert (about["kind"], about["model"]) == ("reconstruction", "mini")
+    assert about["seed_sha256"] == load_seed(seed).sha256
     psnr = page.figure("reconstruct", "invrecon: PSNR")
 
     page.open_tab("Verify")
@@ -95,10 +98,13 @@ def test_an_edit_changes_what_is_painted(page, photo, tmp_path):
     assert sources(page, "edit") == ["photo.png", "result 2.png"]
 
     results = pictures(page, "edit", 2)
+    assert len(results) == 2
     results[1].click()
     page.wait(lambda: page.find("#edit-seed").text == "Save seed file 2")
     seed = load_seed(page.save("edit-seed", tmp_path / "seed"))
     assert seed.header["edit"]["to"] == "a blue ball"
+    about = read_about(page.save("edit-picture", tmp_path / "picture"))
+    assert (about["kind"], about["seed_sha256"]) == ("edit", seed.sha256)
     mask = np.asarray(seed.mask) > 127
     height, width = mask.shape
     assert mask[height // 2, width // 2]
@@ -116,10 +122,10 @@ def test_the_way_between_two_photos_is_an_animation(page, photo, tmp_path):
     page.wait(lambda: page.find("#imagine-frames").is_displayed())
     page.fill("imagine-frames", "3")
     assert page.run("imagine") == "Done."
-    pictures(page, "imagine", 3)
+    assert len(pictures(page, "imagine", 3)) == 3
     page.wait(lambda: page.find("#imagine-animation img").is_displayed())
     animation = page.find("#imagine-animation img").get_attribute("src")
-    with urlopen(animation) as file, Image.open(file) as image:
+    with urlopen(animation, timeout=PATIENCE) as file, Image.open(file) as image:
         assert image.n_frames == 4  # there and back
 
 
@@ -183,13 +189,13 @@ def test_nothing_overflows_a_phone(page, width):
 
 
 def test_the_page_is_for_this_machine_and_gives_no_other_files(address):
-    with urlopen(address) as answer:
+    with urlopen(address, timeout=PATIENCE) as answer:
         assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
     for request in (
         Request(f"{address}gradio_api/file={__file__}"),
         Request(address, headers={"Host": "example.org"}),
     ):
         with pytest.raises(HTTPError, match=r"HTTP Error 40[03]"):
-            urlopen(request)
+            urlopen(request, timeout=PATIENCE)
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.2", urlsplit(address).port), timeout=5)

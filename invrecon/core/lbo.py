@@ -15,7 +15,7 @@ from torch import Tensor
 
 from invrecon.core.budget import EvaluationBudget
 from invrecon.core.denoiser import Denoiser
-from invrecon.core.extrapolation import Extrapolation
+from invrecon.core.extrapolation import Cautious, Extrapolation
 from invrecon.core.sampling import OnStep
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import Transition, transitions
@@ -25,6 +25,7 @@ from invrecon.solve import Criterion, Limit, Outcome, Result, make_strategy
 ROUNDING_UNITS = 16  # units in the last place of the latents: the residual that their own rounding may leave
 # No step is solved to less than this part of what rounding may leave: evaluations would gain next to nothing
 ROUNDING_SHARE = 0.4
+STRONG_GUIDANCE = 5.0  # with one evaluation a step a line through past eps misleads above it
 MAX_RELAXATION = 3.0  # see `solve.Criterion`
 
 
@@ -119,7 +120,8 @@ def invert(
             `max_evaluations` bounds the iterations of a step. Where `mean_evaluations` is given, >= 1, it
             takes the place of both (see `EvaluationBudget`), and "auto" stays with Anderson: what damping and
             gradients would spend on one step is worth more to the others. The least, 1, is T + 1 evaluations:
-            each step corrects its prediction once,  z_t = (z_s - B eps(z, t)) / A  at  z = (z_s - B e) / A.
+            each step corrects its prediction once,  z_t = (z_s - B eps(z, t)) / A  at  z = (z_s - B e) / A,
+            where e is predicted with more caution under strong guidance.
         warm: for each sample, an inversion of image latents close to its own on the same schedule, or None.
         precision: relative error that rounding may leave in the denoiser's output. A step whose residual
             stops falling at that level, or at that of the latents' own rounding, ends there.
@@ -136,7 +138,8 @@ def invert(
     if schedule.memory:
         raise ValueError("a schedule with a memory is inverted by `core.multistep.invert`")
     left = sweep.left if sweep else [effort.mean_evaluations * len(schedule)] * len(image_latents)
-    inverter = _Inverter(schedule, image_latents, effort, warm, precision, left)
+    cautious = effort.mean_evaluations == 1 and getattr(denoiser, "weight", 1.0) > STRONG_GUIDANCE
+    inverter = _Inverter(schedule, image_latents, effort, warm, precision, left, cautious)
     steps = transitions(denoiser, schedule, sweep.offsets if sweep else None)
     for number, transition in enumerate(reversed(steps), 1):
         inverter.step(transition)
@@ -167,6 +170,7 @@ class _Inverter:
         warm: Sequence[Inversion | None],
         precision: float,
         left: Sequence[float],
+        cautious: bool,
     ) -> None:
         self.schedule, self.effort, self.precision = schedule, effort, precision
         self.latents = image_latents
@@ -177,7 +181,8 @@ class _Inverter:
         self.budget = EvaluationBudget(schedule) if math.isfinite(self.allowed[0]) else None
         solver = "anderson" if self.budget and effort.solver == "auto" else effort.solver
         self.strategy = make_strategy(solver, len(image_latents))
-        self.differences = Extrapolation()  # of eps, to that of the warm inversion
+        # of eps, to that of the warm inversion
+        self.differences = Cautious() if cautious else Extrapolation()
         self.sizes: list[float] = _norms(image_latents).tolist()
         self.records: list[list[StepRecord]] = [[] for _ in range(len(image_latents))]
         self.noises: list[Tensor] = []

@@ -8,7 +8,7 @@ import torch
 
 from invrecon.core import lbo
 from invrecon.core.denoiser import Counted
-from invrecon.core.extrapolation import Extrapolation
+from invrecon.core.extrapolation import Cautious, Extrapolation
 from invrecon.core.peers.noise_levels import noise_levels
 from invrecon.core.sampling import generate
 from invrecon.core.transition import transitions
@@ -71,6 +71,34 @@ def test_the_least_budget_predicts_once_and_corrects_once(image_latents):
         latents = transition.up(latents, eps)
         history.append(transition.time, eps)
     torch.testing.assert_close(seed_of("LBO", denoiser, schedule, image_latents), latents)
+
+
+@pytest.mark.parametrize(("weight", "history"), [(3.0, Extrapolation), (7.5, Cautious)])
+def test_strong_guidance_makes_the_least_budget_cautious(weight, history, image_latents, monkeypatch):
+    monkeypatch.setattr(CurvedDenoiser, "weight", weight, raising=False)
+    denoiser, schedule = CurvedDenoiser(), ddim_schedule(10)
+    past, latents = history(), image_latents
+    for transition in reversed(transitions(denoiser, schedule)):
+        e = past.predict(transition.time) if past else denoiser(latents, transition.timestep)
+        eps = denoiser(transition.up(latents, e), transition.timestep)
+        latents = transition.up(latents, eps)
+        past.append(transition.time, eps)
+    torch.testing.assert_close(seed_of("LBO", denoiser, schedule, image_latents), latents)
+
+
+def test_caution_trusts_a_line_by_half_as_far_as_its_last_promise_was_kept():
+    """Four samples: one goes on along its line, one by half, one stays, one turns back."""
+    past, kept = Cautious(), torch.tensor([1.0, 0.5, 0.0, -1.0]).view(4, 1, 1, 1)
+    assert past.predict(1.0) == 0
+    first, slope = torch.ones(4, 1, 2, 2), torch.full((4, 1, 2, 2), 0.5)
+    past.append(1.0, first)
+    assert torch.equal(past.predict(2.0), first)
+    past.append(2.0, first + slope)
+    assert torch.equal(past.predict(4.0), first + slope + slope)  # half of what the line promises
+    last = first + slope + 2 * kept * slope
+    past.append(4.0, last)
+    share = kept.clamp(0, 1) / 2
+    torch.testing.assert_close(past.predict(5.0), last + share * kept * slope)
 
 
 def test_no_step_of_the_least_budget_claims_to_be_solved(image_latents):

@@ -67,6 +67,25 @@ def best_latents(weight: float) -> torch.Tensor:
     return (back / 3 + pull * ENCODED) / (1 / 3 + pull)
 
 
+def test_only_the_first_third_of_a_descent_is_in_half_precision():
+    """A coarse decoder has another optimum; the descent ends at that of the decoder itself."""
+    calls = []
+
+    def counted(name, bias):
+        def decoder(latents):
+            calls.append(name)
+            return decode(latents) + bias
+
+        return decoder
+
+    one = objective(decode=counted("full", 0.0), coarse=counted("half", 0.03))
+    calls.clear()
+    found, steps = ilb.descent(one, BoostBudget(decoder_steps=60))
+    assert calls == ["half"] * 20 + ["full"] * (steps - 20)
+    assert squared_error(found, best_latents(WEIGHT)).item() < 1e-8
+    assert one.coarse is None
+
+
 def test_boosting_finds_the_proximal_optimum_known_in_closed_form():
     boosted = boost(BoostBudget(rounds=2, decoder_steps=60))
     torch.testing.assert_close(boosted.image_latents, best_latents(WEIGHT), rtol=1e-4, atol=1e-4)

@@ -11,8 +11,8 @@ from invrecon.audit.methods.report.markup import Row, number, table_of
 LINK = '<a href="#autoencoders">Autoencoders</a>'
 _TEXT = (
     "No inversion is made here: boosting descends from the encoder's latents E(x), as if the way down lost "
-    "nothing. The ceiling is the best that so many more passes through the decoder find without a proximal "
-    "term. Figures are medians over the photos; a distance is that from E(x), in parts of its norm."
+    "nothing. The decoder's ceiling is found from E(x), too, by more passes and without a proximal term. "
+    "Figures are medians over the photos; a distance is that from E(x), in parts of its norm."
 )
 _PICTURES = {
     "original": ("the photo", ""),

@@ -86,7 +86,7 @@ class Lora:
             parts = {name.partition(".")[0] for name in file.shapes}
             return {part: _scale(part, table) for part in sorted(parts)}
         except (ValueError, TypeError, AttributeError, ZeroDivisionError, RecursionError):
-            return {}
+            return {"file": None}
 
     def __str__(self) -> str:
         return f"--lora {shlex.quote(f'{self.path}{suffix(self.weight)}')}"

@@ -50,10 +50,10 @@ def mismatch(header: Mapping[str, Any], recipe: Recipe, model: Model) -> str:
     Args:
         header, recipe: of the seed; what an earlier invrecon didn't note isn't compared.
     """
-    changed = _changes(header, recipe, model)
+    now = model.identity(header["sampler"]) if "identity" in header else {}
+    changed = _changes(header, now, recipe, model)
     then = header.get("identity", {}).get("attachments", {})
-    now = model.identity(header["sampler"])["attachments"]
-    attached = bool(changed) and changed[0].field in flat(then) | flat(now)
+    attached = bool(changed) and changed[0].field in flat(then) | flat(now.get("attachments", {}))
     if header["fingerprint"] != model.fingerprint and (model.checkpoint or not attached):
         parts = ", ".join(one.field.removesuffix(" weights") for one in changed if " weights" in one.field)
         return (
@@ -71,13 +71,13 @@ def mismatch(header: Mapping[str, Any], recipe: Recipe, model: Model) -> str:
     return _other_schedule(header, recipe, model)
 
 
-def _changes(header: Mapping[str, Any], recipe: Recipe, model: Model) -> list[Difference]:
+def _changes(
+    header: Mapping[str, Any], identity: Mapping[str, Any], recipe: Recipe, model: Model
+) -> list[Difference]:
     packages = ("diffusers", "transformers")
     same = all(header.get("versions", {}).get(name) == versions()[name] for name in packages)
     changes = differences({"arguments": header.get("arguments", {})}, {"arguments": model.arguments(recipe)})
-    if "identity" in header:
-        changes += differences(header["identity"], model.identity(header["sampler"]), same_versions=same)
-    return changes
+    return changes + differences(header.get("identity", {}), identity, same_versions=same)
 
 
 def _other_schedule(header: Mapping[str, Any], recipe: Recipe, model: Model) -> str:

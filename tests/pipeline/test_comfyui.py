@@ -281,6 +281,8 @@ def test_a_latent_file_becomes_a_seed_again(folders, tmp_path):
     )
 
 
+WORD = {"file": "toy.safetensors", "sha256": "0", "word": "<toy>"}
+SPACED = WORD | {"file": "my toy.safetensors"}
 LORA = {"file": "hat.safetensors", "sha256": "0", "weight": 0.5}
 
 
@@ -299,6 +301,8 @@ def test_what_is_not_exact_is_refused_in_a_line(folders, tmp_path):
         ({"sampler": "dpm++"}, "--sampler ddim"),
         ({"timesteps": [999.5] * STEPS}, "--sampler ddim"),
         (with_attachments(seed, {"hat": "0"}), "hat is attached"),
+        (with_attachments(seed, {"embedding 1": WORD}) | {"prompt": "a <Toy>"}, "other capitals"),
+        (with_attachments(seed, {"embedding 1": SPACED}) | {"prompt": "a <toy>"}, "no spaces in my toy"),
         (with_attachments(seed, {"lora 1": LORA | {"scales": {"unet": None}}}), "alphas of hat.safetensors"),
     ):
         other = tmp_path / "b.seed.safetensors"

@@ -28,7 +28,9 @@ SMALL = {"height": 64, "width": 96, "num_inference_steps": 10}
 PLAIN = Settings(boost=False, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["sd", "flux dev", "z-image", "flux.2", "qwen", "controlnet"])
+@pytest.mark.parametrize(
+    "name", ["sd", "flux dev", "z-image", "flux.2", "qwen", "controlnet", "ip-adapter", "pag"]
+)
 def test_the_stock_call_gives_the_picture_of_a_saved_seed(name, photo, tmp_path):
     pipe, call = make(ALL[name], guided=name == "controlnet")
     model = Model.from_pipeline(pipe, **call | SMALL)

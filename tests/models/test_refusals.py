@@ -10,6 +10,7 @@ from invrecon.errors import ModelError, UsageError
 from invrecon.models.probing import PipelineModel
 from invrecon.models.quiet import quiet
 from tests import checkpoints
+from tests.models.classic import CLASSIC
 from tests.models.conditioned import CONDITIONED, hunyuan
 from tests.models.pipelines import NEW, make
 
@@ -87,6 +88,21 @@ def test_schedulers_that_remember_more_than_one_step(name):
 def test_momentum_guidance(start):
     pipe, call = make((lambda: hunyuan(-0.5, start), 1.0, {}, {}))
     assert "momentum" in refused(pipe, call)
+
+
+def test_text_encoders_that_drop_values_at_random():
+    """T5 in training mode, as a pipeline made by hand has it; embeddings don't ask it."""
+    pipe, call = make(CLASSIC["sd 3"])
+    with torch.no_grad():
+        prompt, negative, pooled, negative_pooled = pipe.encode_prompt("a", "a", "a")
+    pipe.text_encoder_3.train()
+    assert "otherwise at each call: call .eval() of its text encoders" in refused(pipe, call)
+    given = {name: value for name, value in call.items() if "prompt" not in name}
+    given |= {"prompt_embeds": prompt, "negative_prompt_embeds": negative}
+    given |= {"pooled_prompt_embeds": pooled, "negative_pooled_prompt_embeds": negative_pooled}
+    PipelineModel.from_pipeline(pipe, **given)
+    pipe.text_encoder_3.eval()
+    PipelineModel.from_pipeline(pipe, **call)
 
 
 def test_a_cache_between_steps():

@@ -73,7 +73,7 @@ def read_forms(runner: Runner) -> LatentForms:
             changes from call to call.
     """
     kind = type(runner.pipeline).__name__
-    with torch.no_grad(), torch.random.fork_rng(devices=_devices(runner)):
+    with torch.no_grad(), torch.random.fork_rng(devices=devices(runner)):
         own = _first(runner)
         like = own.samples[0]
         start = _read_start(runner, own)
@@ -157,6 +157,7 @@ def close(one: Tensor, other: Tensor) -> bool:
     return bool((one - other)[finite].float().norm() <= rounding * other[finite].float().norm())
 
 
-def _devices(runner: Runner) -> list[torch.device]:
+def devices(runner: Runner) -> list[torch.device]:
+    """Those beside the CPU whose random numbers a pipeline may draw."""
     device = runner.pipeline._execution_device
     return [device] if device.type == "cuda" else []

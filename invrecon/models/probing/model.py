@@ -14,7 +14,7 @@ from invrecon.models.probing.autoencoder import Autoencoder
 from invrecon.models.probing.conventions import completed
 from invrecon.models.probing.denoiser import PipelineDenoiser
 from invrecon.models.probing.epsilon import ToEpsilon, in_epsilon
-from invrecon.models.probing.latents import LatentForms, close, read_forms
+from invrecon.models.probing.latents import LatentForms, close, devices, read_forms
 from invrecon.models.probing.memo import Kept
 from invrecon.models.probing.prompts import check_prompts
 from invrecon.models.probing.replay import replayed
@@ -84,7 +84,8 @@ class PipelineModel:
         check_prompts(self.pipeline, runner.call)
         with replayed(runner.pipeline) if self._stateless else nullcontext():
             forms = self._forms_of(runner)
-            start = runner.look(forms.to_argument(torch.zeros(1, *forms.shape, device=self.device)))
+            zeros = forms.to_argument(torch.zeros(1, *forms.shape, device=self.device))
+            start = runner.look(zeros)
         stepping = released(runner.probe)
         to_epsilon = _epsilon_form(stepping)
         schedule = read_steps(stepping, start.options)
@@ -94,6 +95,7 @@ class PipelineModel:
         guided = denoiser.guidance_scale != denoiser.unguided().guidance_scale
         if guided not in self._checked:
             check_stateless(denoiser)
+            check_repeatable(Runner(self.pipeline, runner.call, scheduler), zeros, start.predictions[0])
             self._checked.add(guided)
         return denoiser, schedule
 
@@ -176,6 +178,17 @@ def _epsilon_form(scheduler: Any) -> ToEpsilon | None:
         return None
     scheduler.register_to_config(prediction_type="epsilon")
     return ToEpsilon(scheduler.alphas_cumprod, kind)
+
+
+def check_repeatable(runner: Runner, latents: Tensor, prediction: Tensor) -> None:
+    """Raises ModelError where a runner that encodes prompts anew doesn't predict the same of the same
+    latents: text encoders in training mode drop values at random."""
+    with torch.random.fork_rng(devices=devices(runner)):
+        torch.rand(1, device=runner.pipeline._execution_device)  # so that others are dropped
+        again = runner.look(latents).predictions[0]
+    if not close(again, prediction):
+        kind, cure = type(runner.pipeline).__name__, "call .eval() of its text encoders"
+        raise ModelError(f"{kind} can't be inverted: it encodes the prompt otherwise at each call: {cure}")
 
 
 @torch.no_grad()

@@ -113,8 +113,9 @@ def difference_mask(
 
         m = sum over steps k of  M_k / mean(M_k),    M_k = mean over channels of |u_target - u_source|(z_k)
 
-    smoothed and from 0 to 1, then above the threshold. DiffEdit looks at one noise level with ten noises;
-    here ten of the steps are looked at.
+    smoothed and from 0 to 1, then above the threshold. DiffEdit looks at one noise level, half-way, with ten
+    noises; here up to ten of the first half of the steps are looked at. (With two cut-outs
+    on `mini` the first third of 15 steps found all of the changed ground, the last third half of it.)
 
     Args:
         source, target: under the two prompts, without guidance.
@@ -124,7 +125,8 @@ def difference_mask(
     Returns:
         (1, 1, h, w) in [0, 1] on the trajectory's device; 1 everywhere where nothing differs.
     """
-    steps = list(zip(transitions(source, schedule), transitions(target, schedule), trajectory, strict=False))
+    pairs = zip(transitions(source, schedule), transitions(target, schedule), trajectory, strict=False)
+    steps = list(pairs)[: math.ceil(len(schedule) / 2)]
     total = torch.zeros_like(trajectory[0][:, :1])
     for ours, theirs, latents in steps[:: math.ceil(len(steps) / PROBES)]:
         gap = theirs.denoiser(latents, theirs.timestep) - ours.denoiser(latents, ours.timestep)

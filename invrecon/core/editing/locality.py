@@ -118,8 +118,9 @@ def difference_mask(
     trajectory: Sequence[Tensor],
     threshold: float | None = None,
 ) -> Tensor:
-    """The part of the picture where `change_map` is above the threshold, for networks whose attention can't
-    be watched.
+    """The part of the picture where `change_map` of the first half of the steps is above the threshold, for
+    networks whose attention can't be watched. (On two cut-outs and `mini` the first third of 15 steps found
+    all of the changed ground, the last third half of it.)
 
     Args:
         source, target: under the two prompts, without guidance.
@@ -132,7 +133,8 @@ def difference_mask(
     predictions = []
     for denoiser in (source, target):
         steps = list(zip(transitions(denoiser, schedule), trajectory, strict=False))
-        predicted = [step.denoiser(latents, step.timestep) for step, latents in _probed(steps)]
+        early = steps[: math.ceil(len(schedule) / 2)]
+        predicted = [step.denoiser(latents, step.timestep) for step, latents in _probed(early)]
         predictions.append(torch.cat(predicted).float().cpu())
     change = change_map(*predictions)
     level = _stretched(change)
@@ -146,7 +148,7 @@ def change_map(source: Tensor, target: Tensor) -> Tensor:
         m = sqrt(mean over steps and channels of (e_target - e_source)²),   smoothed
 
     DiffEdit (arXiv:2210.11427, section 3.2) takes |e_target - e_source| at one noise level under ten noises.
-    Squares over ten of the steps let those count for which the change matters most.
+    Squares over up to ten of the steps let those count for which the change matters most.
 
     Args:
         source, target: predictions at K steps, (K, C, h, w).

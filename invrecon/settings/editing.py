@@ -31,8 +31,8 @@ class EditSettings(Group):
     )
     guidance_scale: float | None = setting(
         None,
-        f"Guidance of the edit; else the photo's own, or {GUIDANCE:g} where it has none and the network isn't "
-        "told one. Raise it where the edit is too weak; lower it where colours overshoot.",
+        f"Guidance of the edit; else the photo's own, or {GUIDANCE:g} where it has none and the network "
+        "isn't told one. Raise it where the edit is too weak; lower it where colours overshoot.",
         low=0,
         high=100,
         common=True,

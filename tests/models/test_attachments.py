@@ -90,7 +90,7 @@ def test_a_lora_of_a_transformer_does_too(mini, tmp_path, make):
     )
     merged = prediction(load_model(str(tmp_path / "merged"), device="cpu"))
     assert fidelity(merged, ours) > 80
-    assert fidelity(merged, plain) < 20
+    assert fidelity(merged, plain) < 40
 
 
 @pytest.mark.parametrize("form", ["kohya", "peft"])

@@ -110,12 +110,12 @@ def test_a_scheduler_s_nonsense_is_told_by_the_setting_s_name(folder, tmp_path, 
 def test_the_tokenizer_in_a_processor_is_checked_and_noted(folder):
     """FLUX.2 has one that prepares pictures too."""
     pipe = load_model(str(folder), device="cpu").pipeline
-    own, noted = pipe.tokenizer, describe(pipe, pipe.scheduler, {})["tokenizers"]
+    own, noted = pipe.tokenizer, describe(pipe, pipe.scheduler, {}, {})["tokenizers"]
     pipe.tokenizer = CLIPProcessor(CLIPImageProcessor(), own)
     own.model_max_length = 10**30
     check_parts(pipe)
     assert own.model_max_length == 32
-    assert describe(pipe, pipe.scheduler, {})["tokenizers"] == noted
+    assert describe(pipe, pipe.scheduler, {}, {})["tokenizers"] == noted
     with pytest.raises(UsageError, match="has 40 tokens, the text encoder takes 30"):
         check_prompts(pipe, {"prompt": "a " * 40})
 

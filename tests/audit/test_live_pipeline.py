@@ -41,7 +41,7 @@ def test_methods_find_on_a_live_pipeline_what_they_find_on_its_checkpoint(mini, 
 def test_methods_that_flow_matching_can_t_use_are_refused_in_one_line_and_the_others_run(photo, tmp_path):
     pipe, call = make(CLASSIC["sd 3"])
     model = Model.from_pipeline(pipe, **call)
-    with pytest.raises(UsageError, match="can't be run on StableDiffusion3Pipeline.*name other --methods"):
+    with pytest.raises(UsageError, match=r"can't be run on StableDiffusion3Pipeline.*name other --methods"):
         run_audit([photo], model, PLAN, SETTINGS, tmp_path)
     found = rows(photo, model, tmp_path / "few", ["DDIM", "LBO"])
     assert found["LBO"]["latent_fidelity_db"] > found["DDIM"]["latent_fidelity_db"] + 10

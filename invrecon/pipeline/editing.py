@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL.Image import Image
 
 from invrecon.core.sampler import OnProgress
+from invrecon.errors import InputError, ModelError
 from invrecon.formats import is_seed_file
 from invrecon.image import load_photo
 from invrecon.metrics import psnr
@@ -85,7 +86,12 @@ def edit(
     if edits is None:
         wanted = [stored_edit(source, origin.seed)]
     drawn = read_mask(Path(mask), origin.canvas) if mask else origin.seed.mask
-    studio = Studio(model, replace(origin, seed=replace(origin.seed, mask=drawn)), on_progress)
+    try:
+        studio = Studio(model, replace(origin, seed=replace(origin.seed, mask=drawn)), on_progress)
+    except ModelError as error:
+        if origin.inversion:
+            raise
+        raise InputError(f"{source}: {error}") from error  # of this seed alone
     done = [studio.edit(one, f"editing {number}/{len(wanted)}") for number, one in enumerate(wanted, 1)]
     original, reconstruction = origin.original, studio.reconstruction
     known = psnr(original, reconstruction) if original else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL.Image import Image
 
 from invrecon.core.sampler import OnProgress
+from invrecon.errors import InputError, ModelError
 from invrecon.formats import is_seed_file
 from invrecon.image import load_photo
 from invrecon.metrics import psnr
@@ -94,7 +95,12 @@ def edit(
         wanted = [stored_edit(source, origin.seed)]
     if mask:
         origin = replace(origin, mask=read_mask(Path(mask), origin.canvas))
-    studio = Studio(model, origin, on_progress)
+    try:
+        studio = Studio(model, origin, on_progress)
+    except ModelError as error:
+        if not is_seed_file(source):
+            raise
+        raise InputError(f"{source}: {error}") from error  # of this seed alone
     done = [studio.edit(one, f"editing {number}/{len(wanted)}") for number, one in enumerate(wanted, 1)]
     original, reconstruction = origin.original, studio.reconstruction
     known = psnr(original, reconstruction) if original else None

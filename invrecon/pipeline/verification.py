@@ -15,8 +15,8 @@ from invrecon.core.sampler import OnProgress
 from invrecon.errors import ModelError, UsageError
 from invrecon.image import load_photo
 from invrecon.metrics import latent_fidelity, psnr, ssim
-from invrecon.pipeline.seeds import canvas_of, caveats, check_model, check_photo
-from invrecon.pipeline.subject import Subject, lay_out
+from invrecon.pipeline.seeds import blamed, canvas_of, caveats, check_model, check_photo
+from invrecon.pipeline.subject import Subject, check_network, lay_out
 from invrecon.seedfile import Seed, load_seed
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ def verify(
     if on_progress:
         on_progress("regenerating with diffusers", 0, 1)
     picture, regenerated = pipeline.regenerate(seed.latents, seed.recipe)
+    with blamed(seed_file):
+        check_network(regenerated, model, seed.recipe)
     return Verification(
         picture=picture,
         psnr=subject.psnr(picture),

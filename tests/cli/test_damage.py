@@ -6,7 +6,9 @@ import random
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from invrecon.cli.app import app
 from tests.cli.damage import end, originals, trial
 
 
@@ -72,3 +74,19 @@ def test_what_a_header_says_is_checked_before_it_is_used(files, tmp_path, name, 
 def test_a_photo_s_place_is_checked_before_it_is_used(files, tmp_path, path, value, says):
     damaged = changed(files[0], tmp_path / "x.seed.safetensors", *path, value=value)
     assert says in end(["verify", str(damaged), str(files[0].photo), "--model", "mini"], tmp_path / "none")
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "edit", "verify"])
+def test_a_seed_that_leads_to_no_finite_picture_is_named(files, tmp_path, command):
+    """Finite latents that overflow on their way down: of this file alone, so exit code 1 and no output."""
+    plain = next(one for one in files if one.seed.name.startswith("guided"))
+    with safe_open(plain.seed, "pt") as file:
+        metadata = file.metadata()
+    path, out = tmp_path / "x.seed.safetensors", tmp_path / "out"
+    save_file({name: value * 1e36 for name, value in load_file(plain.seed).items()}, path, metadata=metadata)
+    more = {"reconstruct": ["--out", out], "edit": ["--to", "snow", "--mode", "swap", "--out", out]}
+    arguments = [command, path, *more.get(command, [plain.photo]), "--model", plain.model]
+    done = CliRunner().invoke(app, [*map(str, arguments), "--device", "cpu"])
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert f"{path}: {plain.model}: its unet gives values that aren't finite" in done.stderr
+    assert not out.exists() or not any(out.iterdir())

@@ -93,15 +93,15 @@ def test_a_lora_of_a_transformer_does_too(mini, tmp_path, make):
     assert fidelity(merged, plain) < 40
 
 
-@pytest.mark.parametrize("form", ["kohya", "peft"])
+@pytest.mark.parametrize(("form", "weight"), [("kohya", 1.5), ("peft", 0.6)])
 @pytest.mark.parametrize("name", KINDS)
 def test_the_stock_pipeline_with_the_same_lora_regenerates_and_without_does_not(
-    folders, photo, tmp_path, name, form
+    folders, photo, tmp_path, name, form, weight
 ):
     torch.manual_seed(4)
     path = tmp_path / "x.safetensors"
     loras.FORMATS[form](stock(folders, name), path, ["unet", *ENCODERS[name]])
-    model = load(folders, name, lora=[f"{path}:1.5"])
+    model = load(folders, name, lora=[f"{path}:{weight}"])
     settings = Settings(prompt="a photo", num_inference_steps=4, rtol=2e-4, size="64x64", fit="crop")
     seed = invert(photo, model, settings).seed
     found = []
@@ -110,13 +110,13 @@ def test_the_stock_pipeline_with_the_same_lora_regenerates_and_without_does_not(
         if given:
             with quiet():
                 pipe.load_lora_weights(str(path), adapter_name="x")
-            pipe.set_adapters(["x"], [1.5])
+            pipe.set_adapters(["x"], [weight])
         pipe.scheduler = model.scheduler("auto")
         with quiet(), decoded(pipe) as seen:
             pipe(**model.denoiser(seed.recipe).call(seed.latents), output_type="pt")
         found.append(fidelity(seed.image_latents, seen[-1] * pipe.vae.config.scaling_factor))
     assert found[0] > 60
-    assert found[1] < 50
+    assert found[1] < 50, found
 
 
 def seed_of(model):

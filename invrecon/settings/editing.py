@@ -109,7 +109,7 @@ class EditSettings(Group):
         0.0, "inject: part of the steps before it begins.", low=0, high=1, modes=("inject",)
     )
     to_step: float = setting(
-        0.5, "inject: part of the steps after which it ends.", low=0, high=1, modes=("inject",)
+        0.25, "inject: part of the steps after which it ends.", low=0, high=1, modes=("inject",)
     )
     from_layer: float = setting(
         0.0, "inject: part of the layers before it begins.", low=0, high=1, modes=("inject",)

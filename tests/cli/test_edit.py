@@ -199,7 +199,7 @@ def test_masks_are_one_for_all_or_one_for_each(fake):
         ([], "name photos"),
         (
             ["x.png", "--to", "a dog", "--from-step", "0.6"],
-            "from_step must be at most to_step, not 0.6 and 0.5",
+            "from_step must be at most to_step, not 0.6 and 0.25",
         ),
         (["x.png", "--to", "a dog", "--sweep", "n-avg=1.5"], "numbers"),
         (["x.png", "--to", "a dog", "--mode", "swap", "--sweep", "to-step=0.4"], "--mode inject"),

@@ -25,7 +25,8 @@ from invrecon.solve import Criterion, Limit, Outcome, Result, make_strategy
 ROUNDING_UNITS = 16  # units in the last place of the latents: the residual that their own rounding may leave
 # No step is solved to less than this part of what rounding may leave: evaluations would gain next to nothing
 ROUNDING_SHARE = 0.4
-STRONG_GUIDANCE = 5.0  # with one evaluation a step a line through past eps misleads above it
+STRONG_GUIDANCE = 5.0  # where steps near the image hardly contract, and a line through past eps misleads
+LARGEST_SHARE = 1.25  # of a budget under strong guidance, in parts of what is left for each step on average
 MAX_RELAXATION = 3.0  # see `solve.Criterion`
 
 
@@ -138,8 +139,8 @@ def invert(
     if schedule.memory:
         raise ValueError("a schedule with a memory is inverted by `core.multistep.invert`")
     left = sweep.left if sweep else [effort.mean_evaluations * len(schedule)] * len(image_latents)
-    cautious = effort.mean_evaluations == 1 and getattr(denoiser, "weight", 1.0) > STRONG_GUIDANCE
-    inverter = _Inverter(schedule, image_latents, effort, warm, precision, left, cautious)
+    strong = getattr(denoiser, "weight", 1.0) > STRONG_GUIDANCE
+    inverter = _Inverter(schedule, image_latents, effort, warm, precision, left, strong)
     steps = transitions(denoiser, schedule, sweep.offsets if sweep else None)
     for number, transition in enumerate(reversed(steps), 1):
         inverter.step(transition)
@@ -170,7 +171,7 @@ class _Inverter:
         warm: Sequence[Inversion | None],
         precision: float,
         left: Sequence[float],
-        cautious: bool,
+        strong: bool,
     ) -> None:
         self.schedule, self.effort, self.precision = schedule, effort, precision
         self.latents = image_latents
@@ -182,7 +183,8 @@ class _Inverter:
         solver = "anderson" if self.budget and effort.solver == "auto" else effort.solver
         self.strategy = make_strategy(solver, len(image_latents))
         # of eps, to that of the warm inversion
-        self.differences = Cautious() if cautious else Extrapolation()
+        self.differences = Cautious() if strong and effort.mean_evaluations == 1 else Extrapolation()
+        self.strong = strong
         self.sizes: list[float] = _norms(image_latents).tolist()
         self.records: list[list[StepRecord]] = [[] for _ in range(len(image_latents))]
         self.noises: list[Tensor] = []
@@ -251,6 +253,8 @@ class _Inverter:
         if self.budget:
             left = self.allowed[sample] - self.evaluations[sample]
             most = max(1, left - (steps - done - 1))
+            if self.strong:
+                most = min(most, max(1, round(LARGEST_SHARE * left / (steps - done))))
             # a single evaluation tells whether the prediction is good, and corrects it in any case
             rtol = partial(self.budget.tolerance, done, left) if most >= 2 else 0.0
             if 2 * done >= steps:

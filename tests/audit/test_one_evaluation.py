@@ -86,6 +86,20 @@ def test_strong_guidance_makes_the_least_budget_cautious(weight, history, image_
     torch.testing.assert_close(seed_of("LBO", denoiser, schedule, image_latents), latents)
 
 
+@pytest.mark.parametrize("budget", [2, 5])
+def test_strong_guidance_lets_no_step_take_much_more_than_its_share(budget, image_latents, monkeypatch):
+    """Steps that hardly contract would leave one evaluation to each of the others, which then diverge."""
+    monkeypatch.setattr(CurvedDenoiser, "weight", 7.5, raising=False)
+    effort = Effort(mean_evaluations=budget)
+    [inversion] = lbo.invert(CurvedDenoiser(12.0), ddim_schedule(20), image_latents, effort)
+    assert inversion.evaluations <= 20 * budget
+    left = 20 * budget
+    for number, record in enumerate(inversion.records):
+        first = number == 0  # which also predicts its own eps
+        assert record.evaluations - first <= max(1, round(1.25 * left / (20 - number)))
+        left -= record.evaluations
+
+
 def test_caution_trusts_a_line_by_half_as_far_as_its_last_promise_was_kept():
     """Four samples: one goes on along its line, one by half, one stays, one turns back."""
     past, kept = Cautious(), torch.tensor([1.0, 0.5, 0.0, -1.0]).view(4, 1, 1, 1)

@@ -46,7 +46,10 @@ def test_audit_edit_tells_what_became_of_ground_and_object(mini, tmp_path, monke
         for way in ("lbo", "ddim")
         for edit, mask in (
             ("reconstruction", "-"),
-            *((EditSettings("", mode="swap").label(), mask) for mask in ("none", "auto", "drawn")),
+            *(
+                (EditSettings("", mode="swap", guidance_scale=3.0).label(), mask)
+                for mask in ("none", "auto", "drawn")
+            ),
         )
     ]
     drawn = next(row for row in found["rows"] if row["mask"] == "drawn")

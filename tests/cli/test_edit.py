@@ -142,7 +142,7 @@ def test_several_targets_and_sweeps_are_all_combined_and_numbered(fake):
         ("--strength", "0.3", "strength", 0.3),
         ("--mask-threshold", "0.3", "mask_threshold", 0.3),
         ("--forget", "0.3", "forget", 0.3),
-        ("--from-step", "0.3", "from_step", 0.3),
+        ("--from-step", "0.2", "from_step", 0.2),
         ("--to-step", "0.3", "to_step", 0.3),
         ("--from-layer", "0.3", "from_layer", 0.3),
         ("--to-layer", "0.3", "to_layer", 0.3),

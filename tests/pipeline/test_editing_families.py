@@ -13,6 +13,7 @@ from invrecon.core.editing.injection import injection
 from invrecon.errors import ModelError, UsageError
 from invrecon.metrics import latent_fidelity
 from invrecon.models.values import check_injectable, hooked, picture_tokens
+from invrecon.settings import GUIDANCE
 from tests.models.classic import CLASSIC
 from tests.models.conditioned import CONDITIONED
 from tests.models.pipelines import NEW, make
@@ -69,7 +70,7 @@ def test_the_identity_edit_is_the_reconstruction(name, mode, photo):
     edits = [EditSettings(prompt, mode=mode, guidance_scale=scale) for scale in (model.no_guidance, None)]
     done = edit(photo, model, edits, QUICK)
     assert min(one.change_db for one in done.edits) > 80
-    assert done.edits[1].settings.guidance_scale == (1.0 if name == "flux dev" else 3.0)
+    assert done.edits[1].settings.guidance_scale == (1.0 if name == "flux dev" else GUIDANCE)
     assert (done.inversion is None) == (done.edits[0].seed is None) == (mode == "flowedit")
 
 

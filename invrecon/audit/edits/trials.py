@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from PIL.Image import Image
 
 from invrecon.audit.edits.cutouts import GREY, Composite, is_called, mean_hue, share_called
-from invrecon.image import save_png
+from invrecon.image import load_photo, save_png
 from invrecon.metrics import psnr
 from invrecon.pipeline import Edited, Editing, OnProgress, edit
 from invrecon.pipeline.inversion import InversionMethod
+from invrecon.pipeline.subject import canvas_for
 from invrecon.seedfile import save_seed
 from invrecon.settings import EditSettings, Settings
 
@@ -128,19 +129,19 @@ def make_edits(
             done = done + edited.edits
     masks = [mask for mask, _ in wanted if mask != "drawn"] + ["drawn"] * len(masked)
     labels = [one.settings.label(plan.swept).removesuffix(", auto mask") for one in done]
+    whole = load_photo(photo)
+    restored = canvas_for(whole, model, settings).restore(result.reconstruction, whole)
     return [
-        ("reconstruction", "-", _unedited(result)),
+        ("reconstruction", "-", _unedited(result, restored)),
         *zip(labels, masks, done, strict=True),
     ]
 
 
-def _unedited(result: Editing) -> Edited:
-    """The plain reconstruction in an edit's place."""
-    assert result.inversion  # as of all photos
-    subject = result.inversion.subject
+def _unedited(result: Editing, restored: Image) -> Edited:
+    """The plain reconstruction in an edit's place; `restored` is it at the photo's own size."""
     return replace(
         result.edits[0],
-        picture=subject.canvas.restore(result.reconstruction, subject.photo),
+        picture=restored,
         square=result.reconstruction,
         mask=None,
         outside_psnr=None,

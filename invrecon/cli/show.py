@@ -64,7 +64,7 @@ def _of_seed(path: Path) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {_text(one)}" for name, one in value.items() if one not in (None, {}))
     if isinstance(value, list):
         return " x ".join(map(_text, value))
     if isinstance(value, float):

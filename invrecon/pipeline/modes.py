@@ -49,7 +49,7 @@ def mode_of(settings: EditSettings, model: Model, recipe: Recipe) -> Mode:
 
 def with_guidance(settings: EditSettings, model: Model, recipe: Recipe) -> EditSettings:
     """Settings that say the guidance: where they leave it open, that of the photo's recipe, whose prompt then
-    gives the photo back; 3 where it has none and the network isn't told its guidance."""
+    gives the photo back; `GUIDANCE` where it has none and the network isn't told its guidance."""
     if settings.guidance_scale is not None:
         return settings
     own = recipe.guidance_scale > model.no_guidance or conventions(model.pipeline).told

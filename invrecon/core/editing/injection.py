@@ -1,6 +1,6 @@
 """Value injection: the target's attention keeps its own weights and mixes the source's values.
 
-RF-Solver-Edit (arXiv:2411.04746, section 3.3, "feature sharing") does that in rectified-flow transformers;
+RF-Solver-Edit (arXiv:2411.04746, "feature sharing") does that in rectified-flow transformers;
 plug-and-play (arXiv:2211.12572) calls such a step injection, MasaCtrl (arXiv:2304.08465) takes keys along.
 """
 

@@ -92,5 +92,5 @@ class _Boost:
 
     def keep(self, result: "Reconstruction", files: Files, save: Save) -> Row:
         sha256 = save.seed(result.seed, files["seed_file"])
-        save.png(result.picture, files["output"], result.seed, "reconstruction", sha256)
+        save.png(result.picture, files["output"], result.seed.header, "reconstruction", sha256)
         return reconstruction_figures(result)

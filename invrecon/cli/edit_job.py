@@ -106,10 +106,9 @@ class EditJob:
         for tail, one in zip(self._tails(), result.edits, strict=True):
             picture, seed_file = files[f"output{tail}"], files.get(f"seed_file{tail}")
             sha256 = save.seed(one.seed, seed_file) if seed_file and one.seed else ""
-            save.png(one.picture, picture, one.seed, "edit", sha256)
+            save.png(one.picture, picture, one.header, "edit", sha256)
             told.append({"output": picture, "seed_file": seed_file} | _figures(one))
-        first = result.edits[0].seed
-        save.png(_sheet(result, self.swept), files["compare_file"], first, "comparison")
+        save.png(_sheet(result, self.swept), files["compare_file"], result.edits[0].header, "comparison")
         figures = inversion_figures(result.inversion) if result.inversion else {}
         names = ("prompt", "psnr", "seconds", "advice")
         return figures | {"edits": told} | {name: getattr(result, name) for name in names}

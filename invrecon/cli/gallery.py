@@ -105,10 +105,10 @@ class Gallery:
         with report.output.progress(self.base.name) as on_progress:
             for one, output, seed_file in zip(make(on_progress), numbered[::2], numbered[1::2], strict=True):
                 sha256 = save.seed(one.seed, seed_file)
-                save.png(one.picture, output, one.seed, "imagined", sha256)
+                save.png(one.picture, output, one.seed.header, "imagined", sha256)
                 report.add({"kind": "picture", "output": output, "seed_file": seed_file} | figures_of(one))
                 done.append(one)
-        save.png(_sheet(references, done, self.columns), sheet, done[0].seed, "comparison")
+        save.png(_sheet(references, done, self.columns), sheet, done[0].seed.header, "comparison")
         report.add({"kind": "sheet", "output": sheet})
         if self.gif:
             save.gif([one.picture for one in done], files[-1])

@@ -78,8 +78,8 @@ class _Reconstruct:
         seed = result.seed
         sha256 = save.seed(seed, files["seed_file"]) if "seed_file" in files else seed.sha256
         if "compare_file" in files:
-            save.png(_sheet(result), files["compare_file"], seed, "comparison")
-        save.png(result.picture, files["output"], seed, kind_of(seed), sha256)
+            save.png(_sheet(result), files["compare_file"], seed.header, "comparison")
+        save.png(result.picture, files["output"], seed.header, kind_of(seed), sha256)
         return reconstruction_figures(result)
 
 

@@ -35,13 +35,13 @@ class Save:
     metadata: bool = True
 
     def png(
-        self, picture: "Image", path: Path, seed: "Seed | None", kind: "Kind", seed_sha256: str = ""
+        self, picture: "Image", path: Path, header: Mapping[str, Any], kind: "Kind", seed_sha256: str = ""
     ) -> None:
         """Writes a picture, which says what `pipeline.about` makes of the last three arguments."""
         from invrecon.image import save_png
         from invrecon.pipeline.about import about
 
-        save_png(picture, path, self.overwrite, about(seed, kind, seed_sha256) if self.metadata else None)
+        save_png(picture, path, self.overwrite, about(header, kind, seed_sha256) if self.metadata else None)
 
     def gif(self, frames: "Sequence[Image]", path: Path) -> None:
         from invrecon.image import save_gif

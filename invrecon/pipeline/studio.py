@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL.Image import Image, composite
@@ -34,6 +34,7 @@ from invrecon.metrics import psnr
 from invrecon.models.attention import WatchedAttention, can_steer
 from invrecon.models.probing import PipelineDenoiser
 from invrecon.models.values import hooked
+from invrecon.pipeline.header import sampling_header
 from invrecon.pipeline.modes import check_flowedit, mode_of, with_guidance
 from invrecon.pipeline.origin import Origin
 from invrecon.pipeline.subject import pixels_of
@@ -52,6 +53,7 @@ class Edited:
         picture: at the photo's own size where the photo is known, else the square.
         square: as the model sees it; `mask` is of its size (mode L, white is editable), None without.
         seed: with this edit in its header: `edit` repeats it. None where there is none.
+        header: the seed's; without one, what a seed's would say of model, settings and edit.
         change_db: PSNR against the reconstruction; infinite where nothing changed.
         outside_psnr, outside_reconstruction_psnr: of the edit and of the reconstruction against the photo,
             where the mask is black.
@@ -61,6 +63,7 @@ class Edited:
     picture: Image
     square: Image
     seed: Seed | None
+    header: Mapping[str, Any]
     change_db: float
     seconds: float
     mask: Image | None = None
@@ -221,8 +224,10 @@ class Studio:
 
     def _finish(self, settings: EditSettings, square: Image, mask: Tensor | None, seconds: float) -> Edited:
         origin, seed = self.origin, self.origin.seed
+        header = seed.header if seed else sampling_header(self.model, self.recipe, self.schedule)
+        header = header | {"edit": settings.header()}
         if seed:
-            seed = replace(seed, mask=origin.mask, header=seed.header | {"edit": settings.header()})
+            seed = replace(seed, mask=origin.mask, header=header)
         shown = outside = None
         if mask is not None:
             shown = to_image((mask * 2 - 1).expand(-1, 3, -1, -1)).convert("L")
@@ -234,6 +239,7 @@ class Studio:
             picture=origin.restore(square, shown if settings.keep_original else None),
             square=square,
             seed=seed,
+            header=header,
             seconds=seconds,
             change_db=psnr(square, self.reconstruction),
             mask=shown,

@@ -146,7 +146,7 @@ class EditTab:
             picture, seed = (done.folder / f"{stem}.edit-{number}{end}" for end in (".png", ENDING))
             assert one.seed  # all modes that are offered start from one
             sha256 = self.desk.save.seed(one.seed, seed)
-            self.desk.save.png(one.picture, picture, one.seed, "edit", sha256)
+            self.desk.save.png(one.picture, picture, one.header, "edit", sha256)
             results.append(Result(picture, seed, f"{number}: {one.settings.to} ({one.settings.label()})"))
             shown[f"result {number}"] = one.square
         rows = [("Plain reconstruction: PSNR, dB (more is nearer to the photo)", editing.psnr, ".2f")]

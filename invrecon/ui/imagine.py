@@ -122,7 +122,7 @@ class ImagineTab:
         for number, one in enumerate(pictures, 1):
             picture, seed = (folder / f"{name}-{number:02}{ending}" for ending in (".png", ENDING))
             sha256 = self.desk.save.seed(one.seed, seed)
-            self.desk.save.png(one.picture, picture, one.seed, "imagined", sha256)
+            self.desk.save.png(one.picture, picture, one.seed.header, "imagined", sha256)
             results.append(Result(picture, seed, str(number)))
             yield _Done(list(results), one.picture)
 

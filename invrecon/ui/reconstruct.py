@@ -59,7 +59,7 @@ class ReconstructTab:
         stem, folder = source.stem.removesuffix(".seed"), self.desk.new_folder()
         picture, seed = folder / f"{stem}.recon.png", folder / f"{stem}{ENDING}"
         sha256 = self.desk.save.seed(result.seed, seed)
-        self.desk.save.png(result.picture, picture, result.seed, kind_of(result.seed), sha256)
+        self.desk.save.png(result.picture, picture, result.seed.header, kind_of(result.seed), sha256)
         pictures = {
             "photo": result.original,
             "autoencoder only": result.autoencoded,

@@ -39,13 +39,14 @@ class Pipeline:
         if source.name in self.raises:
             raise self.raises[source.name]
         square = Image.new("RGB", (64, 64), "red")
+        seeds = [_seed(edit=one.header()) for one in edits]
         done = [
             SimpleNamespace(
-                settings=one, picture=square, square=square, mask=None, seed=_seed(edit=one.header()),
+                settings=one, picture=square, square=square, mask=None, seed=seed, header=seed.header,
                 seconds=1.0, change_db=float("inf"),
                 outside_psnr=None, outside_reconstruction_psnr=None,
             )
-            for one in edits
+            for one, seed in zip(edits, seeds, strict=True)
         ]  # fmt: skip
         return SimpleNamespace(
             edits=done,

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from invrecon.models import load_model
+from tests import checkpoints
 from tests.cli.fakes import photo, rows, run
 
 FEW = ("--size", "64", "--steps", "2", "--no-boost", "--prompt", "a red apple")
@@ -132,3 +134,17 @@ def test_another_picture_gets_its_line():
         refused = run("show", name)
         assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)
         assert name in refused.stderr
+
+
+def test_an_edit_without_a_seed_names_model_and_edit(mini, tmp_path, monkeypatch):
+    folder = checkpoints.save(tmp_path / "sd3", checkpoints.stable_diffusion_3, mini.pipeline.tokenizer)
+    model = load_model(str(folder), device="cpu")
+    monkeypatch.setattr("invrecon.models.load_model", lambda *_, **__: model)
+    edit = ("--to", "a green apple", "--mode", "flowedit", "--out", "out")
+    result = run("edit", photo("a.png"), "--size", "64", "--steps", "2", "--prompt", "a red apple", *edit)
+    assert result.exit_code == 0, result.output
+    picture = told("out/a.edit.png")
+    assert (picture["kind"], picture["model"], picture["prompt"]) == ("edit", "sd3", "a red apple")
+    assert (picture["edit"]["to"], picture["edit"]["mode"]) == ("a green apple", "flowedit")
+    assert "seed_sha256" not in picture
+    assert told("out/a.edit.compare.png")["kind"] == "comparison"

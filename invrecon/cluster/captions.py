@@ -92,7 +92,7 @@ def parse_metadata(content: bytes, address: str) -> dict[str, str]:
         UsageError: a line is anything else.
     """
     captions: dict[str, str] = {}
-    for number, line in enumerate(content.decode("utf-8-sig", "surrogateescape").splitlines(), 1):
+    for number, line in enumerate(content.decode("utf-8-sig", "surrogateescape").split("\n"), 1):
         if not line.strip():
             continue
         try:

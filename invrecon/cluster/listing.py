@@ -139,7 +139,8 @@ class Lister:
 
 
 def read_list(place: str) -> list[str]:
-    """The inputs of a list, one a line; "-" is standard input. Empty lines don't count.
+    """The inputs of a list, one a line; "-" is standard input. Empty lines don't count, nor do Windows' line
+    ends. Names may be any bytes, or the UTF-16 that PowerShell writes.
 
     Raises:
         UsageError: it can't be read.
@@ -148,7 +149,11 @@ def read_list(place: str) -> list[str]:
         data = sys.stdin.buffer.read() if place == "-" else Path(place).read_bytes()
     except (OSError, ValueError) as error:
         raise UsageError(f"can't read the list {printable(place)} ({error}); check --from") from error
-    return [line for line in os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).split("\n") if line.strip()]
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = data.decode("utf-16", "replace")
+    else:
+        text = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))
+    return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
 
 
 def is_photo_name(path: str) -> bool:

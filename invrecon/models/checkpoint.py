@@ -10,7 +10,15 @@ import torch
 from invrecon.errors import ModelError
 from invrecon.models.attachments import Attachment, attach
 from invrecon.models.checks import check_scheduler
-from invrecon.models.files import HOW_TO_CONVERT, digest, has_variant, pickled_files, read_json, weight_files
+from invrecon.models.files import (
+    HOW_TO_CONVERT,
+    check_fetched,
+    digest,
+    has_variant,
+    pickled_files,
+    read_json,
+    weight_files,
+)
 from invrecon.models.parts import class_of, from_file, from_folder, is_network, told
 from invrecon.models.quiet import quiet
 from invrecon.models.single_file import SingleFile
@@ -52,9 +60,11 @@ class Checkpoint:
         """The pipeline class that model_index.json names.
 
         Raises:
-            ModelError: it can't be read.
+            ModelError: it can't be read, or names none.
         """
-        return str(self._index.get("_class_name"))
+        if not isinstance(kind := self._index.get("_class_name"), str):
+            raise ModelError("its model_index.json names no _class_name: fetch it again")
+        return kind
 
     def open(self, pipeline: Any, dtype: str) -> Any:
         """The pipeline on the CPU, all parts in `dtype`; safetensors only, no network, no code but
@@ -105,9 +115,12 @@ class Checkpoint:
         """
         found = {}
         for part, owner in self._index.items():
-            if part.startswith("_") or part in UNUSED or not isinstance(owner, list) or owner == [None, None]:
+            if part.startswith("_") or part in UNUSED or owner == [None, None]:
                 continue
-            if len(owner) != 2 or not all(isinstance(word, str) for word in owner):
+            if not isinstance(owner, list) and not (self.folder / part).is_dir():
+                continue  # a setting
+            named = isinstance(owner, list) and all(isinstance(word, str) for word in owner)
+            if not named or len(owner) != 2:
                 raise ModelError(
                     f"can't load the model {self.name}: model_index.json names no class for {part}"
                 )
@@ -134,6 +147,10 @@ class Checkpoint:
                 )
             if part in networks and not self._elsewhere(part):
                 self._check_weights(folder)
+            with told(f"{self.name}: its {part}"):
+                for path in folder.iterdir():
+                    if path.suffix in (".json", ".txt", ".model"):
+                        check_fetched(path)
         folders = [self.folder / part for part in networks if not self._elsewhere(part)]
         if self.variant and folders and not any(has_variant(folder, self.variant) for folder in folders):
             raise ModelError(
@@ -200,7 +217,4 @@ class Checkpoint:
 
     @cached_property
     def _index(self) -> dict[str, Any]:
-        try:
-            return read_json(self.folder / "model_index.json")
-        except ModelError as error:
-            raise ModelError(f"can't load the model {self.name}: {error}") from error
+        return read_json(self.folder / "model_index.json")

@@ -1,6 +1,7 @@
 """Whether the parts of a pipeline are fit for use, and fit together: values that came from files, checked
 before any work."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -51,10 +52,21 @@ def check_parts(pipeline: Any) -> None:
 def check_finite(module: nn.Module, part: str) -> None:
     """Raises ModelError where a weight is not a finite number."""
     for name, value in module.state_dict().items():
-        if value.is_floating_point() and not math.isfinite(value.sum(dtype=torch.float32).item()):
+        if value.is_meta:
+            raise ModelError(f"its {part} lacks weights ({name}): the files aren't whole; fetch them again")
+        if not is_finite(value):
             half = value.dtype == torch.float16
             cure = "use --dtype float32 or bfloat16" if half else "the file is damaged; fetch it again"
             raise ModelError(f"its {part} has weights that aren't finite ({name}): {cure}")
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether all numbers of a tensor of any type are finite; their sum might not be."""
+    if not value.numel() or not (value.is_floating_point() or value.is_complex()):
+        return True
+    parts = torch.view_as_real(value) if value.is_complex() else value
+    ends = (parts if parts.element_size() > 1 else parts.half()).aminmax()  # which knows no 8 bits
+    return all(math.isfinite(end.item()) for end in ends)
 
 
 def check_values(values: Tensor, part: str, cure: str) -> None:
@@ -97,12 +109,21 @@ def check_scheduler(config: Mapping[str, Any]) -> None:
                 f"has the {name} {value!r:.40}, not a number from {low} to {high}: set it in "
                 "scheduler_config.json"
             )
+    if not isinstance(levels := config.get("num_train_timesteps") or 1000, int):
+        raise ModelError(
+            f"has the num_train_timesteps {levels!r:.40}, not a whole number: set it in scheduler_config.json"
+        )
     betas = config.get("trained_betas")
     if betas is not None and not (
         isinstance(betas, list) and all(_is_number(beta) and 0 <= beta <= 1 for beta in betas)
     ):
         raise ModelError(
             "has trained_betas that aren't numbers from 0 to 1: set them in scheduler_config.json"
+        )
+    if betas is not None and len(betas) != levels:
+        raise ModelError(
+            f"has {len(betas)} trained_betas for {levels} num_train_timesteps: set them in "
+            "scheduler_config.json"
         )
 
 
@@ -116,11 +137,32 @@ def _check_tokenizer(tokenizer: Any, name: str, encoder: Any) -> None:
         raise ModelError(
             f"its {name} has the model_max_length {length!r:.40}: set it in tokenizer_config.json"
         )
-    known = getattr(encoder.config, "vocab_size", None)
+    known = getattr(encoder.config.get_text_config(), "vocab_size", None)
     if isinstance(known, int) and len(tokenizer) > known:
         raise ModelError(
             f"its {name} knows {len(tokenizer)} tokens, its text encoder {known}: they don't belong together"
         )
+    if isinstance(known, int) and len(tokenizer) < known / 2:  # libraries begin an empty one
+        raise ModelError(
+            f"its {name} knows {len(tokenizer)} tokens, its text encoder {known}: its vocabulary is missing; "
+            "fetch its folder again"
+        )
+    if missing := _missing_merges(tokenizer):
+        raise ModelError(
+            f"its {name} lacks {missing} of the merges that its vocabulary is made of: fetch its folder again"
+        )
+
+
+def _missing_merges(tokenizer: Any) -> int:
+    """How many tokens of CLIP's byte pair encoding nothing leads to: but for bytes and special tokens, each
+    is a merge of two. Small vocabularies, made up for tests, aren't looked at."""
+    if "CLIPTokenizer" not in type(tokenizer).__name__ or len(tokenizer) < 2000:
+        return 0
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    made = {"".join(merge) for merge in model["merges"]}
+    special = set(tokenizer.all_special_tokens)
+    words = (token for token in model["vocab"] if len(token.removesuffix("</w>")) > 1)
+    return sum(token not in made and token not in special for token in words)
 
 
 def _check_width(unet: Any, encoders: list[Any]) -> None:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from invrecon.errors import ModelError
 
+POINTER = b"version https://git-lfs"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 HOW_TO_CONVERT = (
     "convert it where you trust it: load it with diffusers and save_pretrained(folder), "
@@ -34,13 +36,24 @@ def pickled_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
 
 
+def check_fetched(path: Path) -> None:
+    """Raises ModelError where a file is what Git leaves in the place of one that Git LFS keeps."""
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise ModelError(f"{path} is a Git LFS pointer, not the file: run git lfs pull in its folder")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises ModelError where the file can't be read, or holds none."""
+    check_fetched(path)
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ModelError(f"{path} can't be read: {reason}") from error
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        reason = "it begins with a byte order mark" if "BOM" in str(error) else error
+        cure = "save it anew as UTF-8, or fetch it again"
+        raise ModelError(f"{path} can't be read ({reason}): {cure}") from error
     if not isinstance(table, dict):
         raise ModelError(f"{path} is not a JSON object")
     return table

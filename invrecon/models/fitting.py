@@ -1,6 +1,5 @@
 """Whether a file that is to be loaded beside a checkpoint can be: what libraries say of it, on one line."""
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from invrecon.errors import ModelError
+from invrecon.models.checks import is_finite
 from invrecon.models.parts import telling_line
 from invrecon.models.quiet import quiet
 
@@ -31,7 +31,7 @@ def fitting(path: Path, kind: str) -> Iterator[None]:
 def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Raises ModelError where a weight isn't a finite number."""
     for name, value in weights.items():
-        if value.is_floating_point() and not math.isfinite(value.float().abs().sum().item()):
+        if not is_finite(value):
             raise ModelError(
                 f"{path} has weights that aren't finite ({name}): the file is damaged; fetch it again"
             )

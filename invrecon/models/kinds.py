@@ -47,7 +47,11 @@ def text_to_image(kind: str, parts: set[str]) -> Any:
     }
     if "controlnet" in parts:
         raise ModelError(f"it is a {kind}, which wants a control image: give both to Model.from_pipeline")
-    if not {"prompt", "latents"} <= {*arguments} or needed - {"prompt"} or not {"vae", "scheduler"} <= parts:
+    if missing := sorted({"vae", "scheduler"} - parts):
+        raise ModelError(
+            f"its model_index.json names no {missing[0]}, which inversion can't do without: fetch it again"
+        )
+    if not {"prompt", "latents"} <= {*arguments} or needed - {"prompt"}:
         raise ModelError(
             f"it is a {kind}, and only text-to-image pipelines with a vae, a scheduler and latents= can be "
             "inverted"

@@ -78,7 +78,8 @@ def named(checkpoint: Checkpoint) -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        raise ModelError(f"can't load the model {checkpoint.name}: {error}") from error
+        start = f"can't load the model {checkpoint.name}"
+        raise ModelError(f"{start}: {str(error).removeprefix(f'{start}: ')}") from error
 
 
 def place(pipeline: Any, device: torch.device, offload: str) -> None:

@@ -1,7 +1,7 @@
 """The parts of a pipeline that hold weights: each is loaded by its own class, and all of its weights come
 from a file."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ import transformers
 from torch import nn
 
 from invrecon.errors import ModelError
-from invrecon.models.files import weight_files
+from invrecon.models.files import read_json, weight_files
 from invrecon.models.single_file import SingleFile
 
 
@@ -50,7 +50,8 @@ def told(subject: str) -> Iterator[None]:
 
 def telling_line(error: BaseException) -> str:
     """The first line of an error's text that says something: headings end with a colon."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text, _, _ = str(error).partition(" If you want to instead overwrite")  # with random weights
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return next((line for line in lines if not line.endswith(":")), (lines or [type(error).__name__])[0])
 
 
@@ -60,8 +61,11 @@ def from_folder(kind: Any, folder: Path, dtype: torch.dtype, variant: str = "") 
     Raises:
         ModelError: weights are missing or of other shapes.
     """
-    for path in weight_files(folder, variant):
-        SingleFile.read(path).check_types()
+    shards = {path.name: SingleFile.read(path) for path in weight_files(folder, variant)}
+    for file in shards.values():
+        file.check_types()
+    for path in folder.glob("*.safetensors.index*.json"):
+        _check_index(path, shards)
     ours = issubclass(kind, diffusers.ModelMixin)
     options = {"torch_dtype": dtype} if ours else {"dtype": dtype, "ignore_mismatched_sizes": True}
     module, info = kind.from_pretrained(
@@ -77,6 +81,20 @@ def from_folder(kind: Any, folder: Path, dtype: torch.dtype, variant: str = "") 
         if parameter.dtype == torch.float64:  # some readers leave it so
             parameter.data = parameter.data.to(dtype)
     return module
+
+
+def _check_index(path: Path, shards: Mapping[str, SingleFile]) -> None:
+    """Raises ModelError where an index names a shard for weights which that shard lacks: the libraries take
+    its word, and would leave them random."""
+    places = read_json(path).get("weight_map", {})
+    if not isinstance(places, dict):
+        raise ModelError(f"has an index without a weight_map ({path}): fetch it again")
+    lost = [name for name, file in places.items() if file in shards and name not in shards[file].shapes]
+    if lost:
+        raise ModelError(
+            f"lacks {len(lost)} weights where {path.name} says they are ({lost[0]} in {places[lost[0]]}), "
+            "which would be random: fetch its folder again"
+        )
 
 
 def from_file(part: str, kind: Any, folder: Path, file: SingleFile, dtype: torch.dtype) -> nn.Module:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from invrecon.errors import ModelError
+from invrecon.models.files import check_fetched
 from invrecon.models.samplers import converted
 
 NETWORK = "model.diffusion_model."
@@ -101,6 +102,7 @@ class SingleFile:
     @classmethod
     def read(cls, path: Path) -> "SingleFile":
         """Raises ModelError where it can't be read."""
+        check_fetched(path)
         try:
             with safe_open(path, "pt") as file:
                 slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118

@@ -2,6 +2,8 @@
 
 import re
 from bisect import bisect_right
+from collections.abc import Container
+from itertools import count, takewhile
 from typing import Any
 
 from invrecon.core.editing.words import Words
@@ -16,6 +18,34 @@ def rewritten(pipeline: Any, tokenizer: Any, text: str) -> str:
     return str(rewrite(text, tokenizer)) if rewrite and text else text
 
 
+def check_learnt_words(pipeline: Any, tokenizer: Any, name: str, text: str) -> None:
+    """Raises UsageError where the network would get other vectors of learnt words than the prompt names: the
+    stock pipeline writes out the vectors of one inside another's name, and none of a word in other capitals.
+
+    Args:
+        name: "prompt" or "negative prompt".
+    """
+    with quiet():
+        learnt = tokenizer.get_added_vocab()
+        tokens = tokenizer.tokenize(text)
+        wanted = [vector for token in tokens for vector in _vectors(token, learnt)]
+        if len(wanted) == len(tokens) or tokenizer.tokenize(rewritten(pipeline, tokenizer, text)) == wanted:
+            return
+    used = sorted({token for token in tokens if token in learnt}, key=len)
+    for word in used:
+        if word not in text:
+            raise UsageError(f"the {name} has a learnt word in other letters: write it as {word!r}")
+    pairs = ((one, other) for one in used for other in used if one in other and one != other)
+    told = " is part of ".join(map(repr, next(pairs, used[:2])))
+    raise UsageError(f"the pipeline mixes up learnt words of the {name}, since {told}: use one of them alone")
+
+
+def _vectors(token: str, learnt: Container[str]) -> list[str]:
+    """The names of a learnt word's vectors, as diffusers numbers them."""
+    others = takewhile(learnt.__contains__, (f"{token}_{number}" for number in count(1)))
+    return [token, *others] if token in learnt else [token]
+
+
 def check_length(pipeline: Any, tokenizer: Any, limit: int, name: str, text: str) -> None:
     """Raises UsageError where a prompt has more than `limit` tokens; the text says where to end it.
 
@@ -24,15 +54,15 @@ def check_length(pipeline: Any, tokenizer: Any, limit: int, name: str, text: str
         name: "prompt" or "negative prompt".
     """
 
-    def count(part: str) -> int:
+    def length(part: str) -> int:
         return len(tokenizer(rewritten(pipeline, tokenizer, part)).input_ids)
 
     with quiet():
-        tokens, special = count(text), tokenizer.num_special_tokens_to_add()
+        tokens, special = length(text), tokenizer.num_special_tokens_to_add()
         if tokens <= limit:
             return
         ends = [0, *(word.end() for word in re.finditer(r"\S+", text))]
-        last = ends[bisect_right(ends, limit, key=lambda end: count(text[:end])) - 1]
+        last = ends[bisect_right(ends, limit, key=lambda end: length(text[:end])) - 1]
     cure = f"end it after {text[:last][-40:]!r}" if last else "shorten its first word"
     raise UsageError(
         f"the {name} has {tokens - special} tokens, the text encoder takes {limit - special}: {cure}"

@@ -92,6 +92,16 @@ def test_a_list_comes_from_standard_input(fake):
     assert fake.done == ["x.png"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_that_windows_wrote(fake, tmp_path, encoding):
+    for name in ("ä.png", "b.png"):
+        photo(name)
+    Path("list.txt").write_bytes("ä.png\r\n\r\nb.png\r\n".encode(encoding))
+    done = run("invert", "--from", "list.txt", "--out", "out", "--json")
+    assert [row["input"] for row in rows(done)] == ["ä.png", "b.png"]
+    assert done.exit_code == 0
+
+
 def test_results_among_the_photos_are_not_taken_for_photos(fake):
     photo("set/x.png")
     for _ in range(2):
@@ -178,6 +188,8 @@ def test_files_of_captions(tmp_path):
     with pytest.raises(UsageError, match="No such file"):
         read_captions(tmp_path / "d.jsonl")
     assert parse_metadata(b'\xef\xbb\xbf{"file_name": "./x.png", "text": "a"}\n\n', "m") == {"x.png": "a"}
+    line = '{"file_name": "x.png", "text": "a\u2028b"}\r\n'  # a line of its own for Unicode, not for JSON
+    assert parse_metadata(line.encode(), "m") == {"x.png": "a\u2028b"}
 
 
 def make_tar(path, **members):

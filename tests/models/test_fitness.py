@@ -15,7 +15,7 @@ from invrecon import Settings, invert, load_model, reconstruct, save_seed
 from invrecon.cli.app import app
 from invrecon.errors import InvreconError, ModelError, UsageError
 from invrecon.metrics import psnr
-from invrecon.models.checks import check_parts
+from invrecon.models.checks import check_parts, is_finite
 from invrecon.models.identity import describe
 from invrecon.models.probing.prompts import check_prompts
 from invrecon.models.quiet import quiet
@@ -91,10 +91,10 @@ def test_a_tokenizer_that_knows_no_length_gets_its_encoder_s(folder, tmp_path):
 
 
 NONSENSE = {
-    "num_train_timesteps": (0, -1, 2.5e9, "many"),
+    "num_train_timesteps": (0, -1, 2.5e9, "many", 1000.0),
     "beta_end": (math.nan, 7, -0.5),
     "beta_start": (math.inf, "small"),
-    "trained_betas": ([math.nan] * 1000, "all"),
+    "trained_betas": ([math.nan] * 1000, "all", [0.001] * 10),
 }
 
 
@@ -173,6 +173,13 @@ def test_a_length_that_is_none(folder, tmp_path, length):
     assert load_model(str(path), device="cpu").pipeline.tokenizer.model_max_length == 32
 
 
+def test_an_autoencoder_s_shift_that_its_pipeline_needs_and_hasn_t_is_told(mini, tmp_path):
+    path = checkpoints.save(tmp_path / "flux", checkpoints.flux, mini.pipeline.tokenizer)
+    configure(path / "vae" / "config.json", shift_factor=None)
+    with pytest.raises(ModelError, match="FluxPipeline can't be called so"):
+        check(load_model(str(path), device="cpu"), Settings())
+
+
 def test_a_text_encoder_that_can_t_run_is_told(mini, tmp_path):
     path = checkpoints.save(tmp_path / "flux", checkpoints.flux, mini.pipeline.tokenizer)
     configure(path / "text_encoder_2" / "config.json", relative_attention_max_distance=-1)
@@ -201,6 +208,17 @@ def test_checking_a_model_decodes_too(folder, tmp_path):
     rewrite(path / "vae", overflowing)
     with pytest.raises(ModelError, match="decoder gives values that aren't finite"):
         check(load_model(str(path), device="cpu"), Settings())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64", "complex64", "float8_e5m2"])
+def test_numbers_are_finite_though_their_sum_is_not(dtype):
+    """And are not, wherever one of them isn't."""
+    dtype = getattr(torch, dtype)
+    ends = torch.tensor([torch.finfo(dtype).max, torch.finfo(dtype).min], dtype=torch.float64)
+    for values in (ends.repeat(9), ends[:1].repeat(9), ends[:0]):
+        assert is_finite(values.to(dtype))
+        for odd in (math.nan, math.inf, -math.inf):
+            assert not is_finite(torch.cat([values, torch.tensor([odd])]).to(dtype))
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ import shutil
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from invrecon.cli.app import app
 from invrecon.models import load_model
-from tests import checkpoints
+from invrecon.models.quiet import quiet
+from tests import checkpoints, loras
 from tests.models.weights import configure, copy, refused, renamed, rewrite, with_lora, without
 from tests.single_file import save_single_file
 
@@ -61,6 +63,27 @@ def test_the_likely_cause_is_told(folder, tmp_path):
     path = copy(folder, tmp_path / "text")
     rewrite(path / "text_encoder", renamed("layers.", "blocks."))
     assert "its text_encoder lacks 32 of" in refused(path)
+
+
+def test_a_lora_that_is_still_in_it_can_be_merged_by_the_cure(folder, tmp_path):
+    """As the error says it: fuse_lora(), unload_lora_weights(), save_pretrained(folder)."""
+    torch.manual_seed(1)
+    with quiet():
+        pipe = StableDiffusionPipeline.from_pretrained(folder)
+        changes = loras.kohya(pipe, tmp_path / "x.safetensors", ["unet"])
+        pipe.load_lora_weights(str(tmp_path / "x.safetensors"))
+        pipe.save_pretrained(tmp_path / "in")
+        assert "call fuse_lora() and unload_lora_weights() in diffusers, then save_pretrained(folder)" in (
+            refused(tmp_path / "in")
+        )
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
+        pipe.save_pretrained(tmp_path / "cured")
+        loras.merge(fresh := StableDiffusionPipeline.from_pretrained(folder), changes, 1.0)
+    cured = load_model(str(tmp_path / "cured"), device="cpu").pipeline
+    ours, wanted = cured.unet.state_dict(), fresh.unet.state_dict()
+    assert ours.keys() == wanted.keys()
+    assert all(torch.allclose(ours[name], wanted[name], atol=1e-5) for name in wanted)
 
 
 def test_a_lora_beside_whole_weights_is_not_dropped_in_silence(folder, tmp_path):

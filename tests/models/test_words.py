@@ -86,6 +86,42 @@ def test_learnt_words_that_touch_others_span_all_of_their_tokens(model, prompt, 
     assert [place for span in spans for place in span] == list(range(1, len(ids) - 1))
 
 
+def teach(model, **vectors):
+    rows = model.pipeline.text_encoder.get_input_embeddings().weight.detach().clone()
+    with quiet():
+        for word, number in vectors.items():
+            model.pipeline.load_textual_inversion({word.replace("_", "<cat-toy>"): rows[:number]})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "one", "other"),
+    [
+        ("a <cat-toy> and a <cat-toy>2", "<cat-toy>", "<cat-toy>2"),
+        ("<cat-toy>2<cat-toy>", "<cat-toy>", "<cat-toy>2"),
+        ("a zat, a zatfish", "zat", "zatfish"),
+    ],
+)
+def test_learnt_words_that_would_be_mixed_up_are_refused_until_one_stands_alone(model, prompt, one, other):
+    """Whose name begins another's: the stock pipeline writes its vectors into the other's name."""
+    teach(model, _2=2, zat=2, zatfish=1)
+    said = f"learnt words of the {{}}, since '{one}' is part of '{other}': use one of them alone"
+    for prompts, name in (((prompt, ""), "prompt"), (("", prompt), "negative prompt")):
+        with pytest.raises(UsageError) as caught:
+            model.check_prompts(*prompts)
+        assert str(caught.value).endswith(said.format(name))
+    for alone in (one, other, f"{one} {one}", f"{one}7"):
+        model.check_prompts(alone, alone)
+
+
+@pytest.mark.parametrize(("written", "learnt"), [("a <CAT-toy>", "<cat-toy>"), ("ZAT", "zat")])
+def test_a_learnt_word_of_several_vectors_in_other_capitals_is_refused_with_its_own(model, written, learnt):
+    """The tokenizer knows it, the stock pipeline doesn't write out its other vectors."""
+    teach(model, zat=2)
+    with pytest.raises(UsageError, match=f"in other letters: write it as '{learnt}'"):
+        model.check_prompts(written, "")
+    model.check_prompts(learnt, "a MyStyle photo")
+
+
 @pytest.mark.parametrize(
     "prompt", ["", "a  cat,\tsitting", "naïve café — “dog”", "don't walk 2024 km/h", "İstanbul x"]
 )

@@ -17,6 +17,9 @@ from invrecon.models.probing.affine import AffinePermutation, read_affine
 from invrecon.models.probing.replay import replayed
 from invrecon.models.probing.runner import Runner, Visit, first_line
 
+FAULTS = (TypeError, RuntimeError, AttributeError, IndexError, KeyError, ImportError)
+"""Of pipelines that meet arguments or settings that they can't take."""
+
 
 @dataclass(frozen=True)
 class LatentForms:
@@ -84,6 +87,8 @@ def read_forms(runner: Runner) -> LatentForms:
         except ValueError as error:
             way = "the way of its latents to the autoencoder can't be undone"
             raise ModelError(f"{kind} can't be inverted: {way} ({error})") from error
+        except FAULTS as error:
+            raise ModelError(f"{kind} can't be called so: {first_line(error)}") from error
     made = tuple(decoding.place.shape)
     if len(made) not in (3, 4) or (len(made) == 4 and made[1] != 1):
         raise ModelError(f"{kind} can't be inverted: it doesn't make one picture, but latents {made}")
@@ -94,7 +99,7 @@ def _first(runner: Runner) -> Visit:
     kind = type(runner.pipeline).__name__
     try:
         own = runner.visit([0])
-    except (ValueError, TypeError, RuntimeError, AttributeError, IndexError, KeyError, ImportError) as error:
+    except (ValueError, *FAULTS) as error:
         raise ModelError(f"{kind} can't be called so: {first_line(error)}") from error
     sample, prediction = tuple(own.samples[0].shape), tuple(own.predictions[0].shape)
     if sample[0] != 1:

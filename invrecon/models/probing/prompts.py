@@ -11,19 +11,22 @@ from invrecon.errors import ModelError
 from invrecon.models.probing.conventions import parameters
 from invrecon.models.quiet import quiet
 from invrecon.models.tokenizers import tokenizers_of
-from invrecon.models.words import check_length
+from invrecon.models.words import check_learnt_words, check_length
 
 ENDLESS = 1 << 20  # tokenizers without a limit tell a number beyond this
 
 
 def check_prompts(pipeline: Any, call: Mapping[str, Any]) -> None:
     """Raises UsageError where a prompt has more tokens than the text encoders of the pipeline take that take
-    most. Learnt words count as the pipeline writes them out."""
+    most, or learnt words that the pipeline mixes up. Learnt words count as the pipeline writes them out."""
     for name in ("prompt", "negative_prompt"):
         text = call.get(name)
         if isinstance(text, str):
+            told = name.replace("_", " ")
+            for tokenizer in tokenizers_of(pipeline).values():
+                check_learnt_words(pipeline, tokenizer, told, text)
             for tokenizer, limit in _longest(pipeline, call):
-                check_length(pipeline, tokenizer, limit, name.replace("_", " "), text)
+                check_length(pipeline, tokenizer, limit, told, text)
 
 
 PROMPTS = ("prompt", "prompt_2", "prompt_3")

@@ -1,8 +1,9 @@
 """Many inputs in one run: all are checked before a model loads, and one that fails stops no other."""
 
+import gc
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,8 +42,9 @@ def run_batch(
     Returns:
         One row an input, whose "error" is None where all went well.
     """
-    run = _Run(job, settings, target, output)
-    rows = run.plan(sources)
+    with uncollected():
+        run = _Run(job, settings, target, output)
+        rows = run.plan(sources)
     if target.dry_run:
         tell_plan(run.workers, rows, run.planner.tasks, output)
         return rows
@@ -50,6 +52,20 @@ def run_batch(
         output.record({field: row.get(field) for field in job.fields})
     show_results(output, rows)
     return rows
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keeps Python from looking for garbage, again and again, among the very many notes and rows that a block
+    makes, all of which are needed.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Run:

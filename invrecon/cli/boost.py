@@ -57,12 +57,9 @@ class _Boost:
     photos: dict[Path, Path]  # of seed files
     fields: Sequence[str] = JSON_FIELDS
 
-    def name_files(self, source: Path, out: Path) -> Files:
+    def name_files(self, source: Path) -> dict[str, str]:
         name = source.stem.removesuffix(".seed")
-        return {
-            "output": out / f"{name}.boosted.png",
-            "seed_file": out / f"{name}.boosted.seed.safetensors",
-        }
+        return {"output": f"{name}.boosted.png", "seed_file": f"{name}.boosted.seed.safetensors"}
 
     def run(
         self,

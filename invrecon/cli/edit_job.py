@@ -46,18 +46,18 @@ class EditJob:
     targets: dict[Path, str] | None = None
     fields: Sequence[str] = _FIELDS
 
-    def name_files(self, source: Path, out: Path) -> Files:
+    def name_files(self, source: Path) -> dict[str, str]:
         name, seeds = source.stem, True
         if is_seed_file(source):
             name = re.sub(r"\.edit(-\d+)?$", "", name.removesuffix(".seed"))
         else:
             seeds = any(EditSettings(**{"to": "", **change}).mode != "flowedit" for change in self.changes)
-        files: Files = {}
+        files = {}
         for tail in self._tails():
-            files[f"output{tail}"] = out / f"{name}.edit{tail}.png"
+            files[f"output{tail}"] = f"{name}.edit{tail}.png"
             if seeds:
-                files[f"seed_file{tail}"] = out / f"{name}.edit{tail}.seed.safetensors"
-        return files | {"compare_file": out / f"{name}.edit.compare.png"}
+                files[f"seed_file{tail}"] = f"{name}.edit{tail}.seed.safetensors"
+        return files | {"compare_file": f"{name}.edit.compare.png"}
 
     def _tails(self) -> list[str]:
         """What the names of each edit's files end in."""

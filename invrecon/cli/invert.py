@@ -93,11 +93,11 @@ def _told(noise: dict[str, float]) -> str:
 class _Invert:
     fields: Sequence[str] = JSON_FIELDS
 
-    def name_files(self, source: Path, out: Path) -> Files:
+    def name_files(self, source: Path) -> dict[str, str]:
         if is_seed_file(source):
             raise InputError("is a seed file already; `invrecon reconstruct` takes it")
-        path = out / f"{source.stem}.seed.safetensors"
-        return {"output": path, "seed_file": path}
+        name = f"{source.stem}.seed.safetensors"
+        return {"output": name, "seed_file": name}
 
     def run(
         self,

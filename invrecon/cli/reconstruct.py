@@ -52,11 +52,11 @@ def reconstruct(
 class _Reconstruct:
     fields = JSON_FIELDS
 
-    def name_files(self, source: Path, out: Path) -> Files:
+    def name_files(self, source: Path) -> dict[str, str]:
         if is_seed_file(source):
-            return {"output": out / f"{source.stem.removesuffix('.seed')}.recon.png"}
+            return {"output": f"{source.stem.removesuffix('.seed')}.recon.png"}
         endings = {"output": "recon.png", "seed_file": "seed.safetensors", "compare_file": "compare.png"}
-        return {field: out / f"{source.stem}.{ending}" for field, ending in endings.items()}
+        return {field: f"{source.stem}.{ending}" for field, ending in endings.items()}
 
     def run(
         self,

@@ -76,7 +76,7 @@ class Planner:
             path, below = Path(name), f"{folder}/" if self.keep_tree and folder else ""
             if self.packed and not is_seed_file(path):
                 path = Path(path.stem.replace(".", "_") + path.suffix)
-            return {field: f"{below}{one}" for field, one in self.job.name_files(path, Path()).items()}
+            return {field: f"{below}{one}" for field, one in self.job.name_files(path).items()}
         except (UsageError, InputError) as error:
             return error
 

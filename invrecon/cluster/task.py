@@ -62,8 +62,10 @@ class Job(Protocol):
     def fields(self) -> Sequence[str]:
         """Fields of a row, as JSON shows them."""
 
-    def name_files(self, source: Path, out: Path) -> Files:
-        """The files that are made of an input. Raises InputError where it isn't one for this command."""
+    def name_files(self, source: Path) -> dict[str, str]:
+        """Names of the files that are made of an input. Raises InputError where it isn't one for this
+        command.
+        """
 
     def run(
         self,

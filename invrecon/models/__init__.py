@@ -43,10 +43,7 @@ def model_folder(name: str, revision: str = "", variant: str = "", base: str = "
     Raises:
         ModelError: it isn't there.
     """
-    from invrecon.models.quiet import quiet
-
-    with quiet():
-        from invrecon.models.locate import locate
+    from invrecon.models.locate import locate
 
     return locate(name, revision, variant, base).path
 
@@ -66,11 +63,8 @@ def model_contents(
     Raises:
         ModelError: it isn't there, or incomplete.
     """
-    from invrecon.models.quiet import quiet
-
-    with quiet():
-        from invrecon.models.identity import contents
-        from invrecon.models.locate import locate
+    from invrecon.models.identity import contents  # neither imports diffusers, which takes seconds
+    from invrecon.models.locate import locate
 
     return contents(locate(name, revision, variant, base, vae, lora, embedding))
 

@@ -3,25 +3,26 @@ from a file."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import diffusers
 import torch
-import transformers
 from torch import nn
 
 from invrecon.errors import ModelError
 from invrecon.models.files import read_json, weight_files
+from invrecon.models.quiet import quiet
 from invrecon.models.single_file import SingleFile
 
 
 def class_of(library: str, name: str) -> Any:
     """A class of diffusers or transformers. Raises ModelError where the installed version has none of that
     name, or a package that it needs isn't installed."""
-    found = getattr({"diffusers": diffusers, "transformers": transformers}[library], name, None)
+    with quiet():
+        found = getattr(import_module(library), name, None)
     if not isinstance(found, type):
         raise ModelError(f"is a {name}, which {library} doesn't have: a newer version of it may")
     needed = getattr(found, "_backends", ())  # of what stands in its place
@@ -61,6 +62,8 @@ def from_folder(kind: Any, folder: Path, dtype: torch.dtype, variant: str = "") 
     Raises:
         ModelError: weights are missing or of other shapes.
     """
+    import diffusers
+
     shards = {path.name: SingleFile.read(path) for path in weight_files(folder, variant)}
     for file in shards.values():
         file.check_types()
@@ -103,6 +106,9 @@ def from_file(part: str, kind: Any, folder: Path, file: SingleFile, dtype: torch
     Raises:
         ModelError: weights are missing, of other shapes, or not all used.
     """
+    import diffusers
+    import transformers
+
     if issubclass(kind, transformers.PreTrainedModel):
         return _text_encoder(part, kind, folder, file, dtype)
     config = kind.load_config(folder, local_files_only=True)
@@ -146,13 +152,14 @@ def _converter(kind: Any) -> Any:
 
 def _text_encoder(part: str, kind: Any, folder: Path, file: SingleFile, dtype: torch.dtype) -> nn.Module:
     from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+    from transformers import CLIPTextModelWithProjection
 
     config = kind.config_class.from_pretrained(folder, local_files_only=True)
     weights = file.weights(part)
     if "positional_embedding" in weights:
         like = SimpleNamespace(config=config)
         weights = convert_open_clip_checkpoint(like, weights, prefix="")
-    elif kind is transformers.CLIPTextModelWithProjection and part == "text_encoder":
+    elif kind is CLIPTextModelWithProjection and part == "text_encoder":
         weights.setdefault(
             "text_projection.weight", torch.eye(config.hidden_size)
         )  # as SD 3 files leave it out

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from invrecon.errors import ModelError
 from invrecon.models.files import check_fetched
-from invrecon.models.samplers import converted
 
 NETWORK = "model.diffusion_model."
 PREFIXES = {  # of a part's weights, in the files of Stable Diffusion's authors and of ComfyUI
@@ -204,8 +203,10 @@ class SingleFile:
         return BY_CONTEXT.get(context, f"a U-Net for text embeddings of width {context}")
 
     def _foreign_kind(self) -> str:
-        from diffusers.loaders.single_file_utils import infer_diffusers_model_type
+        from invrecon.models.quiet import quiet
 
+        with quiet():
+            from diffusers.loaders.single_file_utils import infer_diffusers_model_type
         try:
             named = infer_diffusers_model_type({k: SimpleNamespace(shape=v) for k, v in self.shapes.items()})
         except Exception:  # it looks up names that a strange file may lack
@@ -244,6 +245,8 @@ class SingleFile:
                 spread of one of its weights.
         """
         from diffusers import DDIMScheduler
+
+        from invrecon.models.samplers import converted
 
         facts: dict[str, Any] = {}
         if prediction := self.prediction or (guess and self._guessed_prediction()):

@@ -5,8 +5,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from transformers import CLIPTokenizer
-
 from invrecon.models.files import read_json
 
 LAYOUTS = Path(__file__).parent / "layouts"
@@ -25,6 +23,8 @@ def bundled_tokenizer(folder: Path) -> Any:
     """The tokenizer of a folder of `LAYOUTS`; None for any other folder."""
     if folder.parent.parent != LAYOUTS or not folder.name.startswith("tokenizer"):
         return None
+    from transformers import CLIPTokenizer
+
     vocabulary, merges = clip_vocabulary()
     options = read_json(folder / "tokenizer_config.json")
     return CLIPTokenizer(vocab=dict(vocabulary), merges=list(merges), **options)

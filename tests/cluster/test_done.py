@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,12 @@ def test_shards_part_the_inputs_and_share_a_folder(fake, photos):
         assert set(before) <= {row["input"] for row in rows(after)}
     whole = run("invert", "set", "-r", "--out", "out", "--resume", "--json")
     assert all(row["resumed"] for row in rows(whole))
+
+
+def test_to_find_what_is_left_the_libraries_of_models_are_not_imported():
+    asked = "import sys, invrecon.models as m; m.model_contents('mini'); print('diffusers' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"
 
 
 @pytest.mark.parametrize("shard", ["3/3", "1", "-1/3", "a/b", "0/0"])
@@ -155,8 +163,8 @@ class Crowded:
     def __init__(self, most, tried):
         self.most, self.tried = most, tried
 
-    def name_files(self, source, out):
-        return {"output": out / f"{source.stem}.txt"}
+    def name_files(self, source):
+        return {"output": f"{source.stem}.txt"}
 
     def run(self, inputs, model, settings, on_progress):
         self.tried.append(len(inputs))

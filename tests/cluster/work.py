@@ -25,8 +25,8 @@ class Work:
     def __init__(self, seconds):
         self.seconds = seconds
 
-    def name_files(self, source, out):
-        return {"output": out / f"{source.stem}.txt"}
+    def name_files(self, source):
+        return {"output": f"{source.stem}.txt"}
 
     def run(self, inputs, model, settings, on_progress):
         if any("deadly" in path.name for path in inputs):

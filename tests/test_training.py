@@ -67,7 +67,9 @@ def checkpoint(corpus, folder):
     for seconds in (0.5, AUTOENCODER.seconds):
         run = replace(AUTOENCODER, seconds=seconds)
         vae = autoencoder.train(corpus, folder / "autoencoder.safetensors", run, reports.append)
-    denoiser.encode(corpus, vae, folder / "latents.safetensors", DENOISER, reports.append)
+    denoiser.encode(
+        corpus, autoencoder.encoder(vae, "cpu"), folder / "latents.safetensors", DENOISER, reports.append
+    )
     words = tokenizer.load(folder / "tokenizer")
     for seconds in (1, DENOISER.seconds):
         models, scale = denoiser.train(

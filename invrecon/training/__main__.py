@@ -94,7 +94,7 @@ def export(
         len(tokenizer),
         _run(small, vae),
     )
-    autoencoder = AutoModel.from_pretrained(vae) if vae else _own_autoencoder(folder)
+    autoencoder = AutoModel.from_pretrained(str(vae)) if vae else _own_autoencoder(folder)
     exporting.export(autoencoder, models, None if vae else scale, tokenizer, out)
     typer.echo(f"wrote {out}")
 

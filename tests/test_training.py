@@ -1,18 +1,22 @@
 """The recipe end to end, on a handful of made pictures and networks of a few thousand weights."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 from safetensors import safe_open
+from typer.testing import CliRunner
 
-from invrecon.models import model_folder
+from invrecon.models import load_model, model_folder
 from invrecon.models.quiet import quiet
 from invrecon.training import autoencoder, denoiser, export, judge, tokenizer
+from invrecon.training.__main__ import app
 from invrecon.training.cutouts import PAINTS, colour_name, to_hsv, to_rgb
 from invrecon.training.scenes import Corpus
 
@@ -67,7 +71,9 @@ def checkpoint(corpus, folder):
     for seconds in (0.5, AUTOENCODER.seconds):
         run = replace(AUTOENCODER, seconds=seconds)
         vae = autoencoder.train(corpus, folder / "autoencoder.safetensors", run, reports.append)
-    denoiser.encode(corpus, vae, folder / "latents.safetensors", DENOISER, reports.append)
+    denoiser.encode(
+        corpus, autoencoder.encoder(vae, "cpu"), folder / "latents.safetensors", DENOISER, reports.append
+    )
     words = tokenizer.load(folder / "tokenizer")
     for seconds in (1, DENOISER.seconds):
         models, scale = denoiser.train(
@@ -110,6 +116,33 @@ def test_the_stock_pipeline_runs_what_is_exported(checkpoint):
     ).images[0]
     assert image.size == (64, 64)
     assert np.asarray(image).std() > 0
+
+
+def test_a_denoiser_is_trained_on_the_latents_of_an_autoencoder_that_is_given(folder, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1),
+        scaling_factor=0.5,
+    )
+    vae.save_pretrained(tmp_path / "vae")
+    run = tmp_path / "run"
+    for part in ("data", "tokenizer"):
+        shutil.copytree(folder / part, run / part)
+    monkeypatch.setattr(denoiser, "SMALL", replace(DENOISER, seconds=0.5))
+    options = ["--vae", str(tmp_path / "vae"), "--small"]
+    for command in (["denoiser", str(run)], ["export", str(run), str(run / "out")]):
+        result = CliRunner().invoke(app, [*command, *options], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    latents = safetensors.torch.load_file(run / "latents.safetensors")["64x64"]
+    model = load_model(str(run / "out"))
+    assert model.pipeline.vae.config.scaling_factor == 0.5
+    pixels = Corpus(run / "data", seed=7).photo(64, 64)[0][None] / 127.5 - 1
+    expected = 0.5 * vae.encode(pixels).latents  # z_0 as the sampler has it
+    torch.testing.assert_close(model.encode(pixels), expected, rtol=2e-2, atol=2e-2)  # saved in halves
+    assert latents.float().std() == pytest.approx(expected.std().item(), rel=0.5)
 
 
 def test_transformers_4_finds_its_own_names_in_what_is_exported_and_in_mini(checkpoint):

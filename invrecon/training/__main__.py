@@ -6,8 +6,9 @@ from typing import Annotated
 
 import torch
 import typer
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, AutoModel, StableDiffusionPipeline
 
+from invrecon.models.latent_space import load_autoencoder
 from invrecon.training import autoencoder as autoencoders
 from invrecon.training import data
 from invrecon.training import denoiser as denoisers
@@ -23,6 +24,10 @@ Seconds = Annotated[float, typer.Option(help="how long the run takes in all, sto
 StartFrom = Annotated[
     Path | None, typer.Option(help="an exported checkpoint to go on from, in place of random weights")
 ]
+Vae = Annotated[
+    Path | None, typer.Option(help="folder of another autoencoder, taken as it is in place of the run's own")
+]
+Small = Annotated[bool, typer.Option("--small", help="few weights and pictures of 128 pixels: for a CPU")]
 
 
 @app.command()
@@ -49,35 +54,57 @@ def autoencoder(
 def denoiser(
     folder: Folder,
     device: Device = "cpu",
-    seconds: Seconds = 12 * 3600,
+    seconds: Annotated[
+        float | None, typer.Option(help="as of autoencoder; 12 hours, or --small 20 minutes")
+    ] = None,
     pace: float = 1.0,
     start_from: StartFrom = None,
+    vae: Vae = None,
+    small: Small = False,
 ) -> None:
     """Encodes the pictures once, then trains the U-Net and the text encoder, rates times --pace; a run that
     was stopped goes on.
     """
-    run = denoisers.DenoiserRun(device=device, seconds=seconds, start_from=start_from)
+    run = replace(_run(small, vae), device=device, start_from=start_from)
     run = replace(run, muon_rate=pace * run.muon_rate, adam_rate=pace * run.adam_rate)
+    run = replace(run, seconds=seconds or (run.seconds if small else 12 * 3600))
     latents = folder / "latents.safetensors"
     if not latents.exists():
-        vae = autoencoders.load(folder / "autoencoder.safetensors", autoencoders.AutoencoderRun())
-        denoisers.encode(Corpus(folder / "data", seed=7, device=device), vae, latents, run)
+        encoder = (
+            load_autoencoder(vae, device).encode
+            if vae
+            else autoencoders.encoder(_own_autoencoder(folder), device)
+        )
+        denoisers.encode(Corpus(folder / "data", seed=7, device=device), encoder, latents, run)
     denoisers.train(latents, tokenizers.load(folder / "tokenizer"), folder / "denoiser.safetensors", run)
 
 
 @app.command()
-def export(folder: Folder, out: Annotated[Path, typer.Argument(help="folder for the checkpoint")]) -> None:
-    """Writes the checkpoint in the diffusers layout."""
-    vae = autoencoders.load(folder / "autoencoder.safetensors", autoencoders.AutoencoderRun())
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Argument(help="folder for the checkpoint")],
+    vae: Vae = None,
+    small: Small = False,
+) -> None:
+    """Writes the checkpoint in the diffusers layout; --vae and --small as in training."""
     tokenizer = tokenizers.load(folder / "tokenizer")
     models, scale = denoisers.load(
         folder / "latents.safetensors",
         folder / "denoiser.safetensors",
         len(tokenizer),
-        denoisers.DenoiserRun(),
+        _run(small, vae),
     )
-    exporting.export(vae, models, scale, tokenizer, out)
+    autoencoder = AutoModel.from_pretrained(str(vae)) if vae else _own_autoencoder(folder)
+    exporting.export(autoencoder, models, None if vae else scale, tokenizer, out)
     typer.echo(f"wrote {out}")
+
+
+def _run(small: bool, vae: Path | None) -> denoisers.DenoiserRun:
+    return replace(denoisers.SMALL if small else denoisers.DenoiserRun(), scaled=vae is None)
+
+
+def _own_autoencoder(folder: Path) -> AutoencoderKL:
+    return autoencoders.load(folder / "autoencoder.safetensors", autoencoders.AutoencoderRun())
 
 
 @app.command()

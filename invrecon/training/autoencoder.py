@@ -29,7 +29,8 @@ class AutoencoderRun:
     """Settings of a training run.
 
     Attributes:
-        seconds: how long the run takes in all; its learning rates go by the share of them that is spent.
+        seconds: how long the run takes in all, in processor time on a CPU; its learning rates go by the share
+            of them that is spent.
         sides: (side of the crops, crops in a batch), in turn. Group norms must meet small and large pictures.
         start_from: an exported checkpoint to go on from.
     """
@@ -75,7 +76,7 @@ def train(corpus: Corpus, state: Path, run: AutoencoderRun, report: Report = pri
     optimizers = muon.optimizers(vae, run.muon_rate, run.adam_rate, outer)
     rates = {optimizer: optimizer.param_groups[0]["lr"] for optimizer in optimizers.values()}
     models = {"vae": vae, "average": average}
-    clock = Clock(run.seconds, *checkpoint.load(state, models, optimizers))
+    clock = Clock(device, run.seconds, *checkpoint.load(state, models, optimizers))
     squared_error = torch.zeros((), device=device)
     while clock.running():
         for optimizer, rate in rates.items():
@@ -103,6 +104,12 @@ def load(state: Path, run: AutoencoderRun) -> AutoencoderKL:
     vae = build(run)
     checkpoint.load_average(state, "average", vae)
     return vae
+
+
+def encoder(vae: AutoencoderKL, device: str) -> Callable[[Tensor], Tensor]:
+    """Pixels in [-1, 1] -> E(x)'s mean, unscaled."""
+    placed = checkpoint.placed(vae, torch.device(device)).eval()
+    return lambda pixels: placed.encode(pixels).latent_dist.mode()
 
 
 def fidelity(y: Tensor, x: Tensor) -> Tensor:

@@ -10,13 +10,14 @@ steep that inversion hardly contracts.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -40,7 +41,9 @@ class DenoiserRun:
         pictures: how many are encoded beforehand, over all shapes by weight.
         positions: latent positions in a batch; a batch holds as many pictures of a shape as that allows.
         latent_noise: the largest deviation of the noise that image latents get, in units of theirs.
-        seconds: how long training takes in all; its learning rates go by the share of them that is spent.
+        seconds: how long training takes in all, in processor time on a CPU; its learning rates go by the
+            share of them that is spent.
+        scaled: whether image latents are divided by their deviation; else their scale is the autoencoder's.
         start_from: an exported checkpoint to go on from.
     """
 
@@ -59,8 +62,21 @@ class DenoiserRun:
     muon_rate: float = 3e-3
     adam_rate: float = 1e-3
     latent_noise: float = 0.25
+    scaled: bool = True
     start_from: Path | None = None
     device: str = "cpu"
+
+
+SMALL = DenoiserRun(
+    block_out_channels=(64, 96, 120),
+    text_width=96,
+    text_layers=1,
+    shapes=((128, 128, 1),),
+    pictures=4000,
+    positions=24 * 16 * 16,
+    seconds=1200,
+)
+"""Five million weights for pictures of 128 pixels: minutes on a CPU."""
 
 
 def scheduler() -> DDIMScheduler:
@@ -121,12 +137,16 @@ def build(run: DenoiserRun, latent_channels: int, vocab_size: int) -> nn.ModuleD
 
 
 @torch.no_grad()
-def encode(corpus: Corpus, vae: AutoencoderKL, out: Path, run: DenoiserRun, report: Report = print) -> None:
+def encode(
+    corpus: Corpus, encoder: Callable[[Tensor], Tensor], out: Path, run: DenoiserRun, report: Report = print
+) -> None:
     """Encodes captioned pictures once: latents by shape and captions into one safetensors file.
 
     One picture in five is a crop of a photo, the others are composed.
+
+    Args:
+        encoder: pixels (B, 3, H, W) in [-1, 1] -> image latents (B, C, h, w).
     """
-    vae = checkpoint.placed(vae, torch.device(run.device)).eval()
     tensors: dict[str, Tensor] = {}
     captions: dict[str, list[str]] = {}
     total = sum(weight for *_, weight in run.shapes)
@@ -138,8 +158,8 @@ def encode(corpus: Corpus, vae: AutoencoderKL, out: Path, run: DenoiserRun, repo
             composed, said = corpus.composed(size - size // 5, height, width)
             photos = [corpus.photo(height, width) for _ in range(size // 5)]
             pixels = to_unit(torch.cat([composed, torch.stack([picture for picture, _ in photos])]))
-            with torch.autocast(pixels.device.type, torch.bfloat16):
-                means.append(vae.encode(pixels).latent_dist.mode().half().cpu())
+            with _halves(pixels.device):
+                means.append(encoder(pixels).half().cpu())
             texts += [*said, *(caption for _, caption in photos)]
         name = f"{height}x{width}"
         tensors[name], captions[name] = torch.cat(means).contiguous(), texts
@@ -156,7 +176,7 @@ def train(
     """
     device = torch.device(run.device)
     data, captions = _read(latents)
-    scale = _scale(data)
+    scale = _scale(data) if run.scaled else 1.0
     data = {shape: values.to(device) for shape, values in data.items()}
     ids = {shape: _ids(tokenizer, texts).to(device) for shape, texts in captions.items()}
     empty = _ids(tokenizer, [""]).to(device)
@@ -166,7 +186,7 @@ def train(
     outer = ("conv_in", "conv_out", "embedding", "time_emb")
     optimizers = muon.optimizers(models, run.muon_rate, run.adam_rate, outer)
     named = {"denoiser": models, "average": average}
-    clock = Clock(run.seconds, *checkpoint.load(state, named, optimizers))
+    clock = Clock(device, run.seconds, *checkpoint.load(state, named, optimizers))
     alphas = scheduler().alphas_cumprod.to(device)
     generator = torch.Generator().manual_seed(clock.step)
     shapes, weights = [f"{h}x{w}" for h, w, _ in run.shapes], torch.tensor([float(s[2]) for s in run.shapes])
@@ -194,6 +214,11 @@ def train(
         if clock.due():
             checkpoint.save(state, clock.step, clock.spent, named, optimizers)
     return load(latents, state, len(tokenizer), run)
+
+
+def _halves(device: torch.device) -> torch.autocast:
+    """bfloat16 where it is quicker, which for a U-Net is not on a CPU."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu")
 
 
 def _read(latents: Path) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
@@ -227,7 +252,7 @@ def load(latents: Path, state: Path, vocab_size: int, run: DenoiserRun) -> tuple
     data, _ = _read(latents)
     models = build(run, next(iter(data.values())).shape[1], vocab_size)
     checkpoint.load_average(state, "average", models)
-    return models, _scale(data)
+    return models, _scale(data) if run.scaled else 1.0
 
 
 def _noised(image_latents: Tensor, largest: float) -> Tensor:
@@ -240,7 +265,7 @@ def _loss(models: nn.ModuleDict, image_latents: Tensor, tokens: Tensor, alphas: 
     a, s = (value.sqrt().view(-1, 1, 1, 1) for value in (alphas[timesteps], 1 - alphas[timesteps]))
     noise = torch.randn_like(image_latents)
     noisy = (a * image_latents + s * noise).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(noisy.device.type, torch.bfloat16):
+    with _halves(noisy.device):
         condition = models["text_encoder"](tokens).last_hidden_state
         output = models["unet"](noisy, timesteps, encoder_hidden_states=condition).sample
     return F.mse_loss(output.float(), a * noise - s * image_latents)

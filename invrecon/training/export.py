@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import ModelMixin, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTokenizer
@@ -13,17 +13,22 @@ from invrecon.training.tokenizer import save_for_older
 
 
 def export(
-    vae: AutoencoderKL, denoiser: nn.ModuleDict, scale: float, tokenizer: CLIPTokenizer, folder: Path
+    vae: ModelMixin,
+    denoiser: nn.ModuleDict,
+    scale: float | None,
+    tokenizer: CLIPTokenizer,
+    folder: Path,
 ) -> None:
     """Writes `folder` so that `StableDiffusionPipeline.from_pretrained` reads it, with transformers 4 and 5.
 
     Args:
-        vae: the trained autoencoder; `scale` becomes its scaling_factor.
+        vae: the autoencoder; `scale` becomes its scaling_factor, unless it is None.
         denoiser: `unet` and `text_encoder`.
         tokenizer: with which they were trained.
         folder: existing files of the same names are replaced.
     """
-    vae.register_to_config(scaling_factor=scale)
+    if scale is not None:
+        vae.register_to_config(scaling_factor=scale)
     pipeline = StableDiffusionPipeline(
         vae=vae.half(),
         unet=denoiser["unet"].half(),

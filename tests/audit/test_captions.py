@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
 from invrecon.audit.methods.plan import Setting
+from invrecon.cli.app import app
 from invrecon.cli.audit import _plan, _Wishes
 from invrecon.errors import UsageError
 from invrecon.settings import load_captions
@@ -49,6 +53,36 @@ def test_metadata_names_photos_below_its_own_folder(tmp_path):
     assert caption(_Wishes(captions_file=file), *photos) == ["another cat", "a cat"]
     assert caption(_Wishes(captions_file=file, captions=["cat=mine"]), *photos) == ["mine", "mine"]
     assert caption(_Wishes(), *photos) == ["a preset's cat"] * 2
+
+
+@pytest.mark.parametrize("name", ["captions_val2017.json", "metadata.jsonl"])
+def test_the_command_inverts_by_them(name, mini, tmp_path, monkeypatch):
+    monkeypatch.setattr("invrecon.models.load_model", lambda *_, **__: mini)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for photo, shade in (("000000000007.jpg", 0), ("000000000139.jpg", 9)):
+        Image.fromarray(pixels // 2 + shade).save(tmp_path / photo)
+    rows = [
+        {"file_name": "000000000007.jpg", "text": "A train."},
+        {"file_name": "000000000139.jpg", "text": "A room with chairs."},
+    ]
+    lines = json.dumps(COCO) if name.endswith(".json") else "\n".join(map(json.dumps, rows))
+    (tmp_path / name).write_text(lines)
+    (tmp_path / "audit.toml").write_text("[audit]\ndecoder_ceiling = false\n")
+    command = [
+        *("audit", *map(str, sorted(tmp_path.glob("*.jpg"))), "--captions", str(tmp_path / name)),
+        *("--config", str(tmp_path / "audit.toml"), "--out", str(tmp_path / "out"), "--methods", "DDIM"),
+        *("--budgets", "1", "--settings", "caption:1,empty:1", "--size", "64", "--steps", "2"),
+    ]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    found = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())
+    prompts = [(row["photo"], row["prompt"]) for row in found if row["kind"] == "run"]
+    assert prompts == [
+        ("000000000007.jpg", "A train."),
+        ("000000000007.jpg", ""),
+        ("000000000139.jpg", "A room with chairs."),
+        ("000000000139.jpg", ""),
+    ]
 
 
 def test_a_photo_without_a_caption_is_told_and_the_cure_helps(coco):

@@ -13,6 +13,8 @@ from invrecon.audit.edits.background import Judges, judge
 from invrecon.audit.edits.pie_bench import Case, read_benchmark
 from invrecon.cli.app import app
 from invrecon.errors import InputError, UsageError
+from invrecon.models.judges import Clip, Dino, Lpips
+from tests import judges
 
 SIDE = 64
 EVERYTHING = [0, SIDE * SIDE + 100]  # a run beyond the end is cut there
@@ -137,6 +139,44 @@ def test_the_command_counts_masks_that_cover_everything_and_goes_on(mini, benchm
     before = (tmp_path / "out" / "results.jsonl").read_bytes()
     assert json.loads(run(*arguments).stdout) == found
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == before
+
+
+def test_the_command_scores_by_the_networks_that_it_is_given(mini, benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr("invrecon.models.load_model", lambda *_, **__: mini)
+    judges.lpips(tmp_path / "lpips.safetensors")
+    judges.clip(tmp_path / "clip", mini.pipeline.tokenizer)
+    judges.dino(tmp_path / "dino")
+    result = run(
+        *("--pie-bench", benchmark, "--inversions", "ddim", "--out", tmp_path / "out", "--json"),
+        *("--lpips-weights", tmp_path / "lpips.safetensors", "--clip", tmp_path / "clip"),
+        *("--dino", tmp_path / "dino"),
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    lpips, clip = Lpips(tmp_path / "lpips.safetensors"), Clip(tmp_path / "clip")
+    dino, cases = Dino(tmp_path / "dino"), {case.place: case for case in read_benchmark(benchmark)}
+    for row in found["edits"]:
+        original = Image.open(benchmark / "annotation_images" / row["photo"])
+        picture = Image.open(tmp_path / "out" / row["picture"])
+        outside = ~cases[row["photo"]].mask(SIDE, SIDE)[..., None]
+        part = Image.fromarray(np.asarray(picture) * ~outside)
+        background = [
+            torch.tensor(np.asarray(one) / 127.5 * outside - 1).float() for one in (original, picture)
+        ]
+        assert row["clip_source"] == pytest.approx(clip.score(original, "a red box on the ground"))
+        assert row["clip_whole"] == pytest.approx(clip.score(picture, "a green box on the ground"))
+        assert row["clip_edited"] == pytest.approx(clip.score(part, "a green box on the ground"))
+        assert row["structure_distance"] == pytest.approx(dino.distance(original, picture))
+        assert min(row["clip_source"], row["clip_whole"], row["clip_edited"]) > 0
+        if row["everything"]:
+            assert row["lpips"] is None
+        else:
+            expected = lpips.distance(*(one.permute(2, 0, 1)[None] for one in background))
+            assert row["lpips"] == pytest.approx(expected, rel=1e-4)
+    line = found["rows"][-1]
+    for name in ("clip_source", "clip_whole", "clip_edited", "structure_distance", "lpips"):
+        known = [row[name] for row in found["edits"] if row["edit"] == line["edit"] and row[name] is not None]
+        assert line[name] == pytest.approx(np.mean(known))
 
 
 def test_a_photo_that_is_missing_is_told_and_the_others_are_done(mini, benchmark, tmp_path, monkeypatch):

@@ -12,7 +12,17 @@ from invrecon.audit.autoencoders import tabulate
 from invrecon.audit.methods.markdown import to_markdown
 from invrecon.audit.methods.report import write_report
 from invrecon.errors import InvreconError
-from tests.audit.reports import EVIL, FIDELITY, METHODS, PHOTOS, SETTINGS, autoencoder_row, hollow, written
+from tests.audit.reports import (
+    EVIL,
+    FIDELITY,
+    METHODS,
+    PHOTOS,
+    SETTINGS,
+    autoencoder_row,
+    hollow,
+    save,
+    written,
+)
 
 
 def test_page_loads_nothing(audit):
@@ -126,6 +136,20 @@ def test_pictures_are_embedded_with_maps_for_published_settings_only(audit):
     assert all(
         run[key].startswith("data:image/webp;base64,") for run in data["runs"] for key in ("picture", "map")
     )
+
+
+def test_without_published_settings_pictures_are_of_the_largest_budget(audit):
+    summary, rows, folder = audit
+    summary["tables"] = [table for table in summary["tables"] if table["budget"]]
+    rows = [row for row in rows if row["kind"] != "run" or row["budget"]]
+    for number, row in enumerate(row for row in rows if row["kind"] == "run"):
+        row["picture"] = save(folder, f"pictures/{number}.png", number)
+    text, page = written((summary, rows, folder))
+    assert text.count("No method was run at its published settings.") == 2
+    data = json.loads(page.scripts[0])
+    assert {run["budget"] for run in data["runs"]} == {5}
+    assert {run["setting"] for run in data["runs"]} == {f"{setting}, budget 5" for setting in SETTINGS}
+    assert all(run["picture"].startswith("data:image/webp;base64,") for run in data["runs"])
 
 
 @pytest.mark.parametrize("damage", ["gone", "no picture", "other size", "outside", None])

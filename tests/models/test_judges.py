@@ -5,13 +5,13 @@ import re
 import numpy as np
 import pytest
 import torch
-import transformers
 from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
 from invrecon.errors import ModelError
 from invrecon.models.judges import Clip, Dino, Lpips
+from tests import judges
 
 
 def picture(seed, side=64):
@@ -22,36 +22,8 @@ def picture(seed, side=64):
 @pytest.fixture
 def lpips(tmp_path):
     """Random weights under the names of the package, and the path of their file."""
-    torch.manual_seed(0)
-    channels, squeezed = (
-        (64, 128, 256, 384, 384, 512, 512),
-        {3: 16, 4: 16, 6: 32, 7: 32, 9: 48, 10: 48, 11: 64, 12: 64},
-    )
-    widths = {
-        3: (64, 64),
-        4: (128, 64),
-        6: (128, 128),
-        7: (256, 128),
-        9: (256, 192),
-        10: (384, 192),
-        11: (384, 256),
-        12: (512, 256),
-    }
-    slices = {0: 1, 3: 2, 4: 2, 6: 3, 7: 3, 9: 4, 10: 5, 11: 6, 12: 7}
-    weights = {"net.slice1.0.weight": torch.randn(64, 3, 3, 3) / 5, "net.slice1.0.bias": torch.zeros(64)}
-    for layer, (given, expanded) in widths.items():
-        start, thin = f"net.slice{slices[layer]}.{layer}", squeezed[layer]
-        for part, shape in {
-            "squeeze": (thin, given, 1, 1),
-            "expand1x1": (expanded, thin, 1, 1),
-            "expand3x3": (expanded, thin, 3, 3),
-        }.items():
-            weights[f"{start}.{part}.weight"] = torch.randn(shape) * (2 / np.prod(shape[1:])) ** 0.5
-            weights[f"{start}.{part}.bias"] = torch.randn(shape[0]) / 10
-    weights |= {f"lin{k}.model.1.weight": torch.rand(1, n, 1, 1) for k, n in enumerate(channels)}
     path = tmp_path / "lpips.safetensors"
-    save_file({name: value.float() for name, value in weights.items()}, path)
-    return weights, path
+    return judges.lpips(path), path
 
 
 def test_lpips_is_a_distance(lpips):
@@ -90,12 +62,7 @@ def test_lpips_without_all_weights_is_refused(lpips, tmp_path):
 
 
 def test_dino_compares_similarities_of_keys(tmp_path):
-    torch.manual_seed(0)
-    config = transformers.ViTConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, patch_size=56
-    )
-    network = transformers.ViTModel(config, add_pooling_layer=False).eval()
-    network.save_pretrained(tmp_path)
+    network = judges.dino(tmp_path)
     judge, a, b = Dino(tmp_path), picture(0, 224), picture(1, 224)
     mean = torch.tensor((0.485, 0.456, 0.406)).view(1, 3, 1, 1)
     std = torch.tensor((0.229, 0.224, 0.225)).view(1, 3, 1, 1)
@@ -113,6 +80,26 @@ def test_dino_compares_similarities_of_keys(tmp_path):
     expected = (similarity(a) - similarity(b)).square().mean().item()
     assert judge.distance(a, b) == pytest.approx(expected, rel=1e-3)
     assert judge.distance(a, a) == 0
+
+
+def test_clip_scores_are_cosines_of_a_picture_and_a_prompt(mini, tmp_path):
+    tokenizer = mini.pipeline.tokenizer
+    network, prompt = judges.clip(tmp_path, tokenizer), "a red apple on a white ground"
+    judge, known = Clip(tmp_path), tokenizer(prompt, return_tensors="pt")
+    mean = torch.tensor((0.48145466, 0.4578275, 0.40821073)).view(1, 3, 1, 1)
+    std = torch.tensor((0.26862954, 0.26130258, 0.27577711)).view(1, 3, 1, 1)
+    cosines = []
+    for seed in range(4):
+        pixels = torch.tensor(np.array(picture(seed, 32)) / 255).permute(2, 0, 1)[None].float()
+        with torch.no_grad():
+            seen = network.visual_projection(network.vision_model((pixels - mean) / std).pooler_output)
+            read = network.text_projection(network.text_model(known.input_ids).pooler_output)
+        cosines.append(functional.cosine_similarity(seen, read).item())
+    scores = [judge.score(picture(seed, 32), prompt) for seed in range(4)]
+    assert scores == pytest.approx([100 * cosine for cosine in cosines], abs=1e-3)
+    assert max(scores) > min(scores) + 0.01
+    with_more = [judge.score(picture(0), "a red apple " * often) for often in (20, 40)]
+    assert with_more[0] == pytest.approx(with_more[1])  # cut off, not refused
 
 
 def test_folders_without_weights_are_refused_in_one_line(tmp_path):

@@ -14,7 +14,9 @@ Row = Mapping[str, Any]
 
 
 def album(photos: Sequence[Row], runs: Sequence[Row], folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Photos and runs at published settings with their pictures embedded, runs with a map of errors too."""
+    """Photos and runs with their pictures embedded, runs with a map of errors too. Runs are those at
+    published settings or, where there are none, at the largest budget.
+    """
     originals = {photo["photo"]: _open(folder, photo["original"]) for photo in photos}
     pages: dict[str, list[dict[str, Any]]] = {"photos": [], "runs": []}
     for photo in photos:
@@ -22,12 +24,15 @@ def album(photos: Sequence[Row], runs: Sequence[Row], folder: Path) -> dict[str,
         pages["photos"].append(
             {**photo, "original": _embed(originals[photo["photo"]]), "autoencoded": _embed(decoded)}
         )
-    for run in (run for run in runs if run["budget"] is None):
+    budgets = {run["budget"] for run in runs}
+    chosen = None if None in budgets else max(budgets, default=None)
+    for run in (run for run in runs if run["budget"] == chosen):
         original, picture = originals.get(run["photo"]), _open(folder, run["picture"])
         errors = (
             error_map(original, picture) if original and picture and original.size == picture.size else None
         )
         setting = run["setting"] + (", boosted latents" if run["boosted"] else "")
+        setting += f", budget {chosen}" if chosen else ""
         pages["runs"].append(
             {**run, "setting": setting, "picture": _embed(picture), "map": _embed(errors, quality=60)}
         )

@@ -13,6 +13,7 @@ TRACKS = {
     "A": "Track A: the seed alone, through the unmodified sampler",
     "B": "Track B: the seed with stored extras, or a sampler of its own",
 }
+NONE_PUBLISHED = "<p>No method was run at its published settings.</p>"
 
 
 def number(value: float | None, digits: int) -> str:

@@ -5,7 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from invrecon.audit.methods.plan import OURS
-from invrecon.audit.methods.report.markup import TRACKS, Row, by_track, method_cell, number, table_of
+from invrecon.audit.methods.report.markup import (
+    NONE_PUBLISHED,
+    TRACKS,
+    Row,
+    by_track,
+    method_cell,
+    number,
+    table_of,
+)
 
 # title, key, digits, which of a column's values is best
 _COLUMNS: tuple[tuple[str, str, int, Callable[..., float] | None], ...] = (
@@ -36,7 +44,7 @@ def published_results(tables: Sequence[Row], notes: Mapping[str, str]) -> str:
             body = "".join(_ranking(track, rows, notes) for track, rows in by_track(table["rows"]))
             fold = "<details><summary>The same from ILB's boosted latents</summary>"
             page += f"{fold}{body}</details>" if table["boosted"] else body
-    return page
+    return page or NONE_PUBLISHED
 
 
 def _ranking(track: str, rows: list[Row], notes: Mapping[str, str]) -> str:
@@ -105,7 +113,7 @@ def equal_budgets(tables: Sequence[Row], notes: Mapping[str, str]) -> str:
             placed = {(row["method"], row["budget"]): row for row in rows}
             names = dict.fromkeys(name for name, _ in placed)
             columns = [_budget_column([placed.get((name, budget)) for name in names]) for budget in budgets]
-            head = ["Method", *(f"{budget} evaluations" for budget in budgets)]
+            head = ["Method", *(f"{budget} evaluation{'s' * (budget != 1)}" for budget in budgets)]
             page += table_of(
                 TRACKS[track],
                 head,

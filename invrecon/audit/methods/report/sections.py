@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from statistics import median
 
-from invrecon.audit.methods.report.markup import TRACKS, Row, by_track, method_cell, number, table_of
+from invrecon.audit.methods.report.markup import (
+    NONE_PUBLISHED,
+    TRACKS,
+    Row,
+    by_track,
+    method_cell,
+    number,
+    table_of,
+)
 
 _HEALTH = {"norm": 1.0, "autocorrelation": 0.0, "normality": 0.0}  # what white Gaussian noise has
 _STAGES = ("encoder", "boosting", "trajectory", "guidance", "eight_bits")
@@ -71,7 +79,7 @@ def health(runs: Sequence[Row], notes: Mapping[str, str]) -> str:
             ]
             body.append([method_cell(name, notes), *cells])
         page += table_of(TRACKS[track], head, body)
-    return page
+    return page or NONE_PUBLISHED
 
 
 def _spread(values: Sequence[float | None], ideal: float) -> str:

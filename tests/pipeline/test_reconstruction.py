@@ -162,7 +162,7 @@ def test_a_boosted_seed_beats_the_encoder_ceiling_through_the_stock_pipeline(min
     assert verified.losses.encoder == pytest.approx(result.encoder_ceiling_db, abs=0.02)
     assert verified.losses.boosting > verified.losses.encoder + 0.5
     assert verified.losses.trajectory == verified.losses.guidance
-    assert verified.losses.eight_bits == pytest.approx(verified.psnr, abs=1e-3)  # a level or two may round apart
+    assert verified.losses.eight_bits == pytest.approx(verified.psnr, abs=1e-3)  # levels may round apart
     header = load_seed(tmp_path / "x.seed.safetensors").header
     assert len(header["boost"]["rounds"]) == 2
     assert header["health"]["norm"] == pytest.approx(result.inversion.health.norm)

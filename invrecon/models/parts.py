@@ -14,15 +14,13 @@ from torch import nn
 
 from invrecon.errors import ModelError
 from invrecon.models.files import read_json, weight_files
-from invrecon.models.quiet import quiet
 from invrecon.models.single_file import SingleFile
 
 
 def class_of(library: str, name: str) -> Any:
     """A class of diffusers or transformers. Raises ModelError where the installed version has none of that
     name, or a package that it needs isn't installed."""
-    with quiet():
-        found = getattr(import_module(library), name, None)
+    found = getattr(import_module(library), name, None)
     if not isinstance(found, type):
         raise ModelError(f"is a {name}, which {library} doesn't have: a newer version of it may")
     needed = getattr(found, "_backends", ())  # of what stands in its place

@@ -16,7 +16,7 @@ _MAX_HEADER = 100 << 20  # bytes; what safetensors itself allows
 
 def is_seed_file(path: Path) -> bool:
     """Whether a path is meant as a seed file, by its ending."""
-    return path.suffix.lower() == ".safetensors"
+    return path.suffix.lower() in CHECKPOINT_ENDINGS
 
 
 def is_png(path: Path) -> bool:

@@ -179,7 +179,7 @@ def load_seed(path: Path | str) -> Seed:
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+        raise InputError(f"{path}: not a whole safetensors file ({error}); get a fresh copy") from error
     header = _check_header(path, metadata["invrecon"])
     _check_tensors(path, latents, image_latents)
     seed = Seed(latents.float(), image_latents.float(), header, mask, sha256)
@@ -206,7 +206,7 @@ def _check_header(path: Path, text: str) -> dict[str, Any]:
     if header.get("format") not in (1, FORMAT):
         raise InputError(
             f"{path}: seed file of format {header.get('format')!r:.20}; this invrecon reads formats 1 and "
-            f"{FORMAT}"
+            f"{FORMAT}; use the version that made it"
         )
     if header["format"] == 1:  # squares, and at first DDIM alone
         header = {"width": header.get("size"), "height": header.get("size"), "sampler": "ddim"} | header
@@ -302,7 +302,7 @@ def load_key(path: Path | str) -> Tensor:
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+        raise InputError(f"{path}: not a whole safetensors file ({error}); get a fresh copy") from error
     if not key.any() or not key.isfinite().all():
         raise InputError(f"{path}: its values are not finite, or all zero; give another key")
     return key

@@ -15,7 +15,13 @@ from invrecon.image import load_photo
 
 @pytest.mark.parametrize(
     ("name", "seed"),
-    [("a.seed.safetensors", True), ("A.SEED.SAFETENSORS", True), ("a.png", False), ("safetensors", False)],
+    [
+        ("a.seed.safetensors", True),
+        ("A.SEED.SAFETENSORS", True),
+        ("a.seed.sft", True),
+        ("a.png", False),
+        ("safetensors", False),
+    ],
 )
 def test_a_seed_file_is_told_by_its_ending(name, seed):
     assert is_seed_file(Path(name)) is seed

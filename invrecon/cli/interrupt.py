@@ -1,9 +1,12 @@
 """Ctrl-C: the program ends at once, with one line and exit code 130, whatever it is in the midst of."""
 
+import atexit
 import os
 import signal
+import sys
 from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 from invrecon.muted import stderr_descriptor
 from invrecon.writing import remove_unfinished
@@ -22,6 +25,20 @@ def end_on_interrupt() -> None:
     """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _end)
+
+
+def leave(code: str | int | None) -> NoReturn:
+    """Ends this process as `sys.exit(code)` does, but for the interpreter's own end: it gives signals back to
+    the system, so that Ctrl-C in that moment would kill the process without a word.
+    """
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        code = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # its reader has left, or it is closed
+            stream.flush()
+    os._exit(code or 0)
 
 
 def _end(signum: int, frame: FrameType | None) -> None:

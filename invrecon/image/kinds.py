@@ -44,6 +44,10 @@ def refuse_other_kinds(head: bytes) -> None:
     for offset, signature, sentence in _SIGNATURES:
         if head.startswith(signature, offset):
             raise InputError(sentence)
+    if head[8:10] == b'{"' and not any(head[4:8]):
+        raise InputError(
+            "is a .safetensors file, not a photo; if it is a seed file, name it NAME.seed.safetensors"
+        )
     if (known := brands(head)) and not known & (HEIF_BRANDS | AVIF_BRANDS):
         raise InputError(_VIDEO)
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()

@@ -8,8 +8,9 @@ As JSON:
 Attachments are the files loaded onto a checkpoint (`models.attachments`), or what hangs on the networks of a
 live pipeline (`models.attached`).
 
-Parts are those of the pipeline ("unet", "vae", "text_encoder", ...), "scheduler" among the configurations;
-weights in a single file are together under "file". Lists of more than 32 values are kept as their SHA-256.
+Parts are those of the pipeline ("unet", "vae", "text_encoder", ...). Among the configurations are
+"scheduler", the tokenizers, and "pipeline" for its own settings, which early files lack. Weights in a single
+file are together under "file". Lists of more than 32 values are kept as their SHA-256.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 LONGEST_LIST = 32
 _UNSAID = (None, False, "")
 """Values that a setting has where it is left out, or unknown to an older version of diffusers."""
-_NOT_CONFIGURED = ("safety_checker", "feature_extractor")
+PIPELINE = "pipeline"
+_NOT_CONFIGURED = ("safety_checker", "feature_extractor", "requires_safety_checker", "add_watermarker")
 _NO_SAY = {  # settings that change no picture
     "_class_name": False,
     "architectures": True,
@@ -65,6 +67,12 @@ def describe(
     several = getattr(pipeline.components.get("controlnet"), "nets", ())
     configs |= {f"controlnet.{number}": one.config for number, one in enumerate(several)}
     configs["scheduler"] = scheduler.config
+    configs[PIPELINE] = {
+        name: value
+        for name, value in pipeline.config.items()
+        if name not in pipeline.components and name not in _NOT_CONFIGURED
+    }
+    configs |= {name: _habits(tokenizer) for name, tokenizer in tokenizers_of(pipeline).items()}
     return {
         "weights": dict(weights),
         "configuration": {part: configuration(config) for part, config in configs.items()},
@@ -124,6 +132,12 @@ def differences(
         same_versions: whether both are told by the same version of diffusers and transformers; a setting
             that one of them doesn't have is left out of account otherwise.
     """
+    early = PIPELINE not in then.get("configuration", {})
+    parts = now.get("configuration", {}).items()
+    told = {
+        name: part for name, part in parts if not (early and (name == PIPELINE or name in then["tokenizers"]))
+    }
+    now = {**now, "configuration": told}
     found = []
     for kind in ("attachments", "arguments", "configuration", "tokenizers", "weights"):
         before, after = flat(then.get(kind, {})), flat(now.get(kind, {}))
@@ -153,7 +167,7 @@ def contents(checkpoint: Checkpoint) -> str:
     tables = [
         (str(path.relative_to(checkpoint.folder)), path)
         for path in sorted(checkpoint.folder.rglob("*"))
-        if path.suffix in (".json", ".txt", ".model")
+        if path.suffix in (".json", ".txt", ".model", ".jinja", ".tiktoken")
     ]
     return digest((*weights, *added, *tables))
 
@@ -192,6 +206,13 @@ def _vocabulary(tokenizer: Any) -> str:
             name: value for name, value in table.items() if name not in ("padding", "truncation", "version")
         }
     return hashlib.sha256(json.dumps([table, length, pad], sort_keys=True).encode()).hexdigest()
+
+
+def _habits(tokenizer: Any) -> dict[str, Any]:
+    """What a tokenizer does beside its vocabulary."""
+    template = getattr(tokenizer, "chat_template", None)
+    sides = {name: getattr(tokenizer, name, None) for name in ("padding_side", "truncation_side")}
+    return sides | {"chat_template": template and hash_of({"": template})[:16]}
 
 
 def flat(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,10 @@ def weigh(settings: EditSettings, model: Model) -> Tensor:
 
 def check_edit(settings: EditSettings, model: Model, sampler: str) -> None:
     """Raises UsageError or ModelError where a model can't do an edit. Args: sampler: of the photo's seed."""
-    model.check_prompts(settings.to, settings.negative_prompt or "")
+    try:
+        model.check_prompts(settings.to, settings.negative_prompt or "")
+    except UsageError as error:
+        raise UsageError(str(error).replace("the prompt", "the target prompt")) from error
     if settings.guidance_scale is not None:
         model.own_guidance(settings.guidance_scale)
     if settings.mode == "p2p" or settings.weights:

@@ -85,6 +85,31 @@ def test_the_program_is_interrupted_while_it_imports_and_loads(tmp_path, photo):
     assert os.listdir(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("arguments", [["--version"], ["invert", "nosuch.png"]], ids=" ".join)
+def test_the_program_is_interrupted_until_it_has_ended(tmp_path, arguments):
+    """It doesn't leave its end to the interpreter, which gives SIGINT back to the system on the way."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, os, sys, time\n"
+        "class Late:\n"
+        "    def __del__(self, write=os.write, sleep=time.sleep):\n"
+        "        write(1, b'late\\n'); sleep(20)\n"
+        "sys.late = Late()\n"
+        "def ready(): os.write(1, b'ready\\n'); time.sleep(0.5)\n"
+        "atexit.register(ready)\n"
+    )
+    command = [sys.executable, "-m", "invrecon", *arguments]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    for late in (True, False):
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ) as process:
+            while (line := process.stdout.readline()) != "ready\n":
+                assert line
+            told = process.communicate(timeout=20) if late else interrupted(process)
+        assert "late" not in told[0]
+        assert (process.returncode == 130) == told[1].endswith("invrecon: interrupted\n") == (not late)
+
+
 def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path):
     body = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nready()"
     ignoring = PROGRAM.format(body=body).replace(

@@ -165,6 +165,7 @@ def test_canon_s_raw_has_a_mark_of_its_own(tmp_path):
         (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI\x50\0\x20\2", "PNG that Xcode changed"),
         (b"\0\0\0\x1cftyp3gp5\0\0\0\0isom3gp4", "video; save the frame"),
         (b"8BPS\0\1", "Photoshop document; export"),
+        (b'\x40\x03\0\0\0\0\0\0{"__metadata__":{"invrecon":', "name it NAME.seed.safetensors"),
         (b"%PDF-1.7\n", "PDF document; export"),
         (b"PK\3\4\x14\0", "ZIP archive; unpack"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer, not the picture"),

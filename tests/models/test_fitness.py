@@ -136,8 +136,12 @@ def test_parts_that_do_not_belong_together(folder, mini, tmp_path):
     checkpoints.unet(in_channels=9, out_channels=4).save_pretrained(path / "unet")
     assert "takes 9 channels" in refused(path)
     path = copy(folder, tmp_path / "scale")
-    configure(path / "vae" / "config.json", scaling_factor=math.nan)
-    assert "scaling_factor" in refused(path)
+    for name in ("scaling_factor", "shift_factor"):
+        for value in (math.nan, "0.5", 2**70, 10**400):
+            configure(
+                path / "vae" / "config.json", **{"scaling_factor": 0.5, "shift_factor": 0.0, name: value}
+            )
+            assert f"its vae has the {name}" in refused(path)
     for values in (4.0, "text", [0.1, 0.2], [0.1, 0.2, 0.3, math.nan]):
         configure(path / "vae" / "config.json", scaling_factor=0.5, latents_mean=values)
         assert "one finite latents_mean for each of 4 channels" in refused(path)

@@ -31,7 +31,9 @@ def test_it_is_small_json_and_the_same_at_every_load(folder, mini):
         assert len(json.dumps(found)) < 8000
         assert set(found) == {"weights", "configuration", "tokenizers", "attachments"}
     assert differences(identity(folder), identity(folder)) == []
-    assert set(mini.identity()["configuration"]) == {"unet", "vae", "text_encoder", "scheduler"}
+    assert set(mini.identity()["configuration"]) == {
+        "unet", "vae", "text_encoder", "tokenizer", "scheduler", "pipeline"
+    }  # fmt: skip
 
 
 CHANGES = {
@@ -45,6 +47,10 @@ CHANGES = {
         {"hidden_act": "gelu"},
         ("text_encoder.hidden_act", "quick_gelu", "gelu"),
     ),
+    "tokenizer/tokenizer_config.json": (
+        {"padding_side": "left"},
+        ("tokenizer.padding_side", "right", "left"),
+    ),
 }
 
 
@@ -53,6 +59,27 @@ def test_a_setting_that_changed_is_named_with_its_values(folder, tmp_path, name)
     path, (change, line) = copy(folder, tmp_path / "m"), CHANGES[name]
     configure(path / name, **change)
     assert differences(identity(folder), identity(path)) == [line]
+
+
+def test_the_pipeline_s_own_settings_count(mini, tmp_path):
+    """SDXL's takes zeros in the place of an empty negative prompt, or encodes it."""
+    folder = checkpoints.save(tmp_path / "m", checkpoints.stable_diffusion_xl, mini.pipeline.tokenizer)
+    then = identity(folder)
+    configure(folder / "model_index.json", force_zeros_for_empty_prompt=False)
+    now = identity(folder)
+    assert differences(then, now) == [("pipeline.force_zeros_for_empty_prompt", "True", "False")]
+    early = then | {"configuration": dict(then["configuration"])}
+    for name in ("pipeline", "tokenizer", "tokenizer_2"):
+        del early["configuration"][name]
+    assert differences(early, now) == []
+
+
+def test_another_way_to_lay_out_a_chat_is_named(folder):
+    model = load_model(str(folder), device="cpu")
+    then = model.identity()
+    model.pipeline.tokenizer.chat_template = "{{ messages }}"
+    [one] = differences(then, model.identity())
+    assert one.field == "tokenizer.chat_template"
 
 
 def test_other_weights_and_another_vocabulary_are_named(folder, tmp_path):
@@ -64,7 +91,7 @@ def test_other_weights_and_another_vocabulary_are_named(folder, tmp_path):
     assert digests[0] != digests[1]
     path = copy(folder, tmp_path / "t")
     table = json.loads((path / "tokenizer" / "tokenizer.json").read_text())
-    table["model"]["merges"] = table["model"]["merges"][:-5]
+    table["model"]["merges"].insert(5, table["model"]["merges"].pop())  # which come first counts
     (path / "tokenizer" / "tokenizer.json").write_text(json.dumps(table))
     (path / "tokenizer" / "merges.txt").unlink(missing_ok=True)
     then, now = identity(folder), identity(path)

@@ -46,6 +46,15 @@ def test_the_edit_to_the_same_prompt_is_the_reconstruction(mini, seed, mode, gui
     assert result.edits[0].change_db > 55
 
 
+@pytest.mark.parametrize(
+    ("texts", "name"),
+    [({"to": "a " * 40}, "target prompt"), ({"to": "a", "negative_prompt": "a " * 40}, "negative prompt")],
+)
+def test_a_text_that_is_too_long_is_called_by_its_name(mini, seed, texts, name):
+    with pytest.raises(UsageError, match=f"the {name} has 40 tokens"):
+        edit(seed[0], mini, EditSettings(**texts))
+
+
 @pytest.mark.parametrize("mode", FROM_A_SEED)
 def test_another_prompt_changes_the_picture(mini, seed, mode):
     settings = EditSettings(OTHER, mode=mode, to_layer=0.5)

@@ -17,7 +17,7 @@ from invrecon.models.probing.affine import AffinePermutation, read_affine
 from invrecon.models.probing.replay import replayed
 from invrecon.models.probing.runner import Runner, Visit, first_line
 
-FAULTS = (TypeError, RuntimeError, AttributeError, IndexError, KeyError, ImportError)
+FAULTS = (TypeError, RuntimeError, AttributeError, IndexError, KeyError, ImportError, ArithmeticError)
 """Of pipelines that meet arguments or settings that they can't take."""
 
 

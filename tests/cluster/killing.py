@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 COUNT = 24
 
 
-def start(kind, seconds, *address):
-    command = [sys.executable, "-m", "tests.cluster.driver", kind, str(seconds), *address]
+def start(kind, seconds, *more):
+    command = [sys.executable, "-m", "tests.cluster.driver", *map(str, (kind, seconds, *more))]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **pipes)

@@ -45,8 +45,8 @@ class Planner:
     results: int = 0  # of other inputs, found among the inputs
 
     def plan(self, sources: Sequence[Source]) -> list[Row]:
-        """A row for each input of the shard: its figures if it was done before, its error, or what is known before it is
-        done. Fills `tasks`, and counts `results`.
+        """A row for each input of the shard: its figures if it was done before, its error, or what is known
+        before it is done. Fills `tasks`, and counts `results`.
         """
         self._sources = sources
         named = [self._name_files(source) for source in sources]

@@ -1,4 +1,5 @@
-"""A run with simulated work, for tests that kill it: `python -m tests.cluster.driver KIND SECONDS [ADDRESS [WORKERS [OUT]]]`.
+"""A run with simulated work, for tests that kill it and for measurements:
+`python -m tests.cluster.driver KIND SECONDS [ADDRESS [WORKERS [OUT]]]`.
 
 It does the photos of the folder `photos` into OUT, as `invrecon ... --resume --json` does. KIND says who
 does the work: "here", "processes" or "ray", with so many WORKERS.

@@ -10,7 +10,6 @@ WHAT is one of:
 """
 
 import json
-import os
 import resource
 import subprocess
 import sys

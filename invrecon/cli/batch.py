@@ -93,6 +93,7 @@ class _Run:
             force=target.force,
             keep_tree=target.keep_tree,
             packed=bool(target.pack),
+            part=target.part,
         )
         self.workers = Plan(
             job,

@@ -221,8 +221,6 @@ def gather(named: list[str] | None, gathering: Gathering, target: Resumable, pro
     if captioned:
         there = sum(source.prompt is not None for source in sources)
         say(f"{there} of {len(sources)} photos have a caption")
-    if target.part:
-        sources = [source for source in sources if source.in_shard(*target.part)]
     return sources
 
 

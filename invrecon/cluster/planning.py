@@ -1,7 +1,9 @@
 """What a run has to do: each input is done already, can't be done, or becomes a task."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +29,7 @@ class Planner:
         force: whether files of others may be replaced.
         keep_tree: whether results lie in folders like those of the inputs.
         packed: whether results go into tars, where a name has one dot.
+        part: the shard, I of N; None for all. Inputs of other shards have no rows, but their names count.
     """
 
     job: Job
@@ -37,21 +40,26 @@ class Planner:
     force: bool = False
     keep_tree: bool = False
     packed: bool = False
+    part: tuple[int, int] | None = None
     tasks: list[Task] = field(default_factory=list)
     results: int = 0  # of other inputs, found among the inputs
 
     def plan(self, sources: Sequence[Source]) -> list[Row]:
-        """A row for each input: its figures if it was done before, its error, or what is known before it is
-        done. Fills `tasks`, and counts `results`.
+        """A row for each input of the shard: its figures if it was done before, its error, or what is known
+        before it is done. Fills `tasks`, and counts `results`.
         """
         self._sources = sources
         named = [self._name_files(source) for source in sources]
-        ours = {name for files in named if isinstance(files, dict) for name in files.values()}
+        claims = Counter(name for files in named if isinstance(files, dict) for name in set(files.values()))
         rows: list[Row] = []
         owners: dict[str, str] = {}
         for source, files in zip(sources, named, strict=True):
-            if source.found and source.is_file and self._name_in_store(source.address) in ours:
+            if source.found and source.is_file and self._name_in_store(source.address) in claims:
                 self.results += 1
+                continue
+            if self.part and not source.in_shard(*self.part):
+                if isinstance(files, dict) and any(claims[name] > 1 for name in files.values()):
+                    self._claim_elsewhere(source, files, owners)
                 continue
             row: Row = {"number": len(rows), "input": source.address, "error": None}
             try:
@@ -65,6 +73,14 @@ class Planner:
             else:
                 owners |= dict.fromkeys(files.values(), source.address)
         return rows
+
+    def _claim_elsewhere(self, source: Source, files: dict[str, str], owners: dict[str, str]) -> None:
+        """Keeps names for an input of another shard that can be read."""
+        with suppress(InvreconError, OSError):
+            self._check_file(source)
+            self._claim(files, owners)
+            self._check_prompt(source)
+            owners |= dict.fromkeys(files.values(), source.address)
 
     def _name_files(self, source: Source) -> dict[str, str] | InvreconError:
         try:
@@ -85,9 +101,8 @@ class Planner:
         prompt = source.prompt if source.prompt is not None else self.settings.prompt
         key = self.notes.key(source, files.values(), prompt) if self.notes else ""
         figures = self.notes.figures(key, source, files.values()) if self.notes else None
-        if figures is None and source.path is not None:
-            check_input(source.path)
-            check_header(source.path)
+        if figures is None:
+            self._check_file(source)
         self._claim(files, owners)  # names are for those that can be read
         if figures is None:
             overwrite = self.force or bool(self.notes and self.notes.begun(key))
@@ -100,13 +115,19 @@ class Planner:
         row |= {"resumed": figures is not None, "files": list(places.values())}
         return row
 
+    def _check_file(self, source: Source) -> None:
+        if source.path is not None:
+            check_input(source.path)
+            check_header(source.path)
+
     def _claim(self, files: dict[str, str], owners: dict[str, str]) -> None:
         """Raises InputError where another input has the same results."""
         for name in files.values():
             if name in owners:
+                cure = "rename it" if self.keep_tree else "rename it, take --keep-tree,"
                 raise InputError(
                     f"would write {self.store.place(name)}, as {owners[name]} does; "
-                    "rename it, take --keep-tree, or give it another --out in a run of its own"
+                    f"{cure} or give it another --out in a run of its own"
                 )
 
     def _check_free(self, files: dict[str, str], overwrite: bool) -> None:

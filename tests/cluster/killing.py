@@ -13,11 +13,11 @@ from invrecon.cluster.store import Store
 from tests.cli.fakes import photo
 
 ROOT = Path(__file__).parents[2]
-COUNT = 24
+COUNT = 40
 
 
-def start(kind, seconds, *address):
-    command = [sys.executable, "-m", "tests.cluster.driver", kind, str(seconds), *address]
+def start(kind, seconds, *more):
+    command = [sys.executable, "-m", "tests.cluster.driver", *map(str, (kind, seconds, *more))]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **pipes)
@@ -30,7 +30,7 @@ def done():
     return {note["input"] for note in notes.values() if "figures" in note}
 
 
-def check_that_kills_lose_nothing(kind, *address, kills, seconds=0.1):
+def check_that_kills_lose_nothing(kind, *address, kills, seconds=0.3):
     """A kill is SIGKILL to the driver alone, a random while after its first result. All is in this folder."""
     number = random.randrange(10**6)
     drawn = random.Random(number)

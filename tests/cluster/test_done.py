@@ -51,6 +51,26 @@ def test_to_find_what_is_left_the_libraries_of_models_are_not_imported():
     assert told.stdout == "False\n"
 
 
+def test_of_photos_with_the_same_results_each_shard_knows_the_same_one(fake):
+    names = [photo(f"set/{letter}/x.png") for letter in "abcdefgh"]
+    told = [
+        rows(run("invert", "set", "-r", "--out", "out", "--shard", f"{k}/3", "--json")) for k in (2, 1, 0)
+    ]
+    assert all(told)
+    errors = {row["input"]: row["error"] for part in told for row in part}
+    assert sorted(errors) == names
+    assert [name for name, error in errors.items() if error is None] == names[:1]
+    assert "take --keep-tree" in errors[names[1]]
+
+
+def test_a_shard_takes_no_result_of_another_for_an_input(fake, photos):
+    for _ in range(2):
+        for k in range(3):
+            done = run("reconstruct", "set", "-r", "--out", "set", "--shard", f"{k}/3", "--json")
+            assert done.exit_code == 0
+    assert sorted(fake.done) == sorted(Path(name).name for name in PHOTOS)
+
+
 @pytest.mark.parametrize("shard", ["3/3", "1", "-1/3", "a/b", "0/0"])
 def test_a_shard_that_is_none_is_refused(shard):
     assert run("invert", "x.png", "--shard", shard).exit_code == 2

@@ -20,7 +20,7 @@ class Work:
         seconds: for each photo.
     """
 
-    fields = ("input", "error", "resumed")
+    fields = ("input", "error", "resumed", "worker")
 
     def __init__(self, seconds):
         self.seconds = seconds

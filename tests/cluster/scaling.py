@@ -1,0 +1,119 @@
+"""What many photos cost besides the work itself: `python -m tests.cluster.scaling WHAT [COUNT]`, on Linux.
+
+WHAT is one of:
+
+- workers: photos a second of the plain command, of two worker processes, and of 1 and 2 workers of Ray, where
+  a photo is half a second of sleep. Start-up is the time until the first photo is done; photos are counted
+  from when each worker has done one.
+- many: memory of the driver of two workers of Ray, for inputs that take no time.
+- left: time and memory to find out that all inputs are done, which have three files each, by their notes.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from contextlib import chdir
+from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from invrecon.cli.reconstruct import _Reconstruct
+from invrecon.cli.results import JSON_FIELDS
+from invrecon.cluster.listing import Lister
+from invrecon.cluster.notes import Notebook, Notes
+from invrecon.cluster.planning import Planner
+from invrecon.cluster.store import Store
+from invrecon.models.cards import card_settings
+from invrecon.settings import load_settings
+from tests.cli.fakes import photo
+from tests.cluster.killing import start
+
+SECONDS = 0.5  # of a simulated photo
+WAYS = {"plain": ("here", 1), "two processes": ("processes", 2), "Ray, 1": ("ray", 1), "Ray, 2": ("ray", 2)}
+
+
+def main(what, count=""):
+    with TemporaryDirectory() as folder, chdir(folder):
+        {"workers": compare_workers, "many": list_many, "left": find_left}[what](*filter(None, [count]))
+
+
+def compare_workers(count=40):
+    make_photos(int(count))
+    plain = None
+    for name, (kind, workers) in WAYS.items():
+        times, makers, _ = watch(kind, SECONDS, workers)
+        there = max(times[makers.index(one)] for one in set(makers))
+        pace = sum(at > there for at in times) / (times[-1] - there)
+        plain = plain or pace
+        told = f"{pace:.3f} photos/s with {len(set(makers))}, {pace / plain / workers:.3f} of plain for each"
+        print(f"{name}: {told}; start-up {times[0] - SECONDS:.1f} s, all workers {there:.1f} s", flush=True)
+
+
+def list_many(count=100_000):
+    make_photos(int(count))
+    times, _, memory = watch("ray", 0, 2)
+    print(f"{len(times)} photos in {times[-1]:.0f} s, the first after {times[0]:.0f} s; driver: {memory} kB")
+
+
+def watch(kind, seconds, workers):
+    """(When each row came, who made it, the driver's largest memory in kB) of a run in the folder `out`."""
+    out = f"out-{kind}-{workers}"
+    begun, running = time.monotonic(), start(kind, seconds, "", workers, out)
+    times, makers, memory = [], [], 0
+    for number, line in enumerate(running.stdout):
+        row = json.loads(line)
+        assert row["error"] is None, row
+        times.append(time.monotonic() - begun)
+        makers.append(row["worker"])
+        if number % 100 == 0:
+            status = Path(f"/proc/{running.pid}/status").read_text()
+            memory = int(status.partition("VmHWM:")[2].split()[0])
+    assert running.wait() == 0, running.stderr.read()
+    return times, makers, memory
+
+
+def find_left(count=100_000):
+    make_photos(int(count))
+    note_all()
+    command = "invrecon reconstruct photos -r --out out --resume --keep-tree --json --model mini"
+    begun = time.monotonic()
+    told = subprocess.run([sys.executable, "-m", *command.split()], capture_output=True, check=True).stdout
+    wall, used = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert told.count(b'"resumed": true') == int(count)
+    cpu = used.ru_utime + used.ru_stime
+    print(f"{count} done: {cpu:.1f} s of processor time, {wall:.1f} s by the clock, {used.ru_maxrss} kB")
+
+
+def note_all():
+    """Leaves all photos done, as four shards would."""
+    settings, store = load_settings(None, card_settings, model="mini"), Store("out")
+    store.make()
+    notes = Notes(store, settings, {"seed_dtype": "float32"}, store.names())
+    planner = Planner(_Reconstruct(), settings, store, store.names(), notes, keep_tree=True)
+    figures = dict.fromkeys(set(JSON_FIELDS) - {"input", "error", "resumed", "guidance_curve"}, 1 / 3)
+    planner.plan(list(Lister(recursive=True).sources(["photos"])))
+    shards = cycle([[], [], [], []])
+    for task, shard in zip(planner.tasks, shards, strict=False):
+        for name in task.files.values():
+            Path("out", name).parent.mkdir(exist_ok=True)
+            Path("out", name).touch()
+        source = task.source
+        note = {"key": task.key, "input": source.name, "files": task.files, "size": source.size}
+        note |= {"stamp": source.stamp}
+        shard += [note, note | {"figures": figures, "pack": None, "sha256": "0" * 64}]
+    for number in range(4):
+        Notebook(store, f"{number}-of-4").add(next(shards))
+
+
+def make_photos(count):
+    content = Path(photo("one.png")).read_bytes()
+    for number in range(count):
+        path = Path(f"photos/{number // 1000:03d}/{number:06d}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -26,6 +27,7 @@ from invrecon.settings import AutoGuidance, Settings, settings_of
         1: CODES[1].partition(", or ")[2],
         2: "wrong usage: a bad option or model, or a port that is taken",
         130: "ended by Ctrl-C",
+        143: "ended by SIGTERM",
     },
     without=["batch_size", *settings_of(AutoGuidance)],
 )
@@ -70,11 +72,17 @@ def _tell(url: str) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM raise KeyboardInterrupt in the block, so that the photos there are removed."""
+    """Lets Ctrl-C and SIGTERM raise an exception in the block, so that the photos there are removed."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _end)
     try:
         yield
     finally:
         end_on_interrupt()
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signum, signal.SIG_IGN)
+    say("ended by SIGTERM")
+    raise SystemExit(128 + signum)

@@ -3,6 +3,7 @@ before anything long begins."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,12 @@ from invrecon.core.editing.sdedit import sdedit
 from invrecon.core.editing.swap import swap
 from invrecon.core.editing.words import align
 from invrecon.core.schedule import Schedule
-from invrecon.errors import UsageError
+from invrecon.errors import ModelError, UsageError
 from invrecon.models.attention import check_steerable
 from invrecon.models.probing.conventions import conventions
 from invrecon.models.values import check_injectable
 from invrecon.settings import GUIDANCE, EditSettings, Recipe
+from invrecon.settings.editing import MODES
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -82,6 +84,16 @@ def check_edit(settings: EditSettings, model: Model, sampler: str) -> None:
         check_injectable(model.network)
     if settings.mode == "flowedit":
         check_flowedit(model, sampler)
+
+
+def modes_of(model: Model, sampler: str) -> list[str]:
+    """The modes that a model can do. Args: sampler: of the photo's seed."""
+    able = []
+    for mode in MODES:
+        with suppress(UsageError, ModelError):
+            check_edit(EditSettings(to="", mode=mode), model, sampler)
+            able.append(mode)
+    return able
 
 
 def check_flowedit(model: Model, sampler: str, schedule: Schedule | None = None) -> None:

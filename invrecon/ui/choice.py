@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -14,10 +13,10 @@ from invrecon.ui.tab import Update
 
 @dataclass(frozen=True)
 class Result:
-    """A picture and its seed file, with what is said of them."""
+    """A picture and its seed file, if it has one, with what is said of them."""
 
     picture: Path
-    seed: Path
+    seed: Path | None
     caption: str
 
 
@@ -42,7 +41,7 @@ class Choice:
             self._seed = gr.DownloadButton(elem_id=f"{name}-seed")
         self.components = [self._results, self._gallery, self._picture, self._seed]
 
-        def choose(results: list[tuple[str, str]], event: gr.SelectData) -> Update:
+        def choose(results: list[tuple[str, str | None]], event: gr.SelectData) -> Update:
             return self._buttons(results, event.index)
 
         self._gallery.select(
@@ -55,16 +54,15 @@ class Choice:
 
     def show(self, results: Sequence[Result], more: bool = False) -> Update:
         """Shows results, the first of them chosen; with `more` of them, what was chosen stays so."""
-        files = [(str(one.picture), str(one.seed)) for one in results]
+        files = [(str(one.picture), one.seed and str(one.seed)) for one in results]
         pictures = [(str(one.picture), one.caption) for one in results]
         shown = {self._results: files, self._gallery: gr.Gallery(pictures, selected_index=None)}
         return shown if more else shown | self._buttons(files, 0)
 
-    def _buttons(self, files: list[tuple[str, str]], number: int) -> Update:
+    def _buttons(self, files: list[tuple[str, str | None]], number: int) -> Update:
         place = f" {number + 1}" if len(files) > 1 else ""
         picture, seed = files[number]
-        values: dict[Any, tuple[str, str]] = {
-            self._picture: (f"Save picture{place}", picture),
-            self._seed: (f"Save seed file{place}", seed),
+        return {
+            self._picture: gr.DownloadButton(f"Save picture{place}", picture),
+            self._seed: gr.DownloadButton(f"Save seed file{place}", seed, visible=seed is not None),
         }
-        return {one: gr.DownloadButton(*value) for one, value in values.items()}

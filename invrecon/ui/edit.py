@@ -12,6 +12,7 @@ import gradio as gr
 from invrecon import pipeline
 from invrecon.core.sampler import OnProgress
 from invrecon.errors import UsageError
+from invrecon.pipeline.modes import modes_of
 from invrecon.seedfile import ENDING
 from invrecon.settings import GUIDANCE, EditSettings
 from invrecon.ui.choice import Choice, Result
@@ -30,6 +31,7 @@ _MODES = {
     "masactrl": "masactrl: same looks, other pose",
     "sdedit": "sdedit: partly drawn anew",
     "inject": "inject: the photo's values in attention",
+    "flowedit": "flowedit: without a seed",
 }
 
 
@@ -97,9 +99,10 @@ class EditTab:
         place.change(show_place, place, outputs, show_progress="hidden", api_visibility="private")
         with gr.Accordion("Settings", open=False, elem_id="edit-settings"):
             seed = gr.File(label="The photo's seed file, if you have one: saves the inversion", height=120)
+            able = modes_of(self.desk.model, settings.sampler)
             modes = gr.CheckboxGroup(
-                [(text, mode) for mode, text in _MODES.items()],
-                value=[EditSettings.mode],
+                [(_MODES[mode], mode) for mode in able],
+                value=able[:1],
                 label="Mode",
                 info="How the result is tied to the photo. Several give several results.",
                 elem_id="edit-mode",
@@ -144,10 +147,11 @@ class EditTab:
         shown |= {"mask": editing.edits[0].mask}
         for number, one in enumerate(editing.edits, 1):
             picture, seed = (done.folder / f"{stem}.edit-{number}{end}" for end in (".png", ENDING))
-            assert one.seed  # all modes that are offered start from one
-            sha256 = self.desk.save.seed(one.seed, seed)
+            sha256, caption = "", f"{number}: {one.settings.to} ({one.settings.label()})"
+            if one.seed:
+                sha256 = self.desk.save.seed(one.seed, seed)
             self.desk.save.png(one.picture, picture, one.header, "edit", sha256)
-            results.append(Result(picture, seed, f"{number}: {one.settings.to} ({one.settings.label()})"))
+            results.append(Result(picture, seed if one.seed else None, caption))
             shown[f"result {number}"] = one.square
         rows = [("Plain reconstruction: PSNR, dB (more is nearer to the photo)", editing.psnr, ".2f")]
         rows.append(("Seconds", editing.seconds, ".1f"))

@@ -18,6 +18,9 @@ class Page:
     def find(self, selector):
         return self.driver.find_element("css selector", selector)
 
+    def all(self, selector):
+        return self.driver.find_elements("css selector", selector)
+
     def value(self, script, *arguments):
         return self.driver.execute_script(f"return {script}", *arguments)
 
@@ -36,7 +39,7 @@ class Page:
             time.sleep(0.05)
 
     def open_tab(self, title):
-        tabs = self.driver.find_elements("css selector", "button[role=tab]")
+        tabs = self.all("button[role=tab]")
         next(tab for tab in tabs if tab.text == title).click()
         self.wait(lambda: self.find(f"#{title.lower()}-run").is_displayed())
 
@@ -53,7 +56,7 @@ class Page:
         box.send_keys(text)
 
     def choose(self, field, text):
-        labels = self.driver.find_elements("css selector", f"#{field} label")
+        labels = self.all(f"#{field} label")
         next(label for label in labels if label.text == text).click()
 
     def status(self, tab):
@@ -70,7 +73,7 @@ class Page:
         return self.status(tab)
 
     def has_ended(self, tab):
-        alerts = self.driver.find_elements("css selector", f"#{tab}-status [role=alert]")
+        alerts = self.all(f"#{tab}-status [role=alert]")
         return bool(alerts) or self.status(tab) in ("Done.", "Cancelled.")
 
     def cancel(self, tab):

@@ -45,8 +45,8 @@ def sources(page, tab):
 def pictures(page, tab, at_least):
     """Those of a gallery, as soon as there are so many."""
     selector = f"#{tab}-gallery button:has(img)"
-    page.wait(lambda: len(page.driver.find_elements("css selector", selector)) >= at_least)
-    return page.driver.find_elements("css selector", selector)
+    page.wait(lambda: len(page.all(selector)) >= at_least)
+    return page.all(selector)
 
 
 def test_a_photo_comes_back_and_its_seed_is_verified(page, photo, tmp_path):
@@ -129,6 +129,17 @@ def test_the_way_between_two_photos_is_an_animation(page, photo, tmp_path):
         assert image.n_frames == 4  # there and back
 
 
+def test_new_pictures_appear_as_they_come_and_stay_when_the_job_is_cancelled(page, photo):
+    page.open_tab("Imagine")
+    page.send("imagine-photos", photo)
+    page.fill("imagine-count", "50")
+    page.start("imagine")
+    pictures(page, "imagine", 1)
+    assert not page.has_ended("imagine")
+    page.cancel("imagine")
+    assert 1 <= len(pictures(page, "imagine", 1)) < 50
+
+
 def test_what_is_no_photo_gets_the_line_that_the_command_prints(page, tmp_path):
     text = tmp_path / "notes <i>.png"
     text.write_text("no picture")
@@ -173,6 +184,29 @@ def test_jobs_wait_for_each_other_and_can_be_cancelled(page, photo):
     second.wait(lambda: second.status("reconstruct") == "Done.")
     driver.close()
     driver.switch_to.window(first)
+
+
+@pytest.mark.parametrize("way", ["close", "reload"])
+def test_leaving_the_page_cancels_its_job(page, photo, way):
+    driver, stays = page.driver, page.driver.current_window_handle
+    driver.switch_to.new_window("tab")
+    other, leaves = Page(driver, page.address), driver.current_window_handle
+    other.send("reconstruct-source", photo)
+    other.find("#reconstruct-settings button").click()
+    other.fill("reconstruct-num_inference_steps", "500")
+    other.start("reconstruct")
+    other.wait(lambda: re.match(r"Inverting\s+\d+ of 500", other.status("reconstruct")))
+    driver.switch_to.window(stays)
+    page.send("reconstruct-source", photo)
+    page.start("reconstruct")
+    page.wait(lambda: page.status("reconstruct") == "Waiting: 1 job is ahead of yours.")
+    driver.switch_to.window(leaves)
+    if way == "reload":
+        driver.get(page.address)
+        assert all("AbortError" in one["message"] for one in page.problems())  # of the page that was left
+    driver.close()
+    driver.switch_to.window(stays)
+    page.wait(lambda: page.status("reconstruct") == "Done.")
 
 
 @pytest.mark.parametrize("width", [320, 390])

@@ -234,13 +234,16 @@ def _judge(
 
 
 def _loss(run: Run, fidelity: float) -> str | None:
-    """What a person should know where a budget of evaluations was too small: `fidelity` is in dB."""
-    if fidelity >= ENOUGH or not math.isfinite(run.settings.mean_evaluations):
+    """What a person should know where the seed loses the picture: `fidelity` is in dB."""
+    if fidelity >= ENOUGH:
         return None
-    return (
-        f"the seed gives the image latents back to {fidelity:.0f} dB only, which the picture shows: "
-        "take --effort standard, or a larger --mean-evaluations"
-    )
+    if math.isfinite(run.settings.mean_evaluations):
+        cure = "take --effort standard, or a larger --mean-evaluations"
+    elif run.sampler.denoiser.weight != 1:
+        cure = "take a smaller --guidance-scale, or auto"
+    else:
+        cure = "take more --steps, or a smaller --rtol"
+    return f"the seed gives the image latents back to {fidelity:.0f} dB only, which the picture shows: {cure}"
 
 
 def _lbo_psnr(boost: Boost | None, final: float) -> float | None:

@@ -212,6 +212,27 @@ def test_a_budget_that_loses_the_picture_is_told_with_a_cure_that_works(mini, ph
     assert cured.latent_fidelity_db > result.latent_fidelity_db + 6
 
 
+@pytest.mark.parametrize(
+    ("lost", "cure", "told"),
+    [
+        ({"rtol": 0.5}, {"rtol": 0.01}, "take more --steps, or a smaller --rtol"),
+        (
+            {"rtol": 0.05, "prompt": "a cup", "guidance_scale": 9.0},
+            {"guidance_scale": 2.0},
+            "take a smaller --guidance-scale, or auto",
+        ),
+    ],
+)
+def test_a_seed_that_loses_the_picture_is_told_without_a_budget_too(mini, photo, lost, cure, told):
+    settings = Settings(size=64, num_inference_steps=5, boost=False, **lost)
+    result = reconstruct(photo, mini, settings)
+    assert result.latent_fidelity_db < 30
+    assert told in result.advice
+    cured = reconstruct(photo, mini, dataclasses.replace(settings, **cure))
+    assert cured.latent_fidelity_db > 30
+    assert not cured.advice or told not in cured.advice
+
+
 def test_the_decoder_ceiling_is_above_what_boosting_reaches(mini, photo):
     result = reconstruct(photo, mini, dataclasses.replace(BOOSTED, decoder_ceiling=True))
     assert result.decoder_ceiling_db > result.psnr > result.encoder_ceiling_db

@@ -24,10 +24,12 @@ from invrecon.core.editing.locality import (
     forget,
     latent_mask,
     pixel_mask,
+    recolour,
 )
 from invrecon.core.editing.words import things
 from invrecon.core.sampler import OnProgress
 from invrecon.core.sampling import OnStep
+from invrecon.core.transition import transitions
 from invrecon.errors import UsageError
 from invrecon.image import to_image
 from invrecon.metrics import psnr
@@ -181,7 +183,11 @@ class Studio:
         """The seed of the target branch where it isn't the source's."""
         if area is None or settings.to == self.recipe.prompt:
             return None
-        return forget(self.trajectory[0], area, settings.forget)
+        seed, share = self.trajectory[0], settings.forget
+        if self.model.form(self.recipe.sampler) != "epsilon":  # a flow's seed holds nothing of the picture
+            return forget(seed, area, share)
+        first = transitions(self._target(settings).unguided(), self.schedule)[0]
+        return recolour(seed, area, share, first)
 
     def _grid(self) -> tuple[int, int]:
         height, width = self.photo.shape[-2:]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from invrecon.errors import UsageError
 from invrecon.settings.table import Group, documented, setting, settings_of
 
-GUIDANCE = 2.5  # of an edit of a photo that has none
+GUIDANCE = 2.0  # of an edit of a photo that has none
 INVERSIONS = ("lbo", "ddim")  # how the seed of a photo that is edited is found
 
 
@@ -61,8 +61,8 @@ class EditSettings(Group):
     )
     forget: float = setting(
         1.0,
-        "Share of its mean colour that the seed loses inside a mask; without effect in sdedit. Lower it to "
-        "keep the colour.",
+        "Share of its mean colour that the seed gives up inside a mask, for what the edit leads to; without "
+        "effect in sdedit. Lower it to keep the colour.",
         low=0,
         high=1,
     )

@@ -17,6 +17,7 @@ from invrecon.core.editing.locality import (
     forget,
     latent_mask,
     otsu,
+    recolour,
 )
 from invrecon.core.editing.masactrl import MutualSelfAttention
 from invrecon.core.editing.p2p import PromptToPrompt, token_weights
@@ -24,6 +25,7 @@ from invrecon.core.editing.sdedit import sdedit
 from invrecon.core.editing.words import Words, align, things
 from invrecon.core.sampling import generate
 from invrecon.core.schedule import Schedule
+from invrecon.core.transition import transitions
 from invrecon.errors import ModelError
 from tests.analytic import CurvedDenoiser, GaussianDenoiser, ddim_schedule
 
@@ -103,6 +105,23 @@ def test_a_forgotten_seed_has_no_mean_inside_the_mask_and_is_the_same_outside(se
     torch.testing.assert_close(forgotten[..., :4].mean((-2, -1)), torch.zeros(1, 4, dtype=seed.dtype))
     assert torch.equal(forgotten[..., 4:], seed[..., 4:])
     assert torch.equal(forget(seed, mask, 0.0), seed)
+
+
+def test_a_recoloured_seed_has_the_mean_of_the_picture_that_the_target_leads_to(seed):
+    """A denoiser of pictures that are 2 everywhere takes a_T 2 of any latents for the picture's part."""
+    schedule = ddim_schedule(10)
+    denoiser = GaussianDenoiser(2.0, 0.0)
+    first = transitions(denoiser, schedule)[0]
+    mask = torch.zeros(1, 1, 8, 8, dtype=seed.dtype)
+    mask[..., :4] = 1
+    recoloured = recolour(seed, mask, 1.0, first)
+    signal = denoiser.abar[schedule.timesteps[0]].item() ** 0.5
+    means = recoloured[..., :4].mean((-2, -1))
+    torch.testing.assert_close(means, torch.full_like(means, 2 * signal), rtol=0.01, atol=0)
+    spread = [part[..., :4] - part[..., :4].mean((-2, -1), keepdim=True) for part in (recoloured, seed)]
+    torch.testing.assert_close(*spread)
+    assert torch.equal(recoloured[..., 4:], seed[..., 4:])
+    assert torch.equal(recolour(seed, mask, 0.0, first), seed)
 
 
 def test_equal_prompts_align_token_by_token():

@@ -12,7 +12,7 @@ from invrecon.core.denoiser import Denoiser
 from invrecon.core.editing.attention import Attention, Heads, Site
 from invrecon.core.editing.words import Things
 from invrecon.core.schedule import Schedule
-from invrecon.core.transition import transitions
+from invrecon.core.transition import Transition, transitions
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ def attention_mask(
                 found.append((clarity, (level > (best if threshold is None else threshold)).float()))
     mask = max(found, key=lambda pair: pair[0])[1]
     change = change_map(*predictions)
-    if _mean_inside(change, mask) < _mean_inside(change, 1 - mask):
+    if _mean(change, mask) < _mean(change, 1 - mask):
         mask = 1 - mask
     return _smooth(mask).to(trajectory[0].device)
 
@@ -164,10 +164,6 @@ def _probed(steps: list[T]) -> list[T]:
     return steps[:: math.ceil(len(steps) / PROBES)]
 
 
-def _mean_inside(values: Tensor, mask: Tensor) -> float:
-    return ((values * mask).sum() / mask.sum().clamp(min=1e-12)).item()
-
-
 def otsu(values: Tensor) -> tuple[float, float]:
     """Otsu's threshold, which maximises the variance between two classes, and its share of the variance."""
     ordered = values.flatten().double().sort().values
@@ -191,8 +187,30 @@ def forget(seed: Tensor, mask: Tensor, share: float) -> Tensor:
         mask: (1, 1, h, w) in [0, 1].
         share: in [0, 1]; 0 leaves the seed.
     """
-    mean = (seed * mask).sum((-2, -1), keepdim=True) / mask.sum().clamp(min=1e-12)
-    return seed - share * mask * mean
+    return seed - share * mask * _mean(seed, mask)
+
+
+@torch.no_grad()
+def recolour(seed: Tensor, mask: Tensor, share: float, first: Transition) -> Tensor:
+    """Seed noise whose mean inside a mask is what the prompt leads to, in place of the photo's:
+
+        z + share mask mean_mask(z - s_T e(z, T)),   z the forgotten seed
+
+    z - s_T e is what the network takes for the picture's part of it, a_T x_0. Without it a network that knows
+    a_T > 0 takes the area for grey, and guidance alone has to colour it: it overshoots where that is enough.
+
+    Args:
+        seed, mask, share: as for `forget`.
+        first: of the target's steps without guidance, in epsilon form.
+    """
+    forgotten = forget(seed, mask, share)
+    picture = forgotten - first.time * first.denoiser(forgotten, first.timestep)
+    return forgotten + share * mask * _mean(picture, mask)
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Of each channel inside a mask, (B, C, 1, 1)."""
+    return (values * mask).sum((-2, -1), keepdim=True) / mask.sum().clamp(min=1e-12)
 
 
 def latent_mask(mask: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -157,7 +157,7 @@ class EditSettings(Group):
         return ", ".join([self.mode, f"guidance {scale:g}", *shown, *weights, *masked])
 
 
-MODES = settings_of(EditSettings)["mode"].words
+MODES: tuple[Any, ...] = settings_of(EditSettings)["mode"].words
 
 
 def read_edit(values: Any) -> EditSettings:

@@ -54,7 +54,7 @@ class Choice:
 
     def show(self, results: Sequence[Result], more: bool = False) -> Update:
         """Shows results, the first of them chosen; with `more` of them, what was chosen stays so."""
-        files = [(str(one.picture), one.seed and str(one.seed)) for one in results]
+        files = [(str(one.picture), str(one.seed) if one.seed else None) for one in results]
         pictures = [(str(one.picture), one.caption) for one in results]
         shown = {self._results: files, self._gallery: gr.Gallery(pictures, selected_index=None)}
         return shown if more else shown | self._buttons(files, 0)

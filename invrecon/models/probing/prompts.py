@@ -9,21 +9,28 @@ from torch import Tensor
 
 from invrecon.errors import ModelError
 from invrecon.models.probing.conventions import parameters
+from invrecon.models.probing.templates import read_template
 from invrecon.models.quiet import quiet
 from invrecon.models.tokenizers import tokenizers_of
-from invrecon.models.words import check_length
+from invrecon.models.words import Template, check_length
 
 ENDLESS = 1 << 20  # tokenizers without a limit tell a number beyond this
 
 
 def check_prompts(pipeline: Any, call: Mapping[str, Any]) -> None:
     """Raises UsageError where a prompt has more tokens than the text encoders of the pipeline take that take
-    most. Learnt words count as the pipeline writes them out."""
-    for name in ("prompt", "negative_prompt"):
-        text = call.get(name)
-        if isinstance(text, str):
-            for tokenizer, limit in _longest(pipeline, call):
-                check_length(pipeline, tokenizer, limit, name.replace("_", " "), text)
+    most. Learnt words and templates count as the pipeline writes them out."""
+    given = {name: call.get(name) for name in ("prompt", "negative_prompt")}
+    given = {name: text[0] if isinstance(text, list) and text else text for name, text in given.items()}
+    texts = {name: text for name, text in given.items() if isinstance(text, str)}
+    if not any(texts.values()):
+        return
+    templates, read = _longest(pipeline, call), read_template(pipeline, call)
+    if read and (not templates or any(one.tokenizer is read.tokenizer for one in templates)):
+        templates.append(read)
+    for name, text in texts.items():
+        for template in templates:
+            check_length(pipeline, template, name.replace("_", " "), text)
 
 
 PROMPTS = ("prompt", "prompt_2", "prompt_3")
@@ -55,17 +62,16 @@ def encoded(pipeline: Any, call: Mapping[str, Any]) -> tuple[Tensor, dict[str, A
     return found[0], {"pooled_prompt_embeds": found[2]} if len(found) == 4 else {}
 
 
-def _longest(pipeline: Any, call: Mapping[str, Any]) -> list[tuple[Any, int]]:
-    """The tokenizers that take the longest prompt, and how many tokens, special ones included; none where one
-    is endless."""
+def _longest(pipeline: Any, call: Mapping[str, Any]) -> list[Template]:
+    """The tokenizers that take the longest prompt, bare; none where one is endless."""
     argument = parameters(pipeline).get("max_sequence_length")
     asked = call.get("max_sequence_length", argument.default if argument else None)
-    found: list[tuple[Any, int]] = []
+    found: list[Template] = []
     for tokenizer in tokenizers_of(pipeline).values():
         own = int(min(tokenizer.model_max_length, ENDLESS))
         limit = own if asked is None or "CLIP" in type(tokenizer).__name__ else int(asked)
         if limit >= ENDLESS:
             return []
-        found.append((tokenizer, limit))
-    most = max((limit for _, limit in found), default=0)
-    return [(tokenizer, limit) for tokenizer, limit in found if limit == most]
+        found.append(Template(tokenizer, limit))
+    most = max((one.limit for one in found), default=0)
+    return [one for one in found if one.limit == most]

@@ -3,6 +3,7 @@
 import re
 from bisect import bisect_right
 from collections.abc import Container
+from dataclasses import dataclass
 from itertools import count, takewhile
 from typing import Any
 
@@ -46,27 +47,44 @@ def _vectors(token: str, learnt: Container[str]) -> list[str]:
     return [token, *others] if token in learnt else [token]
 
 
-def check_length(pipeline: Any, tokenizer: Any, limit: int, name: str, text: str) -> None:
-    """Raises UsageError where a prompt has more than `limit` tokens; the text says where to end it.
+@dataclass(frozen=True)
+class Template:
+    """How a prompt is given to a tokenizer.
 
     Args:
-        limit: with the tokens that the tokenizer adds.
-        name: "prompt" or "negative prompt".
+        tokenizer: that takes it.
+        limit: tokens that are left of it, those that the tokenizer adds included.
+        before, after: what the pipeline writes around it.
+        special: whether the tokenizer adds tokens.
     """
 
-    def length(part: str) -> int:
-        return len(tokenizer(rewritten(pipeline, tokenizer, part)).input_ids)
+    tokenizer: Any
+    limit: int
+    before: str = ""
+    after: str = ""
+    special: bool = True
 
+    def count(self, pipeline: Any, text: str) -> int:
+        """Tokens of a prompt, all that is around it included."""
+        whole = self.before + rewritten(pipeline, self.tokenizer, text) + self.after
+        return len(self.tokenizer(whole, add_special_tokens=self.special).input_ids)
+
+
+def check_length(pipeline: Any, template: Template, name: str, text: str) -> None:
+    """Raises UsageError where a prompt has more tokens than are left of it; the text says where to end it.
+
+    Args:
+        name: "prompt" or "negative prompt".
+    """
     with quiet():
-        tokens, special = length(text), tokenizer.num_special_tokens_to_add()
-        if tokens <= limit:
+        tokens, around = template.count(pipeline, text), template.count(pipeline, "")
+        if tokens <= template.limit:
             return
         ends = [0, *(word.end() for word in re.finditer(r"\S+", text))]
-        last = ends[bisect_right(ends, limit, key=lambda end: length(text[:end])) - 1]
+        counted = bisect_right(ends, template.limit, key=lambda end: template.count(pipeline, text[:end]))
+    room, last = template.limit - around, ends[max(counted, 1) - 1]
     cure = f"end it after {text[:last][-40:]!r}" if last else "shorten its first word"
-    raise UsageError(
-        f"the {name} has {tokens - special} tokens, the text encoder takes {limit - special}: {cure}"
-    )
+    raise UsageError(f"the {name} has {tokens - around} tokens, the text encoder takes {room}: {cure}")
 
 
 def spell(pipeline: Any, prompt: str) -> Words:

@@ -9,24 +9,32 @@ from torch import Tensor
 
 from invrecon.errors import ModelError
 from invrecon.models.probing.conventions import parameters
+from invrecon.models.probing.templates import read_template
 from invrecon.models.quiet import quiet
 from invrecon.models.tokenizers import tokenizers_of
-from invrecon.models.words import check_learnt_words, check_length
+from invrecon.models.words import Template, check_learnt_words, check_length
 
 ENDLESS = 1 << 20  # tokenizers without a limit tell a number beyond this
 
 
 def check_prompts(pipeline: Any, call: Mapping[str, Any]) -> None:
     """Raises UsageError where a prompt has more tokens than the text encoders of the pipeline take that take
-    most, or learnt words that the pipeline mixes up. Learnt words count as the pipeline writes them out."""
-    for name in ("prompt", "negative_prompt"):
-        text = call.get(name)
-        if isinstance(text, str):
-            told = name.replace("_", " ")
-            for tokenizer in tokenizers_of(pipeline).values():
-                check_learnt_words(pipeline, tokenizer, told, text)
-            for tokenizer, limit in _longest(pipeline, call):
-                check_length(pipeline, tokenizer, limit, told, text)
+    most, or learnt words that the pipeline mixes up. Learnt words and templates count as the pipeline writes
+    them out."""
+    given = {name: call.get(name) for name in ("prompt", "negative_prompt")}
+    given = {name: text[0] if isinstance(text, list) and text else text for name, text in given.items()}
+    texts = {name: text for name, text in given.items() if isinstance(text, str)}
+    if not any(texts.values()):
+        return
+    templates, read = _longest(pipeline, call), read_template(pipeline, call)
+    if read and (not templates or any(one.tokenizer is read.tokenizer for one in templates)):
+        templates.append(read)
+    for name, text in texts.items():
+        told = name.replace("_", " ")
+        for tokenizer in tokenizers_of(pipeline).values():
+            check_learnt_words(pipeline, tokenizer, told, text)
+        for template in templates:
+            check_length(pipeline, template, told, text)
 
 
 PROMPTS = ("prompt", "prompt_2", "prompt_3")
@@ -58,17 +66,16 @@ def encoded(pipeline: Any, call: Mapping[str, Any]) -> tuple[Tensor, dict[str, A
     return found[0], {"pooled_prompt_embeds": found[2]} if len(found) == 4 else {}
 
 
-def _longest(pipeline: Any, call: Mapping[str, Any]) -> list[tuple[Any, int]]:
-    """The tokenizers that take the longest prompt, and how many tokens, special ones included; none where one
-    is endless."""
+def _longest(pipeline: Any, call: Mapping[str, Any]) -> list[Template]:
+    """The tokenizers that take the longest prompt, bare; none where one is endless."""
     argument = parameters(pipeline).get("max_sequence_length")
     asked = call.get("max_sequence_length", argument.default if argument else None)
-    found: list[tuple[Any, int]] = []
+    found: list[Template] = []
     for tokenizer in tokenizers_of(pipeline).values():
         own = int(min(tokenizer.model_max_length, ENDLESS))
         limit = own if asked is None or "CLIP" in type(tokenizer).__name__ else int(asked)
         if limit >= ENDLESS:
             return []
-        found.append((tokenizer, limit))
-    most = max((limit for _, limit in found), default=0)
-    return [(tokenizer, limit) for tokenizer, limit in found if limit == most]
+        found.append(Template(tokenizer, limit))
+    most = max((one.limit for one in found), default=0)
+    return [one for one in found if one.limit == most]

@@ -2,7 +2,7 @@
 interest."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,16 +28,20 @@ def replayed(pipeline: Any) -> Iterator[None]:
 def _replaying(network: Any) -> Any:
     """A copy that shares its weights, and remembers its output for arguments of each shape."""
     kept: dict[Any, Any] = {}
-    kind = type(network)
 
-    def call(self: Any, *args: Any, **options: Any) -> Any:
+    def call(*args: Any, **options: Any) -> Any:
         key = _shapes((args, options))
         if key not in kept:
             kept[key] = network(*args, **options)
         return kept[key]
 
-    copied = copy.copy(network)
-    copied.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+    return called_otherwise(network, call)
+
+
+def called_otherwise(part: Any, call: Callable[..., Any]) -> Any:
+    """A copy that shares all it has, and answers a call by `call`."""
+    copied, kind = copy.copy(part), type(part)
+    copied.__class__ = type(kind.__name__, (kind,), {"__call__": staticmethod(call)})
     return copied
 
 

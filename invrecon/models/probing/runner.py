@@ -212,10 +212,11 @@ def _methods(kind: type) -> list[str]:
 
 
 def fresh(value: Any) -> Any:
-    """Generators start over at each call."""
+    """Generators start over at each call, and a list that one call wrote to is whole in the next (Z-Image
+    writes its chat template into a list of prompts)."""
     if isinstance(value, torch.Generator):
         return value.clone_state()
-    if isinstance(value, list) and any(isinstance(one, torch.Generator) for one in value):
+    if isinstance(value, list):
         return [fresh(one) for one in value]
     return value
 

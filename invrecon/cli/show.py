@@ -8,7 +8,7 @@ import typer
 from invrecon.cli.command import command
 from invrecon.cli.output import Output
 from invrecon.errors import InputError
-from invrecon.formats import is_png
+from invrecon.formats import is_png, is_seed_file
 
 _FIELDS = (
     "format", "model", "fingerprint", "prompt", "negative_prompt", "num_inference_steps", "guidance_scale",
@@ -35,6 +35,8 @@ def show(
     written with --no-metadata say nothing; nor do those that another program has saved anew.
     """
     try:
+        if not is_png(file) and not is_seed_file(file):
+            raise InputError(f"{file}: is neither a PNG nor, by its ending, a seed file (.safetensors)")
         known = _of_picture(file) if is_png(file) else _of_seed(file)
     except OSError as error:
         raise InputError(f"{file}: can't be read: {error.strerror}") from error

@@ -53,11 +53,16 @@ class Choice:
         )
 
     def show(self, results: Sequence[Result], more: bool = False) -> Update:
-        """Shows results, the first of them chosen; with `more` of them, what was chosen stays so."""
+        """Shows results, the first of them chosen.
+
+        Args:
+            more: they are those that were shown and one more; what was chosen stays so.
+        """
         files = [(str(one.picture), str(one.seed) if one.seed else None) for one in results]
         pictures = [(str(one.picture), one.caption) for one in results]
         shown = {self._results: files, self._gallery: gr.Gallery(pictures, selected_index=None)}
-        return shown if more else shown | self._buttons(files, 0)
+        # The first of two was the only choice; its buttons get a number now.
+        return shown if more and len(files) > 2 else shown | self._buttons(files, 0)
 
     def _buttons(self, files: list[tuple[str, str | None]], number: int) -> Update:
         place = f" {number + 1}" if len(files) > 1 else ""

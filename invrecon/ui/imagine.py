@@ -76,7 +76,7 @@ class ImagineTab:
             Imagining.frames,
             label="How many",
             precision=0,
-            info=help["frames"].help,
+            info="Pictures on the way, its ends among them.",
             visible=False,
             elem_id="imagine-frames",
         )

@@ -22,6 +22,7 @@ CSS = """
 .status .finished { opacity: 0.6 }
 .status progress { width: 40%; margin: 0 0.5em; vertical-align: middle }
 .status [role=alert] { border-left: 4px solid #d33; padding: 0.5em 0.8em; overflow-wrap: anywhere }
+.caption-label { max-width: 100% !important; white-space: normal !important }
 .figures table { width: 100%; border: 0 !important; border-collapse: collapse; margin: 0.5em 0 }
 .figures :is(th, td) { border: 0 !important; padding: 0.3em 0.2em !important; font-weight: normal }
 .figures th { text-align: left }

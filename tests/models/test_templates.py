@@ -105,7 +105,8 @@ def test_the_error_tells_where_to_end_a_prompt_within_its_template(name):
     text = " ".join(f"apple{'' if n % 2 else ','}" for n in range(words)) + " red blue"
     for argument in ("prompt", "negative_prompt"):
         told = argument.replace("_", " ")
-        with pytest.raises(UsageError, match=rf"the {told} has \d+ tokens, .* takes \d+: end it after") as caught:
+        words = rf"the {told} has \d+ tokens, .* takes \d+: end it after"
+        with pytest.raises(UsageError, match=words) as caught:
             check_prompts(pipe, call | {argument: text})
         end = str(caught.value).rpartition("after ")[2].strip("'")
         check_prompts(pipe, call | {argument: text[: text.rindex(end) + len(end)]})

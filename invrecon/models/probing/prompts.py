@@ -28,7 +28,7 @@ def check_prompts(pipeline: Any, call: Mapping[str, Any]) -> None:
         return
     templates, read = _longest(pipeline, call), read_template(pipeline, call)
     if read and (not templates or any(one.tokenizer is read.tokenizer for one in templates)):
-        templates.append(read)
+        templates.insert(0, read)  # says what is left for the prompt
     for name, text in texts.items():
         told = name.replace("_", " ")
         for tokenizer in tokenizers_of(pipeline).values():

@@ -25,7 +25,9 @@ def read_template(pipeline: Any, call: Mapping[str, Any]) -> Template | None:
     if not hasattr(pipeline, "encode_prompt"):
         return None
     known = inspect.signature(type(pipeline).encode_prompt).parameters
-    given = {name: one.default for name, one in parameters(pipeline).items()} | dict(call)
+    there = parameters(pipeline)
+    defaults = {name: one.default for name, one in there.items() if one.default is not one.empty}
+    given = defaults | dict(call)
     given |= {name: None for name in given if name.removeprefix("negative_").startswith(_PROMPTS)}
     given |= {"prompt": _PROMPT, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
     given["device"] = pipeline._execution_device

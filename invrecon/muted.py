@@ -1,9 +1,9 @@
-"""The process's stderr, taken from C libraries that write to it."""
+"""The process's stderr, kept free of what libraries write to it."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Lock, RLock
 
 # Of file descriptor 2: of two that save and restore it at once, one would restore the other's silence.
 _LOCK = Lock()
@@ -34,3 +34,12 @@ def muted() -> Iterator[None]:
 def stderr_descriptor() -> int:
     """The file descriptor of the process's stderr, muted or not."""
     return _kept[0] if _kept else 2
+
+
+def leave_no_semaphore() -> None:
+    """Gives tqdm's bars a lock of this process. Their own is a semaphore of the system: a process that Ctrl-C
+    ends would leave it behind, with a warning on stderr.
+    """
+    from tqdm import tqdm
+
+    tqdm.set_lock(RLock())

@@ -38,7 +38,7 @@ WAYS = {"plain": ("here", 1), "two processes": ("processes", 2), "Ray, 1": ("ray
 
 
 def main(what, count=""):
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.chdir(folder)
         {"workers": compare_workers, "many": list_many, "left": find_left}[what](*filter(None, [count]))
 

@@ -14,6 +14,7 @@ from invrecon.cli import options
 from invrecon.cli.tables import Columns, figures, render
 from invrecon.errors import InvreconError, printable
 from invrecon.jsonable import jsonable
+from invrecon.muted import stdout
 
 if TYPE_CHECKING:
     from invrecon.cli.bars import Overall
@@ -103,7 +104,7 @@ def put(text: str) -> None:
         InvreconError: it can't be written, as on a full disk.
     """
     try:
-        typer.echo(text)
+        typer.echo(text, file=stdout())
     except BrokenPipeError:
         raise
     except OSError as error:

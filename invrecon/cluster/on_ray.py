@@ -15,7 +15,7 @@ from invrecon.cluster.remote import cause
 from invrecon.cluster.task import Row, Task
 from invrecon.cluster.worker import Plan, Worker
 from invrecon.errors import InvreconError, ModelError, UsageError, WorkerError
-from invrecon.muted import muted
+from invrecon.muted import muted, stdout_for_results
 
 INSTALL = "pip install 'invrecon[ray]'"
 MAX_BLOCKS = 4096  # of tasks; with more of them the driver has more to do than the workers
@@ -44,6 +44,10 @@ class RayEngine:
             UsageError, ModelError: no input can be done.
             WorkerError: there is no cluster, or a portion ends its worker again and again.
         """
+        with stdout_for_results():  # Ray prints what it has to say
+            yield from self._do(tasks)
+
+    def _do(self, tasks: Sequence[Task]) -> Iterator[list[Row]]:
         ray, here = self._connect(), os.getcwd()
         plan = replace(self.plan, store=replace(self.plan.store, base=here))
         gpus, workers = self._shape(ray, len(tasks))

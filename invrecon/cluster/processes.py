@@ -2,10 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -74,7 +75,8 @@ class Processes:
         ours, theirs = context.Pipe()
         plan = replace(self.plan, settings=replace(self.plan.settings, device=device))
         process = context.Process(target=serve, args=(plan, theirs), daemon=True)
-        process.start()
+        with _interrupt_ignored():
+            process.start()
         theirs.close()
         return _Process(device, process, ours)
 
@@ -116,6 +118,18 @@ class Processes:
             )
         if self._waiting:
             self._running.append(self._start(worker.device))
+
+
+@contextmanager
+def _interrupt_ignored() -> Iterator[None]:
+    """Processes that are started in the block ignore Ctrl-C, which a terminal sends to them too: they end
+    with this one.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def serve(plan: Plan, pipe: Connection) -> None:

@@ -18,6 +18,7 @@ from invrecon.cluster.task import Files, Job, Row, Save, Task
 from invrecon.errors import InputError, InvreconError, ModelError, UsageError, printable
 from invrecon.formats import is_seed_file
 from invrecon.jsonable import jsonable
+from invrecon.muted import leave_no_semaphore
 from invrecon.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def load(settings: Settings, dtype: str = "") -> "Model":
     """The model that the settings name; in `dtype` where that isn't empty."""
     from invrecon.models import load_model
 
+    leave_no_semaphore()
     return load_model(
         settings.model,
         settings.device,

@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 
 from tests.cli.fakes import Pipeline
@@ -29,3 +31,11 @@ def fake(monkeypatch):
     monkeypatch.setattr(invrecon.pipeline, "boost", fake.boost)
     monkeypatch.setattr(invrecon.pipeline, "verify", fake.verify)
     return fake
+
+
+@pytest.fixture
+def interruptible():
+    """Shells start programs in the background with SIGINT ignored, and their children inherit that."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)

@@ -46,12 +46,7 @@ BODIES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def interruptible():
-    """Shells start programs in the background with SIGINT ignored, and their children inherit that."""
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, former)
+pytestmark = pytest.mark.usefixtures("interruptible")
 
 
 def interrupted(process):

@@ -1,1 +1,1 @@
-from tests.cli.conftest import fake, folder  # noqa: F401
+from tests.cli.conftest import fake, folder, interruptible  # noqa: F401

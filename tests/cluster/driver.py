@@ -11,6 +11,7 @@ from functools import partial
 from invrecon import pipeline
 from invrecon.cli import batch
 from invrecon.cli.dataset import Resumable
+from invrecon.cli.interrupt import end_on_interrupt
 from invrecon.cli.output import Output
 from invrecon.cluster.listing import Lister
 from invrecon.cluster.worker import Plan
@@ -19,6 +20,7 @@ from tests.cluster import work
 
 
 def main(kind, seconds, address="", workers="2", out="out"):
+    end_on_interrupt()
     batch.Plan = partial(Plan, load=work.no_model)
     pipeline.memory_line = lambda model, settings: ""
     by_ray = {"engine": "ray", "address": address, "workers": int(workers)} if kind == "ray" else {}

@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[2]
 COUNT = 40
 
 
-def start(kind, seconds, *more):
+def start(kind, seconds, *more, **popen):
     command = [sys.executable, "-m", "tests.cluster.driver", *map(str, (kind, seconds, *more))]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **pipes)
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **pipes, **popen)
 
 
 def done():

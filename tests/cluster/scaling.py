@@ -3,18 +3,20 @@
 WHAT is one of:
 
 - workers: photos a second of the plain command, of two worker processes, and of 1 and 2 workers of Ray, where
-  a photo is half a second of sleep. Start-up is the time until the first photo is done; photos are counted
-  from when each worker has done one.
-- many: memory of the driver of two workers of Ray, for inputs that take no time.
+  a photo is a second of sleep. A worker's pace is taken between the ends of its first photo and of its
+  last, by the times in their notes; what was before is start-up.
+- many: memory of the driver of two workers of Ray, for inputs that take no time, with the first and with a
+  thousand of them done; then it is stopped.
 - left: time and memory to find out that all inputs are done, which have three files each, by their notes.
 """
 
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 import time
-from contextlib import chdir
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +24,7 @@ from tempfile import TemporaryDirectory
 from invrecon.cli.reconstruct import _Reconstruct
 from invrecon.cli.results import JSON_FIELDS
 from invrecon.cluster.listing import Lister
-from invrecon.cluster.notes import Notebook, Notes
+from invrecon.cluster.notes import Notebook, Notes, read_notes
 from invrecon.cluster.planning import Planner
 from invrecon.cluster.store import Store
 from invrecon.models.cards import card_settings
@@ -30,12 +32,14 @@ from invrecon.settings import load_settings
 from tests.cli.fakes import photo
 from tests.cluster.killing import start
 
-SECONDS = 0.5  # of a simulated photo
+ENOUGH = 1000  # photos done
+SECONDS = 1.0  # of a simulated photo
 WAYS = {"plain": ("here", 1), "two processes": ("processes", 2), "Ray, 1": ("ray", 1), "Ray, 2": ("ray", 2)}
 
 
 def main(what, count=""):
-    with TemporaryDirectory() as folder, chdir(folder):
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.chdir(folder)
         {"workers": compare_workers, "many": list_many, "left": find_left}[what](*filter(None, [count]))
 
 
@@ -43,35 +47,43 @@ def compare_workers(count=40):
     make_photos(int(count))
     plain = None
     for name, (kind, workers) in WAYS.items():
-        times, makers, _ = watch(kind, SECONDS, workers)
-        there = max(times[makers.index(one)] for one in set(makers))
-        pace = sum(at > there for at in times) / (times[-1] - there)
+        done = watch(kind, SECONDS, workers)
+        each = sorted([at for at, who in done if who == one] for one in {who for _, who in done})
+        pace = sum((len(own) - 1) / (own[-1] - own[0]) for own in each)
         plain = plain or pace
-        told = f"{pace:.3f} photos/s with {len(set(makers))}, {pace / plain / workers:.3f} of plain for each"
-        print(f"{name}: {told}; start-up {times[0] - SECONDS:.1f} s, all workers {there:.1f} s", flush=True)
+        told = f"{pace:.3f} photos/s by {len(each)}, for each {pace / plain / workers:.3f} of plain"
+        first, last = each[0][0] - SECONDS, each[-1][0] - SECONDS
+        print(
+            f"{name}: {told}; the first begins after {first:.1f} s, the last after {last:.1f} s", flush=True
+        )
 
 
 def list_many(count=100_000):
     make_photos(int(count))
-    times, _, memory = watch("ray", 0, 2)
-    print(f"{len(times)} photos in {times[-1]:.0f} s, the first after {times[0]:.0f} s; driver: {memory} kB")
+    running = start("ray", 0, "", 2)
+    for done, _ in enumerate(running.stdout, 1):
+        if done in (1, ENOUGH):
+            print(f"{count} listed, {done} done: the driver has taken {memory_of(running)} kB", flush=True)
+        if done == ENOUGH:
+            break
+    running.send_signal(signal.SIGINT)
+    running.wait()
+
+
+def memory_of(process):
+    """The most that a running process has taken, kB."""
+    return int(Path(f"/proc/{process.pid}/status").read_text().partition("VmHWM:")[2].split()[0])
 
 
 def watch(kind, seconds, workers):
-    """(When each row came, who made it, the driver's largest memory in kB) of a run in the folder `out`."""
+    """(Seconds after which each photo was done, who did it) of a run."""
     out = f"out-{kind}-{workers}"
-    begun, running = time.monotonic(), start(kind, seconds, "", workers, out)
-    times, makers, memory = [], [], 0
-    for number, line in enumerate(running.stdout):
-        row = json.loads(line)
-        assert row["error"] is None, row
-        times.append(time.monotonic() - begun)
-        makers.append(row["worker"])
-        if number % 100 == 0:
-            status = Path(f"/proc/{running.pid}/status").read_text()
-            memory = int(status.partition("VmHWM:")[2].split()[0])
+    begun, running = time.time(), start(kind, seconds, "", workers, out)
+    for line in running.stdout:
+        assert json.loads(line)["error"] is None, line
     assert running.wait() == 0, running.stderr.read()
-    return times, makers, memory
+    notes = read_notes(Store(out), Store(out).names()).values()
+    return sorted((note["at"] - begun, note["figures"]["worker"]) for note in notes)
 
 
 def find_left(count=100_000):

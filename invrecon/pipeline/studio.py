@@ -17,7 +17,7 @@ from invrecon.core.denoiser import Denoiser
 from invrecon.core.editing import branches
 from invrecon.core.editing.branches import SourceBranch, Watched, trace
 from invrecon.core.editing.flowedit import flowedit, noise_to
-from invrecon.core.editing.guided_filter import along_edges
+from invrecon.core.editing.guided_filter import along_edges, by_colour
 from invrecon.core.editing.locality import (
     attention_mask,
     difference_mask,
@@ -219,7 +219,8 @@ class Studio:
                 mask = attention_mask(pairs, self.schedule, self.trajectory, attention, threshold)
         else:
             mask = difference_mask(self.denoiser.unguided(), plain, self.schedule, self._noisy(), threshold)
-        return along_edges(pixel_mask(mask, (self.pixels.shape[-2], self.pixels.shape[-1])), self.pixels)
+        mask = pixel_mask(mask, (self.pixels.shape[-2], self.pixels.shape[-1]))
+        return along_edges(by_colour(mask, self.pixels), self.pixels)
 
     def _noisy(self) -> Sequence[Tensor]:
         """The photo's latents at each step: the seed's trajectory, or under noise of a fixed number."""

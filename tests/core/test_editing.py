@@ -8,7 +8,7 @@ import torch
 from invrecon.core.editing.attention import Heads, Site
 from invrecon.core.editing.branches import Mode, edit, trace
 from invrecon.core.editing.flowedit import flowedit
-from invrecon.core.editing.guided_filter import guided_filter
+from invrecon.core.editing.guided_filter import by_colour, guided_filter
 from invrecon.core.editing.injection import Injection, Recorded
 from invrecon.core.editing.locality import (
     attention_mask,
@@ -122,6 +122,17 @@ def test_a_recoloured_seed_has_the_mean_of_the_picture_that_the_target_leads_to(
     torch.testing.assert_close(*spread)
     assert torch.equal(recoloured[..., 4:], seed[..., 4:])
     assert torch.equal(recolour(seed, mask, 0.0, first), seed)
+
+
+def test_a_mask_by_colour_takes_all_of_a_ground_of_which_it_knew_the_most():
+    picture = torch.full((1, 3, 16, 16), -0.5)
+    picture[:, 2] = 0.7
+    picture[..., 6:10, 6:10] = 0.9  # an object in the middle
+    ground = (picture[:, :1] < 0).float()
+    coarse = ground.clone()
+    coarse[..., :8, 6:10] = 0  # the ground above it is missed
+    coarse[..., 9, 7:9] = 1  # and some of the object taken for ground
+    assert torch.equal(by_colour(coarse, picture), ground)
 
 
 def test_equal_prompts_align_token_by_token():

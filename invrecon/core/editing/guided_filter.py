@@ -1,10 +1,28 @@
-"""A coarse mask drawn along the edges of the picture (guided image filtering, doi:10.1109/TPAMI.2012.213,
-section 3.5).
+"""A coarse mask drawn by the picture's colours, then along its edges (guided image filtering,
+doi:10.1109/TPAMI.2012.213, section 3.5).
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
+
+BINS = 12  # levels of each channel by which colours are told apart
+
+
+def by_colour(mask: Tensor, picture: Tensor) -> Tensor:
+    """A mask (1, 1, H, W) of the colours that lie inside one more than outside of it: 0 or 1, the same for
+    all pixels of a colour, as in the first step of GrabCut (doi:10.1145/1015706.1015720) with a histogram.
+
+    So patches of a plain ground that a coarse mask misses are found, however wide they are.
+
+    Args:
+        picture: (1, 3, H, W) in [-1, 1].
+    """
+    levels = ((picture.clamp(-1, 1) / 2 + 0.5) * BINS).long().clamp(max=BINS - 1)[0]
+    colours = (levels[0] * BINS + levels[1]) * BINS + levels[2]
+    inside = torch.bincount(colours.flatten(), mask.flatten(), BINS**3)
+    share = inside / torch.bincount(colours.flatten(), minlength=BINS**3).clamp(min=1)
+    return (share[colours] > 0.5).to(mask)[None, None]
 
 
 def along_edges(mask: Tensor, picture: Tensor) -> Tensor:

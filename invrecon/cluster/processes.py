@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -74,7 +76,8 @@ class Processes:
         ours, theirs = context.Pipe()
         plan = replace(self.plan, settings=replace(self.plan.settings, device=device))
         process = context.Process(target=serve, args=(plan, theirs), daemon=True)
-        process.start()
+        with _deaf_to_interrupts():
+            process.start()
         theirs.close()
         return _Process(device, process, ours)
 
@@ -116,6 +119,22 @@ class Processes:
             )
         if self._waiting:
             self._running.append(self._start(worker.device))
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal: those that begin in this block leave it to their parent,
+    with which they end; to this one it comes after the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which would unblock the signal as it begins
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def serve(plan: Plan, pipe: Connection) -> None:

@@ -143,7 +143,8 @@ def test_parts_that_do_not_belong_together(folder, mini, tmp_path):
             )
             assert f"its vae has the {name}" in refused(path)
     for values in (4.0, "text", [0.1, 0.2], [0.1, 0.2, 0.3, math.nan]):
-        configure(path / "vae" / "config.json", scaling_factor=0.5, latents_mean=values)
+        changes = {"scaling_factor": 0.5, "shift_factor": 0.0, "latents_mean": values}
+        configure(path / "vae" / "config.json", **changes)
         assert "one finite latents_mean for each of 4 channels" in refused(path)
 
 

@@ -185,6 +185,14 @@ def test_an_autoencoder_s_shift_that_its_pipeline_needs_and_hasn_t_is_told(mini,
         check(load_model(str(path), device="cpu"), Settings())
 
 
+def test_an_autoencoder_that_can_t_decode_what_it_encodes_is_told(folder, tmp_path):
+    path = copy(folder, tmp_path / "m")
+    configure(path / "vae" / "config.json", up_block_types=["UpDecoderBlock2D"] * 3)
+    rewrite(path / "vae", lambda w: {name: value for name, value in w.items() if "up_blocks.3" not in name})
+    with pytest.raises(ModelError, match="AutoencoderKL can't be used: its decoder fails on what it encodes"):
+        check(load_model(str(path), device="cpu"), Settings())
+
+
 def test_a_text_encoder_that_can_t_run_is_told(mini, tmp_path):
     path = checkpoints.save(tmp_path / "flux", checkpoints.flux, mini.pipeline.tokenizer)
     configure(path / "text_encoder_2" / "config.json", relative_attention_max_distance=-1)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -75,7 +76,7 @@ class Processes:
         ours, theirs = context.Pipe()
         plan = replace(self.plan, settings=replace(self.plan.settings, device=device))
         process = context.Process(target=serve, args=(plan, theirs), daemon=True)
-        with _interrupt_ignored():
+        with _deaf_to_interrupts():
             process.start()
         theirs.close()
         return _Process(device, process, ours)
@@ -121,15 +122,19 @@ class Processes:
 
 
 @contextmanager
-def _interrupt_ignored() -> Iterator[None]:
-    """Processes that are started in the block ignore Ctrl-C, which a terminal sends to them too: they end
-    with this one.
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal: those that begin in this block leave it to their parent,
+    with which they end; to this one it comes after the block.
     """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which would unblock the signal as it begins
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def serve(plan: Plan, pipe: Connection) -> None:

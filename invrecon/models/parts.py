@@ -16,6 +16,9 @@ from invrecon.errors import ModelError
 from invrecon.models.files import read_json, weight_files
 from invrecon.models.single_file import SingleFile
 
+PLAIN = ("UNet2DConditionModel", "AutoencoderKL")
+"""Classes whose files hold no weights but their own; those of text encoders hold more than is used."""
+
 
 def class_of(library: str, name: str) -> Any:
     """A class of diffusers or transformers. Raises ModelError where the installed version has none of that
@@ -78,6 +81,11 @@ def from_folder(kind: Any, folder: Path, dtype: torch.dtype, variant: str = "") 
         **options,
     )
     _check_whole(module, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+    if kind.__name__ in PLAIN and (others := sorted(info["unexpected_keys"])):
+        raise ModelError(
+            f"has no place for {len(others)} of its file's weights ({others[0]}): its config.json is of "
+            "another architecture; fetch both again"
+        )
     for parameter in module.parameters():
         if parameter.dtype == torch.float64:  # some readers leave it so
             parameter.data = parameter.data.to(dtype)

@@ -150,6 +150,11 @@ def converted(kind: Any, scheduler: SchedulerMixin, **changes: Any) -> Scheduler
         ModelError: `kind` can't have the noise schedule of `scheduler`.
     """
     config, known = scheduler.config, inspect.signature(kind.__init__).parameters
+    if config.get("timestep_type") == "continuous" and "timestep_type" not in known:
+        raise ModelError(
+            f"{kind.__name__} can't tell the network noise levels as the checkpoint's "
+            f"{type(scheduler).__name__} does (timestep_type continuous): use --sampler auto"
+        )
     kept = {name: config[name] for name in NOISE_SCHEDULE if name in config and name in known}
     with quiet():
         made = kind.from_config(

@@ -109,7 +109,7 @@ class SingleFile:
                 types = {name: str(each.get_dtype()) for name, each in slices.items()}
                 return cls(path, shapes, types, file.metadata() or {})
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"{path} is not a whole .safetensors file ({error})") from error
+            raise ModelError(f"{path} is not a whole .safetensors file ({error}): fetch it again") from error
 
     def prefix(self, part: str) -> str | None:
         """Of the names of a part's weights; "" where the file holds that part alone, None where it doesn't

@@ -105,6 +105,40 @@ def test_the_program_is_interrupted_until_it_has_ended(tmp_path, arguments):
         assert (process.returncode == 130) == told[1].endswith("invrecon: interrupted\n") == (not late)
 
 
+@pytest.mark.parametrize("wait", [0.0, 0.5])
+def test_worker_processes_say_nothing_of_it_and_end(tmp_path, wait):
+    """Ctrl-C in a terminal reaches them too, while they begin."""
+    body = """
+import time
+from tests.cluster.work import plan_for, tasks_for
+from invrecon.cluster.processes import Processes
+
+class Told(Processes):
+    def _start(self, device):
+        started.append(super()._start(device))
+        if len(started) == 2:
+            ready()
+        return started[-1]
+
+started = []
+
+if __name__ == "__main__":
+    list(Told(plan_for(Path("out"), 30.0), ["cpu", "cpu"]).do(tasks_for(Path("."), ["a.png", "b.png"])))
+"""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM.format(body=body))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=60)  # which waits for all that hold its pipes
+    assert (process.returncode, told) == (130, "invrecon: interrupted\n")
+
+
 def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path):
     body = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nready()"
     ignoring = PROGRAM.format(body=body).replace(

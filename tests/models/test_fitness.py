@@ -143,7 +143,8 @@ def test_parts_that_do_not_belong_together(folder, mini, tmp_path):
             )
             assert f"its vae has the {name}" in refused(path)
     for values in (4.0, "text", [0.1, 0.2], [0.1, 0.2, 0.3, math.nan]):
-        configure(path / "vae" / "config.json", scaling_factor=0.5, latents_mean=values)
+        changes = {"scaling_factor": 0.5, "shift_factor": 0.0, "latents_mean": values}
+        configure(path / "vae" / "config.json", **changes)
         assert "one finite latents_mean for each of 4 channels" in refused(path)
 
 
@@ -181,6 +182,14 @@ def test_an_autoencoder_s_shift_that_its_pipeline_needs_and_hasn_t_is_told(mini,
     path = checkpoints.save(tmp_path / "flux", checkpoints.flux, mini.pipeline.tokenizer)
     configure(path / "vae" / "config.json", shift_factor=None)
     with pytest.raises(ModelError, match="FluxPipeline can't be called so"):
+        check(load_model(str(path), device="cpu"), Settings())
+
+
+def test_an_autoencoder_that_can_t_decode_what_it_encodes_is_told(folder, tmp_path):
+    path = copy(folder, tmp_path / "m")
+    configure(path / "vae" / "config.json", up_block_types=["UpDecoderBlock2D"] * 3)
+    rewrite(path / "vae", lambda w: {name: value for name, value in w.items() if "up_blocks.3" not in name})
+    with pytest.raises(ModelError, match="AutoencoderKL can't be used: its decoder fails on what it encodes"):
         check(load_model(str(path), device="cpu"), Settings())
 
 

@@ -299,6 +299,18 @@ def test_a_noise_schedule_that_a_sampler_cannot_have_is_never_made_up(sampler):
     assert cosine.config.beta_schedule == "squaredcos_cap_v2"
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
+def test_noise_levels_that_the_network_is_told_otherwise_are_not_made_steps(sampler):
+    """EDM's way of v prediction: t is log(sigma) / 4."""
+    continuous = EulerDiscreteScheduler(
+        timestep_type="continuous", sigma_min=0.002, sigma_max=120.0, prediction_type="v_prediction"
+    )
+    with pytest.raises(ModelError, match=r"timestep_type continuous\): use --sampler auto"):
+        make_scheduler(sampler, continuous)
+    cured = make_scheduler(pick_sampler("auto", continuous), continuous)
+    assert cured.config.timestep_type == "continuous"
+
+
 def set_to(**cure):
     return lambda scheduler: type(scheduler).from_config(scheduler.config, **cure)
 

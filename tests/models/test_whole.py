@@ -122,6 +122,25 @@ def test_a_shape_that_is_not_the_configuration_s_is_told_by_its_name(folder, tmp
         assert "weight" in said or "bias" in said
 
 
+@pytest.mark.parametrize(
+    ("part", "changes", "name"),
+    [
+        ("vae", {"mid_block_add_attention": False}, "decoder.mid_block.attentions.0.group_norm.bias"),
+        ("vae", {"down_block_types": ["DownEncoderBlock2D"] * 3}, "encoder.down_blocks.3"),
+        ("unet", {"mid_block_type": "UNetMidBlock2D"}, "mid_block.attentions.0"),
+    ],
+)
+def test_weights_that_a_configuration_has_no_place_for_are_not_left_out_in_silence(
+    folder, tmp_path, part, changes, name
+):
+    path = copy(folder, tmp_path / "m")
+    configure(path / part / "config.json", **changes)
+    said = refused(path)
+    assert f"its {part} has no place for" in said
+    assert f"({name}" in said
+    assert "config.json is of another architecture" in said
+
+
 def test_every_family_is_still_whole(mini, tmp_path):
     for name, make in checkpoints.FAMILIES.items():
         path = checkpoints.save(tmp_path / name, make, mini.pipeline.tokenizer)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from invrecon.errors import ModelError
 from invrecon.models.memory import free_memory, saved_bytes
+from invrecon.models.parts import telling_line
 from invrecon.models.tiling import Tiling
 
 
@@ -61,13 +62,25 @@ class Autoencoder:
 
     @cached_property
     def has_frames(self) -> bool:
-        """Whether it is one for videos, and takes a picture as one frame."""
+        """Whether it is one for videos, and takes a picture as one frame.
+
+        Raises:
+            ModelError: it can't encode or decode a picture of 64 x 64 pixels.
+        """
         for frames in (False, True):
             try:
-                self._encode(_blank(frames))
-                return frames
+                latents = self._encode(_blank(frames))
             except (RuntimeError, ValueError, IndexError):
                 continue
+            try:
+                with torch.no_grad():
+                    shape = tuple(self._decode(latents).shape)
+                why = f"it decodes a picture of 64 x 64 pixels to {shape}"
+            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+                shape, why = (), f"its decoder fails on what it encodes ({telling_line(error)})"
+            if shape == (1, 3, 64, 64):
+                return frames
+            raise ModelError(f"{type(self.vae).__name__} can't be used: {why}; its config.json is of another")
         raise ModelError(f"{type(self.vae).__name__} can't be used: it doesn't encode a picture of 64 pixels")
 
     @cached_property

@@ -55,7 +55,8 @@ def mismatch(header: Mapping[str, Any], recipe: Recipe, model: Model) -> str:
     then = header.get("identity", {}).get("attachments", {})
     attached = bool(changed) and changed[0].field in flat(then) | flat(now.get("attachments", {}))
     if header["fingerprint"] != model.fingerprint and (model.checkpoint or not attached):
-        parts = ", ".join(one.field.removesuffix(" weights") for one in changed if " weights" in one.field)
+        weights = [one for one in changed if one.field.endswith(" weights")]
+        parts = ", ".join(f"{one.field.split()[0]} ({one.then}, now {one.now})" for one in weights)
         return (
             f"made with other weights ({header['model']!r:.80}) than {model.name!r} has"
             f"{parts and f' in {parts}'}; name its model with --model"

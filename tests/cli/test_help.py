@@ -79,6 +79,8 @@ def test_help_shows_examples_and_exit_codes(command):
     expected = {"0", "1", "2", "3", "130"}
     if command and command[0] in ("invert", "reconstruct", "boost"):
         expected.add("4")
+    if command == ["ui"]:
+        expected.add("143")
     codes = {line.split()[0] for line in lines[lines.index("Exit codes:") + 1 :] if line}
     without = {
         "models": {"1", "3", "130"},

@@ -1,9 +1,10 @@
 """Folders saved by other pipelines that hold the same network."""
 
 import pytest
+import transformers
 
 from invrecon.errors import ModelError
-from invrecon.models import load_model, parts
+from invrecon.models import load_model
 from invrecon.models.kinds import TITLES
 from invrecon.settings import Recipe
 from tests import checkpoints
@@ -90,7 +91,7 @@ def test_a_part_whose_class_needs_a_package_that_is_missing(folders, tmp_path, m
     """As diffusers and transformers mark what stands in its place: FLUX.2's processor needs torchvision."""
     path = copy(folders["StableDiffusionPipeline"], tmp_path / "m")
     lens = type("Lens", (), {"_backends": ["torch", "nosuch"]})
-    monkeypatch.setattr(parts.transformers, "Lens", lens, raising=False)
+    monkeypatch.setattr(transformers, "Lens", lens, raising=False)
     for kind, said in (
         ("Lens", "its tokenizer is a Lens, which needs what isn't installed: pip install nosuch"),
         ("NoLens", "its tokenizer is a NoLens, which transformers doesn't have: a newer version of it may"),

@@ -70,6 +70,8 @@ def from_folder(kind: Any, folder: Path, dtype: torch.dtype, variant: str = "") 
         file.check_types()
     for path in folder.glob("*.safetensors.index*.json"):
         _check_index(path, shards)
+    if (folder / "config.json").is_file():
+        _check_layers(read_json(folder / "config.json"), sum(len(file.shapes) for file in shards.values()))
     ours = issubclass(kind, diffusers.ModelMixin)
     options = {"torch_dtype": dtype} if ours else {"dtype": dtype, "ignore_mismatched_sizes": True}
     module, info = kind.from_pretrained(
@@ -90,6 +92,16 @@ def from_folder(kind: Any, folder: Path, dtype: torch.dtype, variant: str = "") 
         if parameter.dtype == torch.float64:  # some readers leave it so
             parameter.data = parameter.data.to(dtype)
     return module
+
+
+def _check_layers(config: Mapping[str, Any], weights: int) -> None:
+    """Each layer has a weight. A damaged number would have layers made until the memory is full."""
+    for name, value in config.items():
+        numbers = value if isinstance(value, list) else [value]
+        if "layers" in name and any(isinstance(one, int) and one > weights for one in numbers):
+            raise ModelError(
+                f"has {name} {value!s:.40} in its config.json, and {weights} weights only: fetch both again"
+            )
 
 
 def _check_index(path: Path, shards: Mapping[str, SingleFile]) -> None:

@@ -318,3 +318,13 @@ def test_a_grid_outside_the_noise_schedule_is_told(folder, tmp_path):
         match=r"can't take these steps: sideways .* set scheduler_config.json right",
     ):
         load_model(str(path), device="cpu").schedule(Recipe(num_inference_steps=5, width=64, height=64))
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_more_layers_than_weights_are_refused_before_they_are_made(folder, tmp_path, part):
+    path = copy(folder, tmp_path / "m")
+    configure(path / part / "config.json", layers_per_block=2**70)
+    with pytest.raises(
+        ModelError, match=rf"its {part} has layers_per_block \d+ in its config.json, and \d+ weights"
+    ):
+        load_model(str(path), device="cpu")

@@ -121,8 +121,8 @@ def invert(
             `max_evaluations` bounds the iterations of a step. Where `mean_evaluations` is given, >= 1, it
             takes the place of both (see `EvaluationBudget`), and "auto" stays with Anderson: what damping and
             gradients would spend on one step is worth more to the others. The least, 1, is T + 1 evaluations:
-            each step corrects its prediction once,  z_t = (z_s - B eps(z, t)) / A  at  z = (z_s - B e) / A,
-            where e is predicted with more caution under strong guidance.
+            each step corrects its prediction once,  z_t = (z_s - B eps(z, t)) / A  at  z = (z_s - B e) / A.
+            Under strong guidance e is predicted with more caution (see `Cautious`).
         warm: for each sample, an inversion of image latents close to its own on the same schedule, or None.
         precision: relative error that rounding may leave in the denoiser's output. A step whose residual
             stops falling at that level, or at that of the latents' own rounding, ends there.
@@ -183,7 +183,7 @@ class _Inverter:
         solver = "anderson" if self.budget and effort.solver == "auto" else effort.solver
         self.strategy = make_strategy(solver, len(image_latents))
         # of eps, to that of the warm inversion
-        self.differences = Cautious() if strong and effort.mean_evaluations == 1 else Extrapolation()
+        self.differences = Cautious() if strong and self.budget else Extrapolation()
         self.strong = strong
         self.sizes: list[float] = _norms(image_latents).tolist()
         self.records: list[list[StepRecord]] = [[] for _ in range(len(image_latents))]

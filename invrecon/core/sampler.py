@@ -19,6 +19,10 @@ OnProgress = Callable[[str, int, int], None]
 """Called with (stage, steps done, steps in all)."""
 
 
+RETRIES = 2  # inversions of a sample after the first, where guidance makes errors grow
+SHARPEST = 1e-3  # by which a retry lowers the tolerance at most
+
+
 @dataclass(frozen=True)
 class Sampler:
     """A denoiser on a grid of timesteps. All latents are batches, (B, C, h, w).
@@ -43,21 +47,20 @@ class Sampler:
         """The seed noise z_T of image latents, by Latent Bias Optimization (see `core.lbo`), sample by
         sample.
 
-        Samples of which a step fails under guidance are inverted at w = 1, and from there at w. Of the two
-        inversions the one that regenerates the image latents better is kept; its records count the
-        evaluations of all attempts, and those of the comparison. With a budget of `mean_evaluations` there is
-        no second attempt.
+        Under guidance an error can grow on the way down by more than `lbo.growth` reckons with. So there
+        every inversion is tried out: where  ‖generate(z_T) - z_0‖ > rtol ‖z_0‖  it is made again, `RETRIES`
+        times at most (see `_improved`), and the best is kept. Its records count the evaluations of all
+        attempts, and those of trying them out. With a budget of `mean_evaluations` there is one attempt.
 
         Args:
             warm: for each sample, an inversion of image latents close to its own, or None.
         """
         inversions = self._solve(image_latents, warm)
-        failed = [sample for sample, one in enumerate(inversions) if one.solved < len(one.records)]
-        if failed and self.denoiser.weight != 1 and not math.isfinite(self.effort.mean_evaluations):
-            cold = [inversions[sample] for sample in failed]
-            for sample, best in zip(failed, self._from_unguided(image_latents[failed], cold), strict=True):
-                inversions[sample] = best
-        return inversions
+        if self.denoiser.weight == 1 or math.isfinite(self.effort.mean_evaluations):
+            return inversions
+        errors = self._errors(inversions, image_latents)
+        samples = zip(image_latents.split(1), inversions, errors, strict=True)
+        return [self._improved(*sample) for sample in samples]
 
     def _solve(self, image_latents: Tensor, warm: Sequence[Inversion | None] = ()) -> list[Inversion]:
         return (multistep.invert if self.schedule.memory else lbo.invert)(
@@ -74,29 +77,44 @@ class Sampler:
         """z_T by plain DDIM inversion, to compare with. T evaluations."""
         return sampling.ddim_inversion(self.denoiser, self.schedule, image_latents, self._on_step(stage))
 
-    def _from_unguided(self, image_latents: Tensor, cold: Sequence[Inversion]) -> list[Inversion]:
-        """For each sample the better of its inversion and a second one, which starts from that without
-        guidance.
+    def _improved(self, image_latents: Tensor, inversion: Inversion, error: float) -> Inversion:
+        """The best of an inversion of one sample and those that are made from it until one is exact enough.
+
+        Where a step failed, one more attempt starts from the inversion without guidance. Where all were
+        solved, the next one starts from the best so far, with a smaller tolerance: half of  rtol² / error.
+
+        Args:
+            error: ‖generate(z_T) - z_0‖ / ‖z_0‖.
         """
-        unguided = replace(self, denoiser=self.denoiser.unguided())._solve(image_latents)
-        again = self._solve(image_latents, unguided)
-        errors = [self._errors(attempt, image_latents) for attempt in (cold, again)]
-        chosen = []
-        for k, attempts in enumerate(zip(cold, unguided, again, strict=True)):
-            best = again[k] if errors[1][k] < errors[0][k] else cold[k]
-            steps = zip(best.records, *(one.records for one in attempts), strict=True)
-            records = [
-                replace(record, evaluations=2 + sum(one.evaluations for one in same))
-                for record, *same in steps
-            ]
-            chosen.append(replace(best, records=records))
-        return chosen
+        best, rtol, attempts, tried = inversion, self.effort.rtol, [inversion], 1
+        for _ in range(RETRIES):
+            failed = best.solved < len(best.records)
+            if error <= self.effort.rtol or (failed and tried > 1):
+                break
+            start, sampler = best, self
+            if failed:
+                [start] = replace(self, denoiser=self.denoiser.unguided())._solve(image_latents)
+                attempts.append(start)
+            else:
+                rtol *= max(self.effort.rtol / error, SHARPEST) / 2
+                sampler = replace(self, effort=replace(self.effort, rtol=rtol))
+            [again] = sampler._solve(image_latents, [start])
+            attempts, tried = [*attempts, again], tried + 1
+            [new] = self._errors([again], image_latents)
+            if new < error:
+                best, error = again, new
+        steps = zip(best.records, *(one.records for one in attempts), strict=True)
+        records = [
+            replace(record, evaluations=tried + sum(one.evaluations for one in same))
+            for record, *same in steps
+        ]
+        return replace(best, records=records)
 
     def _errors(self, inversions: Sequence[Inversion], image_latents: Tensor) -> list[float]:
-        """‖generate(z_T) - z_0‖ of each sample, infinite where it isn't finite."""
-        regenerated = self.generate(torch.cat([one.latents for one in inversions]), "comparing")
-        errors = (regenerated - image_latents).flatten(1).norm(dim=1).tolist()
-        return [error if math.isfinite(error) else math.inf for error in errors]
+        """‖generate(z_T) - z_0‖ / ‖z_0‖ of each sample, infinite where it isn't finite."""
+        regenerated = self.generate(torch.cat([one.latents for one in inversions]), "trying the seed")
+        errors = (regenerated - image_latents).flatten(1).norm(dim=1) / image_latents.flatten(1).norm(dim=1)
+        return [error if math.isfinite(error) else math.inf for error in errors.tolist()]
 
     def _on_step(self, stage: str) -> OnStep | None:
         return partial(self.on_progress, stage) if self.on_progress else None

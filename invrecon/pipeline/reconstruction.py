@@ -22,7 +22,15 @@ from invrecon.formats import is_seed_file
 from invrecon.metrics import latent_fidelity, psnr, ssim
 from invrecon.pipeline.inversion import PhotoInversion, invert_subjects
 from invrecon.pipeline.run import Run, only, run_photos, settled
-from invrecon.pipeline.seeds import blamed, canvas_of, caveats, check_model, check_photo, unchecked
+from invrecon.pipeline.seeds import (
+    blamed,
+    canvas_of,
+    caveats,
+    check_model,
+    check_photo,
+    passed_over,
+    unchecked,
+)
 from invrecon.pipeline.subject import Subject, decode
 from invrecon.seedfile import Seed, load_seed
 from invrecon.settings import Settings
@@ -101,8 +109,11 @@ def reconstruct(
     source, begun = Path(source), time.monotonic()
     if not is_seed_file(source):
         return only(reconstruct_batch([source], model, settings, on_progress))
-    result = _from_seed(load_seed(source), source, model, on_progress)
-    return replace(result, seconds=time.monotonic() - begun)
+    seed = load_seed(source)
+    result = _from_seed(seed, source, model, on_progress)
+    notes = passed_over(seed, settings) if settings else []
+    advice = "; ".join([*notes, *filter(None, [result.advice])]) or None
+    return replace(result, seconds=time.monotonic() - begun, advice=advice)
 
 
 def reconstruct_batch(
@@ -157,7 +168,8 @@ def boost(
                 f"{source}: boosting a seed needs the photo that it was made from: give it with --photo"
             )
         seed = load_seed(source)
-        settings, notes = _settings_of(seed, source, Path(photo), model, settings), unchecked(seed)
+        notes = [*passed_over(seed, settings), *unchecked(seed)]
+        settings = _settings_of(seed, source, Path(photo), model, settings)
     result = only(run_photos([photo or source], _work, model, replace(settings, boost=True), on_progress))
     return replace(result, advice="; ".join([*notes, *filter(None, [result.advice])]) or None)
 

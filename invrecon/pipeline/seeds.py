@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from invrecon.errors import InputError, ModelError, UsageError
 from invrecon.image import Canvas, load_photo
+from invrecon.models.cards import card_settings
 from invrecon.models.mismatch import mismatch
 from invrecon.seedfile import Seed
+from invrecon.settings import Settings
 
 if TYPE_CHECKING:
     from invrecon.models import Model
@@ -81,6 +83,17 @@ def caveats(seed: Seed, model: Model, dtype: str = "") -> list[str]:
     elif tiled:
         told.append(TILES)
     return told
+
+
+def passed_over(seed: Seed, settings: Settings) -> list[str]:
+    """Names the settings that a user gave for a seed which has others of its own; these are kept."""
+    usual, recipe = Settings(**card_settings(settings.model)), seed.recipe
+    given = [
+        name.replace("_", " ")
+        for name in ("prompt", "negative_prompt", "guidance_scale", "num_inference_steps", "sampler")
+        if getattr(settings, name) not in (getattr(usual, name), getattr(recipe, name))
+    ]
+    return [f"the seed keeps its own {', '.join(given)}, not what was given"] if given else []
 
 
 def check_photo(seed: Seed, path: Path, photo: Path) -> None:

@@ -44,7 +44,7 @@ class Cautious(Extrapolation):
         e(t) = e_k + θ/2 (e_k - e_{k-1}) (t - t_k) / (t_k - t_{k-1})
 
     where θ, in [0, 1], is by how much of the line's last promise the values moved, a number for each sample.
-    For values that are not to be trusted, as under strong guidance.
+    For values that are not to be trusted, as when each was corrected once only under strong guidance.
     """
 
     def __init__(self) -> None:

@@ -105,8 +105,8 @@ def invert(
         z_t = (z_s - B e) / A + b_t,      b_t = argmin_b ‖Phi(z_t(b)) - z_s‖²
 
     where e is eps as predicted from the steps before (at the first step, eps(z_s, t), as in plain DDIM
-    inversion), with more caution under strong guidance (see `Cautious`). With `warm`, only the difference to
-    that inversion's eps is predicted. Only z_T matters afterwards: the way down is the unmodified sampler.
+    inversion). With `warm`, only the difference to that inversion's eps is predicted. Only z_T matters
+    afterwards: the way down is the unmodified sampler.
 
     Each sample has its own tolerance and its own records, as if it were alone. One call of the network
     carries all samples that are still unsolved at a step; a solved sample waits for them at the next step,
@@ -121,7 +121,8 @@ def invert(
             `max_evaluations` bounds the iterations of a step. Where `mean_evaluations` is given, >= 1, it
             takes the place of both (see `EvaluationBudget`), and "auto" stays with Anderson: what damping and
             gradients would spend on one step is worth more to the others. The least, 1, is T + 1 evaluations:
-            each step corrects its prediction once,  z_t = (z_s - B eps(z, t)) / A  at  z = (z_s - B e) / A.
+            each step corrects its prediction once,  z_t = (z_s - B eps(z, t)) / A  at  z = (z_s - B e) / A,
+            where e is predicted with more caution under strong guidance.
         warm: for each sample, an inversion of image latents close to its own on the same schedule, or None.
         precision: relative error that rounding may leave in the denoiser's output. A step whose residual
             stops falling at that level, or at that of the latents' own rounding, ends there.
@@ -182,7 +183,7 @@ class _Inverter:
         solver = "anderson" if self.budget and effort.solver == "auto" else effort.solver
         self.strategy = make_strategy(solver, len(image_latents))
         # of eps, to that of the warm inversion
-        self.differences = Cautious() if strong else Extrapolation()
+        self.differences = Cautious() if strong and effort.mean_evaluations == 1 else Extrapolation()
         self.strong = strong
         self.sizes: list[float] = _norms(image_latents).tolist()
         self.records: list[list[StepRecord]] = [[] for _ in range(len(image_latents))]

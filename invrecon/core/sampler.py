@@ -80,29 +80,29 @@ class Sampler:
     def _improved(self, image_latents: Tensor, inversion: Inversion, error: float) -> Inversion:
         """The best of an inversion of one sample and those that are made from it until one is exact enough.
 
-        Where a step failed, one more attempt starts from the inversion without guidance. Where all were
-        solved, the next one starts from the best so far, with a smaller tolerance: half of  rtol² / error.
+        Each attempt starts from the best so far, with a tolerance that is smaller by  rtol / (2 error). Where
+        a step failed, the first one starts from the inversion without guidance. One that doesn't halve the
+        error is the last.
 
         Args:
             error: ‖generate(z_T) - z_0‖ / ‖z_0‖.
         """
         best, rtol, attempts, tried = inversion, self.effort.rtol, [inversion], 1
-        for _ in range(RETRIES):
-            failed = best.solved < len(best.records)
-            if error <= self.effort.rtol or (failed and tried > 1):
-                break
-            start, sampler = best, self
-            if failed:
+        while error > self.effort.rtol and tried <= RETRIES:
+            start = best
+            if tried == 1 and best.solved < len(best.records):
                 [start] = replace(self, denoiser=self.denoiser.unguided())._solve(image_latents)
                 attempts.append(start)
-            else:
-                rtol *= max(self.effort.rtol / error, SHARPEST) / 2
-                sampler = replace(self, effort=replace(self.effort, rtol=rtol))
-            [again] = sampler._solve(image_latents, [start])
+            rtol *= max(self.effort.rtol / error, SHARPEST) / 2
+            sharper = replace(self, effort=replace(self.effort, rtol=rtol))
+            [again] = sharper._solve(image_latents, [start])
             attempts, tried = [*attempts, again], tried + 1
             [new] = self._errors([again], image_latents)
             if new < error:
-                best, error = again, new
+                best = again
+            if new > error / 2:
+                break
+            error = new
         steps = zip(best.records, *(one.records for one in attempts), strict=True)
         records = [
             replace(record, evaluations=tried + sum(one.evaluations for one in same))

@@ -53,10 +53,11 @@ def attention_mask(
 ) -> Tensor:
     """A mask over the source trajectory: the part of the picture that changing the prompt changes.
 
-    The cross-attention to the things that the two prompts name parts the picture in two; the map that does so
-    most clearly decides. Maps are means over layers, heads and ten of the steps, smoothed, from 0 to 1. Of
-    the two parts the mask is the one where the predictions under the two prompts change the picture more
-    (`change_map`). Attention alone can't tell: that to "background" often lies on what stands before it.
+    Under either prompt, the cross-attention to the things that change parts the picture in two, and so does
+    that to the things that stay. Maps are means over layers, heads and ten of the steps, smoothed, from 0 to
+    1. Of each two parts the one counts where the predictions under the two prompts change the picture more
+    (`change_map`); attention alone can't tell, that to "background" often lies on what stands before it.
+    These up to four masks vote, each with the share of the change's variance that it explains.
 
     Args:
         branches: denoisers under the source and the target prompt, with what each names.
@@ -69,22 +70,26 @@ def attention_mask(
     shape = (trajectory[0].shape[-2], trajectory[0].shape[-1])
     if not any(things.changed for _, things in branches):
         return torch.ones(1, 1, *shape, device=trajectory[0].device)
-    found: list[tuple[float, Tensor]] = []
+    levels: list[Tensor] = []
     predictions: list[Tensor] = []
     for denoiser, things in branches:
         spans = [*things.changed, *things.kept]
         maps, predicted = word_maps(denoiser, spans, schedule, trajectory, attention, shape)
         predictions.append(predicted)
-        for part in (maps[: len(things.changed)], maps[len(things.changed) :]):
-            if len(part):
-                level = part.amax(0, keepdim=True)
-                best, clarity = otsu(level)
-                found.append((clarity, (level > (best if threshold is None else threshold)).float()))
-    mask = max(found, key=lambda pair: pair[0])[1]
+        parts = maps[: len(things.changed)], maps[len(things.changed) :]
+        levels += [part.amax(0, keepdim=True) for part in parts if len(part)]
     change = change_map(*predictions)
-    if _mean(change, mask) < _mean(change, 1 - mask):
-        mask = 1 - mask
-    return _smooth(mask).to(trajectory[0].device)
+    masks = [(level > (otsu(level) if threshold is None else threshold)).float() for level in levels]
+    masks = [mask if _mean(change, mask) >= _mean(change, 1 - mask) else 1 - mask for mask in masks]
+    votes = torch.stack([_explained(change, mask) for mask in masks]).clamp(min=1e-12)
+    mask = (torch.cat(masks) * votes[:, None, None, None]).sum(0, keepdim=True) >= votes.sum() / 2
+    return _smooth(mask.float()).to(trajectory[0].device)
+
+
+def _explained(values: Tensor, mask: Tensor) -> Tensor:
+    """The share of the variance that the means inside and outside of a mask of 0 and 1 explain, a scalar."""
+    share, gap = mask.mean(), _mean(values, mask) - _mean(values, 1 - mask)
+    return share * (1 - share) * gap.square().squeeze() / values.var(unbiased=False).clamp(min=1e-12)
 
 
 def word_maps(
@@ -127,7 +132,7 @@ def difference_mask(
     """
     change = change_map(*(_predicted(each, schedule, trajectory) for each in (source, target)))
     level = _stretched(change)
-    mask = level > (otsu(level)[0] if threshold is None else threshold)
+    mask = level > (otsu(level) if threshold is None else threshold)
     return _smooth(mask.float() if change.any() else torch.ones_like(change)).to(trajectory[0].device)
 
 
@@ -157,15 +162,14 @@ def _predicted(denoiser: Denoiser, schedule: Schedule, trajectory: Sequence[Tens
     return torch.cat([effect * step.denoiser(z, step.timestep) for step, z, effect in probed]).float().cpu()
 
 
-def otsu(values: Tensor) -> tuple[float, float]:
-    """Otsu's threshold, which maximises the variance between two classes, and its share of the variance."""
+def otsu(values: Tensor) -> float:
+    """Otsu's threshold, which maximises the variance between two classes."""
     ordered = values.flatten().double().sort().values
     below = torch.arange(1, len(ordered), dtype=torch.float64)
     sums = ordered.cumsum(0)
     gap = sums[:-1] / below - (sums[-1] - sums[:-1]) / (len(ordered) - below)
     between = below * (len(ordered) - below) * gap.square() / len(ordered) ** 2
-    place = int(between.argmax())
-    return ordered[place].item(), (between[place] / ordered.var(unbiased=False).clamp(min=1e-12)).item()
+    return ordered[int(between.argmax())].item()
 
 
 def forget(seed: Tensor, mask: Tensor, share: float) -> Tensor:

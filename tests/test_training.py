@@ -216,7 +216,11 @@ def test_hues_turn_and_return():
     torch.testing.assert_close(to_rgb(to_hsv(rgb)), rgb)
 
 
-def test_a_judge_learns_the_colour_of_the_ground(corpus):
+def test_a_judge_learns_the_colour_of_the_ground_and_goes_on(corpus, tmp_path):
     torch.manual_seed(0)
-    judged = judge.train(corpus, ["ball", "cup"], steps=60, batch=24, width=8)
+    state = tmp_path / "judge.safetensors"
+    judged = judge.train(corpus, ["ball", "cup"], state, seconds=9, batch=24, width=8)
     assert judge.on_scenes(judged, corpus, batches=1).ground > 0.3  # chance is 0.09
+    again = judge.train(corpus, ["ball", "cup"], state, seconds=9, batch=24, width=8)  # nothing is left to do
+    pictures = torch.randn(2, 3, judge.SIDE, judge.SIDE)
+    assert torch.equal(again(pictures)[0], judged(pictures)[0])

@@ -82,6 +82,15 @@ class Schedule:
             levels.append((levels[-1] - B) / A)
         return levels[:0:-1]
 
+    @property
+    def effects(self) -> list[float]:
+        """What each step's prediction adds to the image, later predictions kept:  B_k A_{k+1} ... A_{T-1}."""
+        effects, factor = [], 1.0
+        for A, B in zip(reversed(self.A), reversed(self.B), strict=True):
+            effects.append(B * factor)
+            factor *= A
+        return effects[::-1]
+
     def one_step(self) -> "Schedule":
         """The same grid without memory: the step before is taken to have predicted what this one does,
         x_{k-1} = x_k.

@@ -111,14 +111,14 @@ def _own_autoencoder(folder: Path) -> AutoencoderKL:
 def judge(
     folder: Folder,
     model: Annotated[Path, typer.Argument(help="diffusers folder whose samples are judged")],
-    steps: int = 1500,
+    seconds: Seconds = 600,
     device: Device = "cpu",
 ) -> None:
-    """Trains a judge, once, and prints in how many of 200 samples it finds what the prompt asks for."""
-    corpus, state = Corpus(folder / "data", seed=99, device=device), folder / "judge.safetensors"
-    if not state.exists():
-        judges.train(corpus, judges.NOUNS, steps).save(state)
-    judged = judges.load(state, judges.NOUNS).to(device)
+    """Trains a judge, once, and prints in how many of 200 samples it finds what the prompt asks for; training
+    that was stopped goes on.
+    """
+    corpus = Corpus(folder / "data", seed=99, device=device)
+    judged = judges.train(corpus, judges.NOUNS, folder / "judge.safetensors", seconds)
     pipeline = StableDiffusionPipeline.from_pretrained(model).to(device)
     typer.echo(f"composed scenes: {judges.on_scenes(judged, corpus)}")
     typer.echo(f"samples: {judges.on_samples(judged, pipeline, corpus)}")

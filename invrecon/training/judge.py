@@ -6,13 +6,15 @@ It is trained on composed scenes, by itself; no denoiser is ever trained against
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from invrecon.training import checkpoint
+from invrecon.training.clock import Clock
 from invrecon.training.cutouts import COLOURS, PAINTS, Cutout
 from invrecon.training.scenes import Corpus, Scene, article, to_unit
 
@@ -34,42 +36,34 @@ NOUNS = (
     *("peach", "carrot", "corn", "mushroom", "broccoli", "onion", "flower", "truck", "balloon", "car"),
 )
 """The objects that it tells apart."""
+RATE = 3e-3
 
 
 class Judge(nn.Module):
     """(B, 3, SIDE, SIDE) in [-1, 1] -> scores of ground colours, object colours and `nouns`."""
 
-    def __init__(self, nouns: Sequence[str], width: int = 48) -> None:
+    def __init__(self, nouns: Sequence[str], width: int = 32) -> None:
         super().__init__()
         self.nouns = list(nouns)
         layers: list[nn.Module] = []
         channels = 3
-        for i in range(4):
-            for stride in (1, 2):
+        for i, strides in enumerate(((2,), (2, 1), (2, 1), (2, 1))):
+            for stride in strides:
                 layers += [
-                    nn.Conv2d(channels, width << min(i, 2), 3, stride, 1),
-                    nn.BatchNorm2d(width << min(i, 2)),
+                    nn.Conv2d(channels, width << i, 3 if i else 5, stride, 1 if i else 2, bias=False),
+                    nn.BatchNorm2d(width << i),
                     nn.ReLU(),
                 ]
-                channels = width << min(i, 2)
-        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(0.2))
-        self.ground = nn.Linear(9 * channels, len(COLOURS))
-        self.colour = nn.Linear(9 * channels, len(COLOURS))
-        self.noun = nn.Linear(9 * channels, len(self.nouns))
+                channels = width << i
+        self.features = nn.Sequential(*layers)
+        self.heads = nn.ModuleList(
+            nn.Linear(2 * channels, n) for n in (len(COLOURS), len(COLOURS), len(self.nouns))
+        )
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pictures: Tensor) -> list[Tensor]:
         features = self.features(pictures)
-        return self.ground(features), self.colour(features), self.noun(features)
-
-    def save(self, path: Path) -> None:
-        save_file(self.state_dict(), path, {"nouns": ",".join(self.nouns)})
-
-
-def load(path: Path, nouns: Sequence[str]) -> Judge:
-    """The judge that `Judge.save` wrote."""
-    judge = Judge(nouns)
-    judge.load_state_dict(load_file(path))
-    return judge.eval()
+        pooled = F.dropout(torch.cat((features.mean((2, 3)), features.amax((2, 3))), 1), 0.1, self.training)
+        return [head(pooled) for head in self.heads]
 
 
 @dataclass(frozen=True)
@@ -81,20 +75,35 @@ class Verdict:
     noun: float
 
 
-def train(corpus: Corpus, nouns: Sequence[str], steps: int = 400, batch: int = 128, width: int = 48) -> Judge:
-    """Trains a judge on scenes of one object of `nouns` on a ground of one colour."""
-    judge = Judge(nouns, width).to(corpus.device)
-    optimizer = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    for _ in range(steps):
+def train(
+    corpus: Corpus, nouns: Sequence[str], state: Path, seconds: float, batch: int = 64, width: int = 32
+) -> Judge:
+    """Trains a judge, or goes on from `state`, on scenes of one object of `nouns` on a plain ground."""
+    judge = checkpoint.placed(Judge(nouns, width), corpus.device)
+    optimizer = torch.optim.AdamW(judge.parameters(), RATE, weight_decay=0.02)
+    models, optimizers = {"judge": judge}, {"adam": optimizer}
+    clock = Clock(corpus.device, seconds, *checkpoint.load(state, models, optimizers))
+    while clock.running():
+        optimizer.param_groups[0]["lr"] = RATE * clock.pace()
         pictures, targets = _batch(corpus, nouns, batch)
-        scores = judge(pictures)
+        scores = judge(_softened(pictures, corpus.random))
         loss = torch.stack([F.cross_entropy(s, t) for s, t in zip(scores, targets.T, strict=True)]).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        schedule.step()
+        clock.tick()
+        if clock.due():
+            checkpoint.save(state, clock.step, clock.spent, models, optimizers)
     return judge.eval()
+
+
+def _softened(pictures: Tensor, random: Random) -> Tensor:
+    """Half of the batches a little blurred and noisy, since samples are."""
+    if random.random() < 0.5:
+        return pictures
+    small = F.interpolate(pictures, scale_factor=random.uniform(0.4, 1.0), mode="area")
+    soft = F.interpolate(small, pictures.shape[-2:], mode="bilinear", align_corners=False)
+    return soft + random.uniform(0, 0.1) * torch.randn_like(soft)
 
 
 @torch.no_grad()

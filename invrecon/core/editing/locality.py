@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,8 +12,6 @@ from invrecon.core.editing.attention import Attention, Heads, Site
 from invrecon.core.editing.words import Things
 from invrecon.core.schedule import Schedule
 from invrecon.core.transition import Transition, transitions
-
-T = TypeVar("T")
 
 PROBES = 10  # steps at which the attention is looked at
 
@@ -56,10 +53,11 @@ def attention_mask(
 ) -> Tensor:
     """A mask over the source trajectory: the part of the picture that changing the prompt changes.
 
-    The cross-attention to the things that the two prompts name parts the picture in two; the map that does so
-    most clearly decides. Maps are means over layers, heads and ten of the steps, smoothed, from 0 to 1. Of
-    the two parts the mask is the one where the predictions under the two prompts differ more, as in DiffEdit
-    (arXiv:2210.11427). Attention alone can't tell: that to "background" often lies on what stands before it.
+    Under either prompt, the cross-attention to the things that change parts the picture in two, and so does
+    that to the things that stay. Maps are means over layers, heads and ten of the steps, smoothed, from 0 to
+    1. Of each two parts the one counts where the predictions under the two prompts change the picture more
+    (`change_map`); attention alone can't tell, that to "background" often lies on what stands before it.
+    These up to four masks vote, each with the share of the change's variance that it explains.
 
     Args:
         branches: denoisers under the source and the target prompt, with what each names.
@@ -72,22 +70,26 @@ def attention_mask(
     shape = (trajectory[0].shape[-2], trajectory[0].shape[-1])
     if not any(things.changed for _, things in branches):
         return torch.ones(1, 1, *shape, device=trajectory[0].device)
-    found: list[tuple[float, Tensor]] = []
+    levels: list[Tensor] = []
     predictions: list[Tensor] = []
     for denoiser, things in branches:
         spans = [*things.changed, *things.kept]
         maps, predicted = word_maps(denoiser, spans, schedule, trajectory, attention, shape)
         predictions.append(predicted)
-        for part in (maps[: len(things.changed)], maps[len(things.changed) :]):
-            if len(part):
-                level = part.amax(0, keepdim=True)
-                best, clarity = otsu(level)
-                found.append((clarity, (level > (best if threshold is None else threshold)).float()))
-    mask = max(found, key=lambda pair: pair[0])[1]
+        parts = maps[: len(things.changed)], maps[len(things.changed) :]
+        levels += [part.amax(0, keepdim=True) for part in parts if len(part)]
     change = change_map(*predictions)
-    if _mean(change, mask) < _mean(change, 1 - mask):
-        mask = 1 - mask
-    return _smooth(mask).to(trajectory[0].device)
+    masks = [(level > (otsu(level) if threshold is None else threshold)).float() for level in levels]
+    masks = [mask if _mean(change, mask) >= _mean(change, 1 - mask) else 1 - mask for mask in masks]
+    votes = torch.stack([_explained(change, mask) for mask in masks]).clamp(min=1e-12)
+    mask = (torch.cat(masks) * votes[:, None, None, None]).sum(0, keepdim=True) >= votes.sum() / 2
+    return _smooth(mask.float()).to(trajectory[0].device)
+
+
+def _explained(values: Tensor, mask: Tensor) -> Tensor:
+    """The share of the variance that the means inside and outside of a mask of 0 and 1 explain, a scalar."""
+    share, gap = mask.mean(), _mean(values, mask) - _mean(values, 1 - mask)
+    return share * (1 - share) * gap.square().squeeze() / values.var(unbiased=False).clamp(min=1e-12)
 
 
 def word_maps(
@@ -98,16 +100,15 @@ def word_maps(
     attention: Attention,
     shape: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """One map for each span, (P, 1, h, w), from 0 to 1; and what was predicted at the steps that were looked
-    at, (K, C, h, w).
+    """One map for each span, (P, 1, h, w), from 0 to 1; and what the predictions at the steps that were
+    looked at add to the picture, (K, C, h, w).
     """
     attention.watcher = found = WordMaps(spans, shape)
     try:
-        steps = list(zip(transitions(denoiser, schedule), trajectory[:-1], strict=True))
-        predicted = [step.denoiser(latents, step.timestep) for step, latents in _probed(steps)]
+        predicted = _predicted(denoiser, schedule, trajectory)
     finally:
         attention.watcher = None
-    return _stretched(_smooth(found.total)), torch.cat(predicted).float().cpu()
+    return _stretched(_smooth(found.total)), predicted
 
 
 @torch.no_grad()
@@ -118,9 +119,8 @@ def difference_mask(
     trajectory: Sequence[Tensor],
     threshold: float | None = None,
 ) -> Tensor:
-    """The part of the picture where `change_map` of the first half of the steps is above the threshold, for
-    networks whose attention can't be watched. (On two cut-outs and `mini` the first third of 15 steps found
-    all of the changed ground, the last third half of it.)
+    """The part of the picture where `change_map` is above the threshold, for networks whose attention can't
+    be watched.
 
     Args:
         source, target: under the two prompts, without guidance.
@@ -130,28 +130,24 @@ def difference_mask(
     Returns:
         (1, 1, h, w) in [0, 1] on the trajectory's device; 1 everywhere where nothing differs.
     """
-    predictions = []
-    for denoiser in (source, target):
-        steps = list(zip(transitions(denoiser, schedule), trajectory, strict=False))
-        early = steps[: math.ceil(len(schedule) / 2)]
-        predicted = [step.denoiser(latents, step.timestep) for step, latents in _probed(early)]
-        predictions.append(torch.cat(predicted).float().cpu())
-    change = change_map(*predictions)
+    change = change_map(*(_predicted(each, schedule, trajectory) for each in (source, target)))
     level = _stretched(change)
-    mask = level > (otsu(level)[0] if threshold is None else threshold)
+    mask = level > (otsu(level) if threshold is None else threshold)
     return _smooth(mask.float() if change.any() else torch.ones_like(change)).to(trajectory[0].device)
 
 
 def change_map(source: Tensor, target: Tensor) -> Tensor:
-    """How strongly two prompts' predictions for the same latents differ at each place:
+    """How strongly two prompts' predictions for the same latents change the picture at each place:
 
-        m = sqrt(mean over steps and channels of (e_target - e_source)²),   smoothed
+        m = sqrt(mean over steps and channels of b_k² (e_target - e_source)²),   smoothed
 
-    DiffEdit (arXiv:2210.11427, section 3.2) takes |e_target - e_source| at one noise level under ten noises.
-    Squares over up to ten of the steps let those count for which the change matters most.
+    with b_k the step's effect on the image (`Schedule.effects`). DiffEdit (arXiv:2210.11427, section 3.2)
+    takes |e_target - e_source| at one noise level under ten noises. Late predictions of noise often differ
+    most on an object while it is the ground that changes, which can be seen by then; but they hardly change
+    the picture.
 
     Args:
-        source, target: predictions at K steps, (K, C, h, w).
+        source, target: b_k e at K steps, (K, C, h, w).
 
     Returns:
         (1, 1, h, w); 0 everywhere where nothing differs.
@@ -159,20 +155,21 @@ def change_map(source: Tensor, target: Tensor) -> Tensor:
     return _smooth((target - source).square().mean((0, 1), keepdim=True).sqrt())
 
 
-def _probed(steps: list[T]) -> list[T]:
-    """`PROBES` of them at most, evenly spread."""
-    return steps[:: math.ceil(len(steps) / PROBES)]
+def _predicted(denoiser: Denoiser, schedule: Schedule, trajectory: Sequence[Tensor]) -> Tensor:
+    """What the predictions add to the image at `PROBES` steps at most, evenly spread, (K, C, h, w)."""
+    steps = list(zip(transitions(denoiser, schedule), trajectory, schedule.effects, strict=False))
+    probed = steps[:: math.ceil(len(steps) / PROBES)]
+    return torch.cat([effect * step.denoiser(z, step.timestep) for step, z, effect in probed]).float().cpu()
 
 
-def otsu(values: Tensor) -> tuple[float, float]:
-    """Otsu's threshold, which maximises the variance between two classes, and its share of the variance."""
+def otsu(values: Tensor) -> float:
+    """Otsu's threshold, which maximises the variance between two classes."""
     ordered = values.flatten().double().sort().values
     below = torch.arange(1, len(ordered), dtype=torch.float64)
     sums = ordered.cumsum(0)
     gap = sums[:-1] / below - (sums[-1] - sums[:-1]) / (len(ordered) - below)
     between = below * (len(ordered) - below) * gap.square() / len(ordered) ** 2
-    place = int(between.argmax())
-    return ordered[place].item(), (between[place] / ordered.var(unbiased=False).clamp(min=1e-12)).item()
+    return ordered[int(between.argmax())].item()
 
 
 def forget(seed: Tensor, mask: Tensor, share: float) -> Tensor:

@@ -17,7 +17,11 @@ COUNT = 40
 
 
 def start(kind, seconds, *more, **popen):
-    command = [sys.executable, "-m", "tests.cluster.driver", *map(str, (kind, seconds, *more))]
+    return launch("tests.cluster.driver", kind, seconds, *more, **popen)
+
+
+def launch(module, *more, **popen):
+    command = [sys.executable, "-m", module, *map(str, more)]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **pipes, **popen)

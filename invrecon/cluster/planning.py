@@ -10,6 +10,7 @@ from pathlib import Path
 
 from invrecon.cluster.checks import check_header, check_input
 from invrecon.cluster.notes import Notes
+from invrecon.cluster.remote import is_remote
 from invrecon.cluster.source import Source, check_name
 from invrecon.cluster.store import Names, Store
 from invrecon.cluster.task import Job, Row, Task
@@ -54,7 +55,7 @@ class Planner:
         rows: list[Row] = []
         owners: dict[str, str] = {}
         for source, files in zip(sources, named, strict=True):
-            if source.found and source.is_file and self._name_in_store(source.address) in claims:
+            if source.found and not source.archive and self._name_in_store(source.address) in claims:
                 self.results += 1
                 continue
             if self.part and not source.in_shard(*self.part):
@@ -158,9 +159,11 @@ class Planner:
                 own = seed_dtype(path)
         return own or self.settings.dtype
 
-    def _name_in_store(self, path: str) -> str:
-        """A local file's name in the store, or its path where it lies elsewhere."""
-        absolute = os.path.abspath(path)
+    def _name_in_store(self, address: str) -> str:
+        """A file's name in the store, or its path or address where it lies elsewhere."""
+        if is_remote(address):
+            return address.removeprefix(self.store.place(""))
+        absolute = os.path.abspath(address)
         return absolute.removeprefix(self._root) if absolute.startswith(self._root) else absolute
 
     @cached_property

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from invrecon.cluster.notes import read_notes
@@ -25,6 +26,15 @@ def launch(module, *more, **popen):
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **pipes, **popen)
+
+
+def processes(session):
+    """Of each process of a session, what Linux tells in /proc/PID/stat from its state on."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            told = path.read_text().rpartition(")")[2].split()
+            if int(told[3]) == session:
+                yield told
 
 
 def done():

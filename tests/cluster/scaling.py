@@ -19,7 +19,6 @@ import resource
 import signal
 import sys
 import time
-from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,7 +34,7 @@ from invrecon.cluster.store import Store
 from invrecon.models.cards import card_settings
 from invrecon.settings import load_settings
 from tests.cli.fakes import photo
-from tests.cluster.killing import ROOT, launch, start
+from tests.cluster.killing import ROOT, launch, processes, start
 
 ENOUGH = 1000  # photos done
 SECONDS = 1.0  # of a simulated photo
@@ -108,12 +107,7 @@ def by_worker(out):
 
 def processor_time(session):
     """Of all processes of a session, and of those that they have seen end, s."""
-    ticks = 0
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended
-            told = path.read_text().rpartition(")")[2].split()
-            if int(told[3]) == session:
-                ticks += sum(map(int, told[11:15]))
+    ticks = sum(int(ticks) for told in processes(session) for ticks in told[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -212,6 +212,20 @@ def test_members_of_a_tar_are_photos_with_the_captions_beside_them(fake):
     assert len(fake.done) == 2
 
 
+def test_hidden_members_of_a_tar_are_no_photos():
+    members = {
+        "._a__png": b"for macOS",
+        "./.b__png": b"",
+        ".c/d__png": b"",
+        "./e__png": b"",
+        "f/..g__png": b"",
+    }
+    make_tar("shard.tar", **members)
+    lister = Lister()
+    assert [source.name for source in lister.sources(["shard.tar"])] == ["shard/e.png"]
+    assert lister.passed_over == 0
+
+
 @pytest.mark.parametrize(
     ("name", "content", "cause"),
     [("x.tar", b"rubbish" * 200, "isn't a whole tar"), ("x.tar.gz", b"", "decompress it first")],

@@ -46,12 +46,13 @@ class Planner:
     results: int = 0  # of other inputs, found among the inputs
 
     def plan(self, sources: Sequence[Source]) -> list[Row]:
-        """A row for each input of the shard: its figures if it was done before, its error, or what is known
-        before it is done. Fills `tasks`, and counts `results`.
+        """A row for each input of the shard: its figures if it was done before, its error and the name that
+        notes know it by, or what is known before it is done. Fills `tasks`, and counts `results`.
         """
         self._sources = sources
         named = [self._name_files(source) for source in sources]
         claims = Counter(name for files in named if isinstance(files, dict) for name in set(files.values()))
+        names = Counter(source.name for source in sources)
         rows: list[Row] = []
         owners: dict[str, str] = {}
         for source, files in zip(sources, named, strict=True):
@@ -70,7 +71,8 @@ class Planner:
                 planned |= row
                 rows.append(planned)
             except (InvreconError, OSError) as error:
-                rows.append(row | {"error": told(source.address, as_input_error(error))})
+                known = source.name if names[source.name] == 1 else source.address
+                rows.append(row | {"error": told(source.address, as_input_error(error)), "name": known})
             else:
                 owners |= dict.fromkeys(files.values(), source.address)
         return rows

@@ -53,9 +53,16 @@ def test_what_cannot_be_read_in_a_folder_is_an_error_and_the_others_are_done(fak
 
 def test_photos_of_one_name_collide_before_any_work_unless_the_tree_is_kept(fake):
     data_set()
-    refused = run("invert", "set/a", "set/b", "-r", "--out", "out", "--json")
-    assert [row["error"] is None for row in rows(refused)] == [True, True, False]
-    assert "--keep-tree" in refused.stderr
+    for unusable in ("set/broken.jpg", "set/gone.jpg"):
+        os.unlink(unusable)
+    refused = run("invert", "set", "-r", "--out", "out", "--json")
+    assert [row["error"] is None for row in rows(refused)] == [True, True, False, True]
+    assert "rename it, take --keep-tree, or" in refused.stderr
+    for refused in (  # where the tree doesn't tell them apart
+        run("invert", "set/a", "set/b", "-r", "--out", "roots"),
+        run("invert", "set/a/x.png", photo("set/a/x.jpg"), "--out", "endings"),
+    ):
+        assert "rename it or" in refused.stderr
     tree = run("invert", "set/a/x.png", "set/b/x.png", "--keep-tree", "--out", "tree")
     assert tree.exit_code == 0
     assert Path("tree/set/a/x.seed.safetensors").exists()

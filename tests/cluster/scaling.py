@@ -4,8 +4,8 @@ WHAT is one of:
 
 - workers: photos a second of the plain command, of two worker processes, and of 1 and 2 workers of Ray, where
   a photo is a second of sleep. A worker's pace is taken between the ends of its first photo and of its last,
-  by its notes; what was before is start-up. Processor time is that of all processes from the row by which
-  each worker has done a photo.
+  by its notes; what was before is start-up. Processor time is that of all processes, from when each worker
+  has done a photo.
 - photos: the same for cut-outs of the samples, with one thread a worker.
 - many: memory of the driver of two workers of Ray, for inputs that take no time, with the first and with a
   thousand of them done; then it is stopped.
@@ -17,8 +17,10 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -87,11 +89,14 @@ def compare(run):
 def watch(running, workers, out):
     """Processor time for each photo of a run, s."""
     used = {}
-    for number, line in enumerate(running.stdout):
-        assert json.loads(line)["error"] is None, line
-        if len(by_worker(out)) == workers:
-            used[number] = processor_time(running.pid)
-    assert running.wait() == 0, running.stderr.read()
+    while running.returncode is None:
+        each = by_worker(out)
+        if len(each) == workers:
+            used.setdefault(sum(map(len, each)), processor_time(running.pid))
+        with suppress(subprocess.TimeoutExpired):
+            told, errors = running.communicate(timeout=0.1)
+    assert running.returncode == 0, errors
+    assert not [line for line in told.splitlines() if json.loads(line)["error"]]
     (first, before), *_, (last, after) = used.items()
     return (after - before) / (last - first)
 
@@ -100,7 +105,8 @@ def by_worker(out):
     """(Begin, end) of the photos that each worker has done, by its notes."""
     each, store = [], Store(out)
     for _, content in store.read(list(filter(is_notes, store.names().top()))):
-        notes = [note for note in map(json.loads, content.splitlines()) if "figures" in note]
+        lines = content[: content.rfind(b"\n") + 1].splitlines()
+        notes = [note for note in map(json.loads, lines) if "figures" in note]
         each.append([(note["at"] - note["figures"]["seconds"], note["at"]) for note in notes])
     return sorted(filter(None, each))
 

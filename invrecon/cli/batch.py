@@ -117,7 +117,7 @@ class _Run:
         if failed and self.target.resumes and not self.target.dry_run:
             Notebook(self.workers.store, self.workers.writer).add(
                 [
-                    {"key": f"input {row['input']}", "input": row["input"], "error": row["error"]}
+                    {"key": f"input {row['input']}", "input": row["name"], "error": row["error"]}
                     for row in failed
                 ]
             )

@@ -36,7 +36,7 @@ def tell_plan(plan: Plan, rows: Sequence[Row], tasks: Sequence[Task], output: Ou
         output.line(
             f"about {readable(told['seconds'])} with one worker and {told['bytes'] / 1e9:.3g} GB, by "
             f"{min(TRIED, len(tasks))} of them ({told['seconds_each']:.3g} s and "
-            f"{told['bytes_each'] / 1e6:.3g} MB each)"
+            f"{told['bytes_each'] / 1e6:.3g} MB each)" + f", of which {failed} failed" * bool(failed)
         )
 
 

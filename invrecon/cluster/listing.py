@@ -107,6 +107,8 @@ class Lister:
         read = _reader(system, start, found if root else None, self.captions.sidecars)
         for place, details in sorted(found.items()):
             name = place.removeprefix(root).lstrip("/")
+            if root and _is_hidden(name):
+                continue
             if root and not is_photo_name(place):
                 self.passed_over += 1
             elif place.lower().endswith(".tar"):
@@ -124,9 +126,11 @@ class Lister:
         texts: dict[str, bytes] = {}
         photos: list[Source] = []
         for member, content in _members(file, self.captions.sidecars):
-            place = f"{address}/{member.name.removeprefix('./')}"
+            inside = member.name.removeprefix("./")
+            place, below = f"{address}/{inside}", f"{stem}/{inside}"
+            if _is_hidden(inside):
+                continue
             if is_photo_name(place):
-                below = f"{stem}/{member.name.removeprefix('./')}"
                 photos.append(
                     Source(place, below, True, None, member.size, stamp, address, member.offset_data)
                 )
@@ -165,6 +169,11 @@ def _name_below(path: str, folder: str) -> str:
     """The path of a file below the folder that was given."""
     below = path[len(folder) :].lstrip(os.sep)
     return below.replace(os.sep, "/") if os.sep != "/" else below
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a path below an address, or in a tar, is that of a hidden file."""
+    return any(part.startswith(".") and part.strip(".") for part in name.split("/"))
 
 
 def _details(status: os.stat_result) -> tuple[int, str]:

@@ -4,9 +4,13 @@ import json
 import logging
 import math
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Any
 
 from invrecon.cluster.notes import count_deaths
@@ -91,6 +95,8 @@ class RayEngine:
         for name in ("ray", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
         if not ray.is_initialized():
+            if not self.address:
+                _end_cluster_on_interrupt()
             given = {"address": self.address} if self.address else {"include_dashboard": False}
             try:
                 with muted():
@@ -123,6 +129,30 @@ class RayEngine:
         nodes = sum(node["Alive"] for node in ray.nodes())
         fitting = int(there / gpus) if gpus else nodes
         return gpus, max(1, min(self.workers or fitting, tasks))
+
+
+def _end_cluster_on_interrupt() -> None:
+    """Lets Ctrl-C first end the cluster that this process starts: workers remove what they have half written,
+    and some of Ray's own processes would stay for a minute.
+    """
+    import psutil  # comes with Ray
+
+    former = signal.getsignal(signal.SIGINT)
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, former)
+        processes = psutil.Process().children(recursive=True)
+        for process in processes:
+            with suppress(psutil.Error):
+                process.terminate()
+        for process in psutil.wait_procs(processes, timeout=1)[1]:
+            with suppress(psutil.Error):
+                process.kill()
+        if callable(former):
+            former(signum, frame)
+
+    if callable(former) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, end)
 
 
 def _portion(plan: Plan, tasks: int, workers: int) -> int:

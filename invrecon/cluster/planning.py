@@ -10,6 +10,7 @@ from pathlib import Path
 
 from invrecon.cluster.checks import check_header, check_input
 from invrecon.cluster.notes import Notes
+from invrecon.cluster.remote import is_remote
 from invrecon.cluster.source import Source, check_name
 from invrecon.cluster.store import Names, Store
 from invrecon.cluster.task import Job, Row, Task
@@ -45,16 +46,17 @@ class Planner:
     results: int = 0  # of other inputs, found among the inputs
 
     def plan(self, sources: Sequence[Source]) -> list[Row]:
-        """A row for each input of the shard: its figures if it was done before, its error, or what is known
-        before it is done. Fills `tasks`, and counts `results`.
+        """A row for each input of the shard: its figures if it was done before, its error and the name that
+        notes know it by, or what is known before it is done. Fills `tasks`, and counts `results`.
         """
         self._sources = sources
         named = [self._name_files(source) for source in sources]
         claims = Counter(name for files in named if isinstance(files, dict) for name in set(files.values()))
+        names = Counter(source.name for source in sources)
         rows: list[Row] = []
-        owners: dict[str, str] = {}
+        owners: dict[str, Source] = {}
         for source, files in zip(sources, named, strict=True):
-            if source.found and source.is_file and self._name_in_store(source.address) in claims:
+            if source.found and not source.archive and self._name_in_store(source.address) in claims:
                 self.results += 1
                 continue
             if self.part and not source.in_shard(*self.part):
@@ -69,18 +71,19 @@ class Planner:
                 planned |= row
                 rows.append(planned)
             except (InvreconError, OSError) as error:
-                rows.append(row | {"error": told(source.address, as_input_error(error))})
+                known = source.name if names[source.name] == 1 else source.address
+                rows.append(row | {"error": told(source.address, as_input_error(error)), "name": known})
             else:
-                owners |= dict.fromkeys(files.values(), source.address)
+                owners |= dict.fromkeys(files.values(), source)
         return rows
 
-    def _claim_elsewhere(self, source: Source, files: dict[str, str], owners: dict[str, str]) -> None:
+    def _claim_elsewhere(self, source: Source, files: dict[str, str], owners: dict[str, Source]) -> None:
         """Keeps names for an input of another shard that can be read."""
         with suppress(InvreconError, OSError):
             self._check_file(source)
-            self._claim(files, owners)
+            self._claim(source, files, owners)
             self._check_prompt(source)
-            owners |= dict.fromkeys(files.values(), source.address)
+            owners |= dict.fromkeys(files.values(), source)
 
     def _name_files(self, source: Source) -> dict[str, str] | InvreconError:
         try:
@@ -96,14 +99,14 @@ class Planner:
         except (UsageError, InputError) as error:
             return error
 
-    def _plan(self, number: int, source: Source, files: dict[str, str], owners: dict[str, str]) -> Row:
+    def _plan(self, number: int, source: Source, files: dict[str, str], owners: dict[str, Source]) -> Row:
         """What is known of a row. Raises InputError or OSError where the input can't be done."""
         prompt = source.prompt if source.prompt is not None else self.settings.prompt
         key = self.notes.key(source, files.values(), prompt) if self.notes else ""
         figures = self.notes.figures(key, source, files.values()) if self.notes else None
         if figures is None:
             self._check_file(source)
-        self._claim(files, owners)  # names are for those that can be read
+        self._claim(source, files, owners)  # names are for those that can be read
         if figures is None:
             overwrite = self.force or bool(self.notes and self.notes.begun(key))
             self._check_free(files, overwrite)
@@ -120,13 +123,14 @@ class Planner:
             check_input(source.path)
             check_header(source.path)
 
-    def _claim(self, files: dict[str, str], owners: dict[str, str]) -> None:
+    def _claim(self, source: Source, files: dict[str, str], owners: dict[str, Source]) -> None:
         """Raises InputError where another input has the same results."""
         for name in files.values():
-            if name in owners:
-                cure = "rename it" if self.keep_tree else "rename it, take --keep-tree,"
+            if owner := owners.get(name):
+                apart = os.path.dirname(source.name) != os.path.dirname(owner.name)
+                cure = "rename it, take --keep-tree," if apart and not self.keep_tree else "rename it"
                 raise InputError(
-                    f"would write {self.store.place(name)}, as {owners[name]} does; "
+                    f"would write {self.store.place(name)}, as {owner.address} does; "
                     f"{cure} or give it another --out in a run of its own"
                 )
 
@@ -158,9 +162,11 @@ class Planner:
                 own = seed_dtype(path)
         return own or self.settings.dtype
 
-    def _name_in_store(self, path: str) -> str:
-        """A local file's name in the store, or its path where it lies elsewhere."""
-        absolute = os.path.abspath(path)
+    def _name_in_store(self, address: str) -> str:
+        """A file's name in the store, or its path or address where it lies elsewhere."""
+        if is_remote(address):
+            return address.removeprefix(self.store.place(""))
+        absolute = os.path.abspath(address)
         return absolute.removeprefix(self._root) if absolute.startswith(self._root) else absolute
 
     @cached_property

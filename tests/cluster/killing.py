@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from invrecon.cluster.notes import read_notes
@@ -17,10 +18,23 @@ COUNT = 40
 
 
 def start(kind, seconds, *more, **popen):
-    command = [sys.executable, "-m", "tests.cluster.driver", *map(str, (kind, seconds, *more))]
+    return launch("tests.cluster.driver", kind, seconds, *more, **popen)
+
+
+def launch(module, *more, **popen):
+    command = [sys.executable, "-m", module, *map(str, more)]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **pipes, **popen)
+
+
+def processes(session):
+    """Of each process of a session, what Linux tells in /proc/PID/stat from its state on."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            told = path.read_text().rpartition(")")[2].split()
+            if int(told[3]) == session:
+                yield told
 
 
 def done():

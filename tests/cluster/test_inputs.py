@@ -53,9 +53,16 @@ def test_what_cannot_be_read_in_a_folder_is_an_error_and_the_others_are_done(fak
 
 def test_photos_of_one_name_collide_before_any_work_unless_the_tree_is_kept(fake):
     data_set()
-    refused = run("invert", "set/a", "set/b", "-r", "--out", "out", "--json")
-    assert [row["error"] is None for row in rows(refused)] == [True, True, False]
-    assert "--keep-tree" in refused.stderr
+    for unusable in ("set/broken.jpg", "set/gone.jpg"):
+        os.unlink(unusable)
+    refused = run("invert", "set", "-r", "--out", "out", "--json")
+    assert [row["error"] is None for row in rows(refused)] == [True, True, False, True]
+    assert "rename it, take --keep-tree, or" in refused.stderr
+    for refused in (  # where the tree doesn't tell them apart
+        run("invert", "set/a", "set/b", "-r", "--out", "roots"),
+        run("invert", "set/a/x.png", photo("set/a/x.jpg"), "--out", "endings"),
+    ):
+        assert "rename it or" in refused.stderr
     tree = run("invert", "set/a/x.png", "set/b/x.png", "--keep-tree", "--out", "tree")
     assert tree.exit_code == 0
     assert Path("tree/set/a/x.seed.safetensors").exists()
@@ -210,6 +217,20 @@ def test_members_of_a_tar_are_photos_with_the_captions_beside_them(fake):
     assert fake.done == ["a.png", "b.png"]
     assert run("invert", "shard.tar", "--sidecars", "--keep-tree", "--out", "out", "--resume").exit_code == 0
     assert len(fake.done) == 2
+
+
+def test_hidden_members_of_a_tar_are_no_photos():
+    members = {
+        "._a__png": b"for macOS",
+        "./.b__png": b"",
+        ".c/d__png": b"",
+        "./e__png": b"",
+        "f/..g__png": b"",
+    }
+    make_tar("shard.tar", **members)
+    lister = Lister()
+    assert [source.name for source in lister.sources(["shard.tar"])] == ["shard/e.png"]
+    assert lister.passed_over == 0
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,21 @@ def test_photos_from_s3_to_s3_and_only_once(fake, bucket):
     assert fake.done.count("y.png") == 2
 
 
+def test_hidden_objects_and_results_among_the_photos_are_no_photos(fake, bucket):
+    system, name = bucket
+    for hidden in ("in/a/.x.png", "in/.trash/y.png"):
+        system.copy(f"{name}/in/a/x.png", f"{name}/{hidden}")
+    for _ in range(2):
+        done = run(
+            "reconstruct", f"s3://{name}/in/a", "-r", "--out", f"s3://{name}/in/a/out", "--resume", "--json"
+        )
+        assert done.exit_code == 0
+        assert [row["input"] for row in rows(done)] == [f"s3://{name}/in/a/x.png"]
+    assert "2 results of earlier runs among the photos are passed over" in done.stderr
+    done = run("invert", f"s3://{name}/in", "-r", "--keep-tree", "--json")
+    assert not [row["input"] for row in rows(done) if "/." in row["input"]]
+
+
 def test_single_addresses_patterns_and_what_is_not_there(fake, bucket):
     _, name = bucket
     done = run(

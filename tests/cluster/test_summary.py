@@ -37,6 +37,23 @@ def test_a_summary_has_a_table_files_and_a_page(fake):
     assert sorted(os.listdir("told"))[-1] == "summary.html"
 
 
+def test_a_photo_that_was_mended_has_not_failed(fake):
+    for folder in ("in", "more"):
+        photo(f"{folder}/b.png")
+        Path(folder, "a.png").write_text("text")
+    asked = "invert", "in", "--recursive", "--out", "out", "--resume"
+    told = "summary", "out", "--to", "told", "--json"
+    assert run(*asked).exit_code == 1
+    assert (rows(run(*told))[0]["done"], rows(run(*told))[0]["failed"]) == (1, 1)
+    photo("in/a.png")
+    assert run(*asked).exit_code == 0
+    assert (rows(run(*told))[0]["done"], rows(run(*told))[0]["failed"]) == (2, 0)
+    assert run(*asked, "more").exit_code == 1  # of the same names
+    assert rows(run(*told))[0]["failed"] == 2
+    table = [json.loads(line) for line in Path("told/results.jsonl").read_text().splitlines()]
+    assert [row["input"] for row in table] == ["a.png", "b.png", "more/a.png", "more/b.png"]
+
+
 def test_the_table_is_parquet_where_pyarrow_is(fake):
     parquet = pytest.importorskip("pyarrow.parquet")
     run("invert", photo("a.png"), "--out", "out", "--resume")

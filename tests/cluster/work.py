@@ -40,7 +40,7 @@ class Work:
             file.flush()
             time.sleep(self.seconds / 2)
             file.write("whole\n")
-        return {"psnr": 30.0, "worker": int(result)}
+        return {"psnr": 30.0, "seconds": self.seconds, "worker": int(result)}
 
 
 def no_model(settings, dtype):

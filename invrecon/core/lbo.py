@@ -26,7 +26,6 @@ ROUNDING_UNITS = 16  # units in the last place of the latents: the residual that
 # No step is solved to less than this part of what rounding may leave: evaluations would gain next to nothing
 ROUNDING_SHARE = 0.4
 STRONG_GUIDANCE = 5.0  # where steps near the image hardly contract, and a line through past eps misleads
-LARGEST_SHARE = 1.25  # of a budget under strong guidance, in parts of what is left for each step on average
 MAX_RELAXATION = 3.0  # see `solve.Criterion`
 
 
@@ -253,8 +252,8 @@ class _Inverter:
         if self.budget:
             left = self.allowed[sample] - self.evaluations[sample]
             most = max(1, left - (steps - done - 1))
-            if self.strong:
-                most = min(most, max(1, round(LARGEST_SHARE * left / (steps - done))))
+            if self.strong:  # to each an equal share of what is left
+                most = min(most, max(1, round(left / (steps - done))))
             # a single evaluation tells whether the prediction is good, and corrects it in any case
             rtol = partial(self.budget.tolerance, done, left) if most >= 2 else 0.0
             if 2 * done >= steps:

@@ -96,7 +96,7 @@ def test_strong_guidance_lets_no_step_take_much_more_than_its_share(budget, imag
     left = 20 * budget
     for number, record in enumerate(inversion.records):
         first = number == 0  # which also predicts its own eps
-        assert record.evaluations - first <= max(1, round(1.25 * left / (20 - number)))
+        assert record.evaluations - first <= max(1, round(left / (20 - number)))
         left -= record.evaluations
 
 

@@ -55,6 +55,7 @@ class RayEngine:
         ray, here = self._connect(), os.getcwd()
         plan = replace(self.plan, store=replace(self.plan.store, base=here))
         gpus, workers = self._shape(ray, len(tasks))
+        ray.data.DataContext.get_current().max_consecutive_actor_init_deaths = MAX_DEATHS * workers
         rows = max(_portion(self.plan, len(tasks), workers), math.ceil(len(tasks) / MAX_BLOCKS))
         blocks = math.ceil(len(tasks) / rows)
         items = [{"task": replace(task, source=replace(task.source, base=here)).dumps()} for task in tasks]
@@ -97,7 +98,11 @@ class RayEngine:
         if not ray.is_initialized():
             if not self.address:
                 _end_cluster_on_interrupt()
-            given = {"address": self.address} if self.address else {"include_dashboard": False}
+            given = (
+                {"address": self.address}
+                if self.address
+                else {"address": "local", "include_dashboard": False}  # else Ray takes one that is there
+            )
             try:
                 with muted():
                     ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)

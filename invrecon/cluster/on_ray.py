@@ -98,11 +98,7 @@ class RayEngine:
         if not ray.is_initialized():
             if not self.address:
                 _end_cluster_on_interrupt()
-            given = (
-                {"address": self.address}
-                if self.address
-                else {"address": "local", "include_dashboard": False}  # else Ray takes one that is there
-            )
+            given = {"address": self.address} if self.address else {"include_dashboard": False}
             try:
                 with muted():
                     ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)

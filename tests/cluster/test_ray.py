@@ -1,6 +1,5 @@
 """A real Ray cluster of two nodes on this machine: workers and nodes die, nothing is lost."""
 
-import json
 import os
 import signal
 import sys
@@ -9,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from invrecon.cluster.on_ray import RayEngine
-from tests.cli.fakes import photo, run
+from tests.cli.fakes import run
 from tests.cluster import work
-from tests.cluster.killing import check_that_kills_lose_nothing, start
+from tests.cluster.killing import check_that_kills_lose_nothing
 
 ray = pytest.importorskip("ray")
 pytestmark = [
@@ -91,18 +90,9 @@ def test_a_photo_that_ends_every_worker_is_given_up_and_the_others_are_done(clus
     assert done["deadly"]["worker_died"]
 
 
-def test_without_an_address_the_cluster_is_the_runs_own(cluster, folder, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    for name in range(4):
-        photo(f"photos/{name}.png")
-    running = start("ray", 1, "", 1, start_new_session=True)
-    first = json.loads(running.stdout.readline())
-    assert os.getsid(first["worker"]) == running.pid
-    running.communicate(timeout=120)
-    assert running.returncode == 0
-
-
 def test_ray_that_is_not_installed_names_the_cure(monkeypatch, fake):
+    from tests.cli.fakes import photo
+
     monkeypatch.setitem(sys.modules, "ray", None)
     refused = run("invert", photo("x.png"), "--engine", "ray")
     assert refused.exit_code == 2

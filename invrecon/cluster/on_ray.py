@@ -55,6 +55,7 @@ class RayEngine:
         ray, here = self._connect(), os.getcwd()
         plan = replace(self.plan, store=replace(self.plan.store, base=here))
         gpus, workers = self._shape(ray, len(tasks))
+        ray.data.DataContext.get_current().max_consecutive_actor_init_deaths = MAX_DEATHS * workers
         rows = max(_portion(self.plan, len(tasks), workers), math.ceil(len(tasks) / MAX_BLOCKS))
         blocks = math.ceil(len(tasks) / rows)
         items = [{"task": replace(task, source=replace(task.source, base=here)).dumps()} for task in tasks]

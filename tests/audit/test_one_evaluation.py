@@ -87,7 +87,7 @@ def test_strong_guidance_makes_the_least_budget_cautious(weight, history, image_
 
 
 @pytest.mark.parametrize("budget", [2, 5])
-def test_strong_guidance_lets_no_step_take_much_more_than_its_share(budget, image_latents, monkeypatch):
+def test_strong_guidance_lets_no_step_take_more_than_its_share(budget, image_latents, monkeypatch):
     """Steps that hardly contract would leave one evaluation to each of the others, which then diverge."""
     monkeypatch.setattr(CurvedDenoiser, "weight", 7.5, raising=False)
     effort = Effort(mean_evaluations=budget)

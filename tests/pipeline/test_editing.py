@@ -118,6 +118,11 @@ def test_an_automatic_mask_has_both_colours_and_the_same_prompt_changes_nothing_
     assert same.change_db > 55
 
 
+def test_a_photo_without_a_prompt_has_an_automatic_mask_by_the_target_prompt(mini, seed):
+    [done] = edit(seed[1], mini, EditSettings(OTHER, auto_mask=True), replace(QUICK, prompt="")).edits
+    assert done.mask.getextrema() == (0, 255)
+
+
 def test_forgetting_counts_inside_a_mask_only(mini, seed, tmp_path):
     edits = [EditSettings(OTHER, mode="swap", forget=share) for share in (0.0, 1.0)]
     free = edit(seed[0], mini, edits).edits

@@ -32,7 +32,7 @@ class WordMaps:
         places = heads.query.shape[-2]
         scale = math.sqrt(self.shape[0] * self.shape[1] / places)
         rows, columns = round(self.shape[0] / scale), round(self.shape[1] / scale)
-        if site.cross and rows * columns == places:
+        if self.spans and site.cross and rows * columns == places:
             probabilities = heads.last().probabilities()[0].float().mean(0).cpu()  # (N, L)
             maps = torch.stack([probabilities[:, list(span)].mean(-1) for span in self.spans]).reshape(
                 -1, 1, rows, columns
@@ -108,7 +108,7 @@ def word_maps(
         predicted = _predicted(denoiser, schedule, trajectory)
     finally:
         attention.watcher = None
-    return _stretched(_smooth(found.total)), predicted
+    return _stretched(_smooth(found.total)) if spans else found.total, predicted
 
 
 @torch.no_grad()
